@@ -1,0 +1,35 @@
+"""What is stored: CLIP features of videos and words, in HDF5. Knows h5py and numpy, but no model."""
+
+from .errors import CacheBusy, CacheError, CacheMismatch
+from .failures import Failure
+from .features import FeatureCache, Shard, VideoInfo, shard_paths
+from .identity import Identity
+from .layout import VideoRecord
+from .merge import Merged, merge
+from .texts import TextEmbeddings, TextFileInfo, list_texts, read_texts, text_path, write_texts
+from .verify import Checked, verify
+from .writer import CacheWriter
+
+__all__ = [
+    "CacheBusy",
+    "CacheError",
+    "CacheMismatch",
+    "CacheWriter",
+    "Checked",
+    "Failure",
+    "FeatureCache",
+    "Identity",
+    "Merged",
+    "Shard",
+    "TextEmbeddings",
+    "TextFileInfo",
+    "VideoInfo",
+    "VideoRecord",
+    "list_texts",
+    "merge",
+    "read_texts",
+    "shard_paths",
+    "text_path",
+    "verify",
+    "write_texts",
+]

@@ -1,0 +1,140 @@
+"""Text embeddings beside the features: `text-<lexicon>-<digest>.h5`.
+
+    sentence   [C, D] float32      end-of-text embedding of each phrase in its prompt, projected
+    words      [W, D] float32      embeddings of the phrases' words, through the same norm and projection
+    offsets    [C + 1] int64       words of phrase c: words[offsets[c]:offsets[c + 1]]
+    phrases, prompts, truncated_phrases    UTF-8 text
+
+and the attributes `format`, `version`, `encoder` (digest), `lexicon`, `word_mode` and `sha256`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import CacheError
+from .files import write_whole
+from .identity import digest_of
+from .layout import TEXT_FORMAT, OpenFile, content_digest, file_image
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """Embeddings of C phrases under one or several prompts."""
+
+    phrases: tuple[str, ...]
+    prompts: tuple[str, ...]
+    """Each with one `{}` where the phrase goes."""
+    word_mode: str
+    """Which tokens are words: name, sentence, all; or none, for a text tower without token embeddings."""
+    sentence: np.ndarray
+    """[C, D] float32, not normalised for one prompt; the unit mean of unit embeddings for several."""
+    words: np.ndarray
+    """[W, D] float32, not normalised; of several prompts, one prompt's words after the other's."""
+    offsets: np.ndarray
+    """[C + 1] int64: the words of phrase c are words[offsets[c]:offsets[c + 1]]."""
+    truncated: tuple[str, ...] = ()
+    """Phrases that were longer than the context and have been cut."""
+
+    def __post_init__(self) -> None:
+        count = len(self.phrases)
+        if self.sentence.ndim != 2 or len(self.sentence) != count or len(self.offsets) != count + 1:
+            raise ValueError(
+                f"{count} phrases, but sentence {self.sentence.shape} and offsets {self.offsets.shape}"
+            )
+        if self.words.ndim != 2 or self.offsets[-1] != len(self.words):
+            raise ValueError(f"offsets end at {self.offsets[-1]}, words are {self.words.shape}")
+
+
+def text_path(
+    folder: Path,
+    lexicon: str,
+    phrases: Sequence[str],
+    prompts: Sequence[str],
+    word_mode: str,
+    encoder_digest: str,
+) -> Path:
+    """Where these embeddings are kept: a file for each set of phrases, prompts, word mode and encoder."""
+    key = digest_of([list(phrases), list(prompts), word_mode, encoder_digest])
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", lexicon)[:60]
+    return folder / f"text-{name}-{key[:12]}.h5"
+
+
+def write_texts(path: Path, texts: TextEmbeddings, *, lexicon: str, encoder_digest: str) -> None:
+    """Raises OSError with nothing left behind."""
+    columns = {
+        "sentence": np.asarray(texts.sentence, np.float32),
+        "words": np.asarray(texts.words, np.float32),
+        "offsets": np.asarray(texts.offsets, np.int64),
+        "phrases": list(texts.phrases),
+        "prompts": list(texts.prompts),
+        "truncated_phrases": list(texts.truncated),
+    }
+    attributes = {
+        "format": TEXT_FORMAT,
+        "encoder": encoder_digest,
+        "lexicon": lexicon,
+        "word_mode": texts.word_mode,
+    }
+    write_whole(path, file_image(columns, attributes))
+
+
+def read_texts(path: Path, encoder_digest: str) -> TextEmbeddings:
+    """Raises CacheError where the file is damaged or of another encoder."""
+    with OpenFile(path, TEXT_FORMAT) as file:
+        if file.attributes.get("encoder") != encoder_digest:
+            raise CacheError(f"{path} holds text embeddings of another encoder; delete it.")
+        phrases = file.read_strings("phrases")
+        sentence = file.read_numbers("sentence", np.float32, (len(phrases), None))
+        columns = {
+            "sentence": sentence,
+            "words": file.read_numbers("words", np.float32, (None, sentence.shape[1])),
+            "offsets": file.read_numbers("offsets", np.int64, (len(phrases) + 1,)),
+            "phrases": phrases,
+            "prompts": file.read_strings("prompts"),
+            "truncated_phrases": file.read_strings("truncated_phrases"),
+        }
+        if content_digest(columns) != file.attributes.get("sha256"):
+            raise file.damaged("its checksum does not fit its content")
+        return TextEmbeddings(
+            phrases=tuple(phrases),
+            prompts=tuple(columns["prompts"]),
+            word_mode=str(file.attributes.get("word_mode", "")),
+            sentence=sentence,
+            words=columns["words"],
+            offsets=columns["offsets"],
+            truncated=tuple(columns["truncated_phrases"]),
+        )
+
+
+@dataclass(frozen=True)
+class TextFileInfo:
+    """One text file of a cache, at a glance."""
+
+    path: Path
+    lexicon: str
+    phrases: int
+    prompts: tuple[str, ...]
+    word_mode: str
+
+
+def list_texts(folder: Path) -> list[TextFileInfo]:
+    """The text files of a cache. Raises CacheError for a damaged one."""
+    infos = []
+    for path in sorted(folder.glob("text-*.h5")):
+        with OpenFile(path, TEXT_FORMAT) as file:
+            infos.append(
+                TextFileInfo(
+                    path,
+                    str(file.attributes.get("lexicon", "")),
+                    len(file.read_strings("phrases")),
+                    tuple(file.read_strings("prompts")),
+                    str(file.attributes.get("word_mode", "")),
+                )
+            )
+    return infos

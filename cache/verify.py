@@ -1,0 +1,68 @@
+"""Reading every byte of a cache once, to know that it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import CacheError
+from .features import read_identity, shard_paths
+from .identity import Identity
+from .layout import FRAMES_FORMAT, OpenFile, content_digest, read_columns
+from .texts import read_texts
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in one file."""
+
+    path: Path
+    videos: int
+    """0 for text files."""
+    problems: tuple[str, ...]
+    """Empty when the file is sound."""
+
+
+def verify(folder: str | Path) -> Iterator[Checked]:
+    """Checks every file of a cache, one after the other: readable, whole, ours, of the cache's encoder and
+    sampling, finite, checksums right, no video twice.
+
+    Raises CacheError when the folder is no cache at all; what is wrong with a file is in its `problems`.
+    """
+    folder = Path(folder)
+    identity = read_identity(folder)
+    seen: dict[str, str] = {}
+    for path in shard_paths(folder):
+        yield _check_shard(path, identity, seen)
+    for path in sorted(folder.glob("text-*.h5")):
+        try:
+            read_texts(path, identity.encoder_digest)
+        except CacheError as error:
+            yield Checked(path, 0, (str(error),))
+        else:
+            yield Checked(path, 0, ())
+
+
+def _check_shard(path: Path, identity: Identity, seen: dict[str, str]) -> Checked:
+    try:
+        with OpenFile(path, FRAMES_FORMAT) as file:
+            columns = read_columns(file)
+            attributes = file.attributes
+    except CacheError as error:
+        return Checked(path, 0, (str(error),))
+    problems = []
+    if attributes.get("identity") != identity.digest:
+        problems.append(f"{path} holds features of another encoder or sampling than cache.json says.")
+    if attributes.get("sha256") != content_digest(columns):
+        problems.append(f"{path} has changed since it was written: its checksum does not fit its content.")
+    broken = ~np.isfinite(columns["frames"]).all(axis=(1, 2, 3))
+    for id in (columns["id"][row] for row in np.flatnonzero(broken)):
+        problems.append(f"{path} has embeddings that are not finite, of the video {id!r}.")
+    for id in columns["id"]:
+        if id in seen:
+            problems.append(f"{path} holds the video {id!r}, which is in {seen[id]} too.")
+        seen.setdefault(id, path.name)
+    return Checked(path, len(columns["id"]), tuple(problems))

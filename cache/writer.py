@@ -1,0 +1,171 @@
+"""Writing a cache: `CacheWriter`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .errors import CacheError, CacheMismatch
+from .failures import Failure, append_failure, read_failures
+from .features import CACHE_FORMAT, CACHE_VERSION, IDENTITY_FILE, FeatureCache, read_identity, shard_paths
+from .files import write_whole, writer_lock
+from .identity import Identity
+from .layout import FRAMES_FORMAT, VideoRecord, columns_of, file_image
+
+
+class CacheWriter:
+    """Adds videos to the cache in `folder`, made if it is not there; one writer at a time.
+
+    Videos gather in memory until a shard of them is full (`shard_videos`, or `shard_bytes` of
+    features) or old (`shard_seconds`); it is then written whole. A kill costs what had gathered, at
+    most; a full disk raises OSError and leaves what was written before.
+
+    part            (i, n): one of n jobs that share the cache, each with videos of its own
+    precision       in which the encoder runs, kept with the shards
+    created_by      name and version of the program, kept with the shards
+
+    Raises CacheMismatch when the cache is of another identity, CacheBusy when another writes to it,
+    ValueError for embeddings that are not finite or of another shape, or a video that is there.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        identity: Identity,
+        *,
+        part: tuple[int, int] | None = None,
+        precision: str = "fp32",
+        created_by: str = "vidclip",
+        shard_videos: int = 1024,
+        shard_bytes: int = 64 * 2**20,
+        shard_seconds: float = 60.0,
+    ) -> None:
+        self.folder = Path(folder)
+        self.identity = identity
+        self._attributes: dict[str, Any] = {
+            "format": FRAMES_FORMAT,
+            "identity": identity.digest,
+            "precision": precision,
+            "created_by": created_by,
+        }
+        self._part = part
+        self._limits = (shard_videos, shard_bytes, shard_seconds)
+        self._gathered: list[VideoRecord] = []
+        self._gathered_bytes = 0
+        self._gathering_since = 0.0
+        self._resources = contextlib.ExitStack()
+        ensure_identity(self.folder, identity)
+        self._resources.enter_context(writer_lock(self.folder, part))
+        try:
+            stored = FeatureCache(self.folder)
+            _check_same(self.folder, stored.identity, identity)  # another may have made it just now
+            self._shape = stored.shape[1:] if len(stored) else None
+            self.ids: set[str] = set(stored.ids)
+            """The videos in the cache, those that still gather included."""
+            self.failed_ids: set[str] = set(read_failures(self.folder)) - self.ids
+            """The videos recorded as failed, and not in the cache."""
+        except BaseException:
+            self._resources.close()
+            raise
+
+    def __enter__(self) -> CacheWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None or not isinstance(error, OSError):
+                self.flush()  # also on Ctrl-C and on errors elsewhere: what was computed is kept
+        finally:
+            self._resources.close()
+
+    def add(self, record: VideoRecord) -> None:
+        """Takes one video in; it is safe on disk after the next `flush`, which may happen at once."""
+        frames = np.asarray(record.frames)
+        if record.id in self.ids:
+            raise ValueError(f"{record.id!r} is in {self.folder} already")
+        if frames.ndim != 3 or (self._shape is not None and frames.shape != self._shape):
+            expected = self._shape or "[V, T, D]"
+            raise ValueError(f"{record.id!r} has features of shape {frames.shape}, expected {expected}")
+        with np.errstate(over="ignore"):
+            stored = frames.astype(np.float16)
+        if not np.isfinite(stored).all():
+            raise ValueError(f"{record.id!r} has embeddings that are not finite in float16")
+        self._shape = frames.shape
+        if not self._gathered:
+            self._gathering_since = time.monotonic()
+        self._gathered.append(replace(record, frames=stored))
+        self._gathered_bytes += stored.nbytes
+        self.ids.add(record.id)
+        self.failed_ids.discard(record.id)
+        videos, size, seconds = self._limits
+        if (
+            len(self._gathered) >= videos
+            or self._gathered_bytes >= size
+            or time.monotonic() - self._gathering_since >= seconds
+        ):
+            self.flush()
+
+    def add_failure(self, failure: Failure) -> None:
+        """Records a video that could not be read, at once."""
+        append_failure(self.folder, failure)
+        self.failed_ids.add(failure.id)
+
+    def flush(self) -> None:
+        """Closes the shard: all videos added so far are on disk when this returns. Raises OSError."""
+        if not self._gathered:
+            return
+        image = file_image(columns_of(self._gathered), self._attributes)
+        write_whole(self._next_path(), image)
+        self._gathered = []
+        self._gathered_bytes = 0
+
+    def _next_path(self) -> Path:
+        # Jobs that share a cache number their shards apart, so no two ever pick one name.
+        prefix = "frames-" if self._part is None else f"frames-{self._part[0]}of{self._part[1]}-"
+        pattern = re.compile(re.escape(prefix) + r"(\d+)\.h5")
+        numbers = [int(match[1]) for path in self.folder.iterdir() if (match := pattern.fullmatch(path.name))]
+        return self.folder / f"{prefix}{max(numbers, default=-1) + 1:05d}.h5"
+
+
+def ensure_identity(folder: Path, identity: Identity) -> None:
+    """Makes the cache `folder` for `identity`, or checks that it is one. Raises CacheMismatch, CacheError."""
+    path = folder / IDENTITY_FILE
+    if not path.exists():
+        if folder.is_dir() and shard_paths(folder):
+            raise CacheError(
+                f"{folder} has features but no cache.json, so nobody knows what made them. "
+                "Restore the file, or extract into another --cache."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        document = {"format": CACHE_FORMAT, "version": CACHE_VERSION, **identity.to_dict()}
+        write_whole(path, (json.dumps(document, indent=2) + "\n").encode())
+    _check_same(folder, read_identity(folder), identity)
+
+
+def _check_same(folder: Path, stored: Identity, asked: Identity) -> None:
+    if stored.digest != asked.digest:
+        raise CacheMismatch(mismatch_message(folder, stored, asked))
+
+
+def mismatch_message(folder: Path, stored: Identity, asked: Identity) -> str:
+    """Names both sides; the settings that differ are listed where the names alone do not show it."""
+    message = f"{folder} was extracted with {stored}; this run asks for {asked}."
+    if str(stored) == str(asked):
+        parts = [f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in stored.differences(asked)[:4]]
+        message += f" They differ in {'; '.join(parts)}."
+    return message + "\nUse another --cache, or the same --model, --pretrained and sampling."
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else text[:12] + "..."

@@ -1,0 +1,347 @@
+"""A cache gives back what was put in, to whoever reads it, while others write."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from making import a_record, an_identity
+from vidclip.cache import CacheBusy, CacheError, CacheMismatch, CacheWriter, Failure, FeatureCache
+
+
+def test_what_is_written_is_read(write_cache, rng):
+    records = [
+        a_record("b/2.mp4", rng, labels=("<b>bold</b>", "naïve 打篮球"), split="test", duration_seconds=1.5),
+        a_record("a/1.mp4", rng, n_frames=9, readable_frames=7, repeated=True, decoder="pyav 14", note="why"),
+    ]
+    cache = FeatureCache(write_cache(records))
+
+    assert cache.ids == ["a/1.mp4", "b/2.mp4"], "in the order of their ids"
+    assert cache.shape == (2, 1, 4, 16)
+    first, second = cache.videos
+    assert (first.n_frames, first.readable_frames, first.repeated) == (9, 7, True)
+    assert (first.decoder, first.note, first.labels) == ("pyav 14", "why", ())
+    assert (second.labels, second.split, second.duration_seconds) == (
+        ("<b>bold</b>", "naïve 打篮球"),
+        "test",
+        1.5,
+    )
+    np.testing.assert_array_equal(cache.frames()[1], records[0].frames.astype(np.float16))
+    np.testing.assert_array_equal(cache.frame_indices()[0], records[1].frame_indices)
+    np.testing.assert_array_equal(cache.timestamps()[0], records[1].timestamps)
+    assert cache.row("b/2.mp4") == 1
+    assert "b/2.mp4" in cache
+    assert "c" not in cache
+
+
+def test_names_that_are_no_unicode_survive(write_cache, rng):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    cache = FeatureCache(write_cache([a_record(name, rng, labels=(os.fsdecode(b"\xff"),))]))
+    assert cache.ids == [name]
+    assert os.fsencode(cache.labels[0][0]) == b"\xff"
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_rows_from_any_shards(tmp_path_factory, data):
+    n = data.draw(st.integers(1, 12))
+    order = data.draw(st.permutations(range(n)))
+    cuts = sorted(data.draw(st.sets(st.integers(1, n), max_size=3)) | {n})
+    rng = np.random.default_rng(n)
+    records = [a_record(f"{i:03}", rng) for i in order]
+    folder = tmp_path_factory.mktemp("rows")
+    with CacheWriter(folder, an_identity()) as writer:
+        for i, record in enumerate(records, 1):
+            writer.add(record)
+            if i in cuts:
+                writer.flush()
+    cache = FeatureCache(folder)
+    expected = np.stack([r.frames for r in sorted(records, key=lambda r: r.id)]).astype(np.float16)
+    rows = data.draw(st.lists(st.integers(0, n - 1), max_size=8))
+    np.testing.assert_array_equal(cache.frames(), expected)
+    np.testing.assert_array_equal(cache.frames(rows), expected[rows])
+    np.testing.assert_array_equal(cache.frames(slice(1, None, 2)), expected[1::2])
+    batches = list(cache.batches(data.draw(st.integers(1, 5)), rows))
+    assert [row for piece, _ in batches for row in piece] == rows
+    if rows:
+        np.testing.assert_array_equal(np.concatenate([frames for _, frames in batches]), expected[rows])
+
+
+def test_rows_that_are_not_there(write_cache, rng):
+    cache = FeatureCache(write_cache([a_record("a", rng)]))
+    with pytest.raises(IndexError, match="between 0 and 0"):
+        cache.frames([1])
+    with pytest.raises(TypeError, match="flatnonzero"):
+        cache.frames(np.array([True]))
+
+
+def test_a_reader_sees_closed_shards_while_a_writer_works(tmp_path, rng):
+    with CacheWriter(tmp_path, an_identity(), shard_videos=2) as writer:
+        for id in "abc":
+            writer.add(a_record(id, rng))
+        cache = FeatureCache(tmp_path)
+        assert cache.ids == ["a", "b"], "the third still gathers"
+        writer.add(a_record("aa", rng))
+        assert cache.ids == ["a", "b"]
+        assert cache.refresh() == 2
+        assert cache.ids == ["a", "aa", "b", "c"]
+    assert len(FeatureCache(tmp_path)) == 4
+
+
+def test_shards_are_bounded_in_videos_bytes_and_seconds(tmp_path, rng):
+    for limit in ({"shard_videos": 1}, {"shard_bytes": 64}, {"shard_seconds": 0.0}):
+        folder = tmp_path / next(iter(limit))
+        with CacheWriter(folder, an_identity(), **limit) as writer:
+            writer.add(a_record("a", rng))
+            assert FeatureCache(folder).ids == ["a"]
+
+
+def test_an_empty_cache_has_no_videos(write_cache):
+    cache = FeatureCache(write_cache([]))
+    assert len(cache) == 0
+    assert cache.frames().shape == (0, 0, 0, 0)
+
+
+def test_another_identity_is_refused_with_both_names(write_cache, rng, tmp_path):
+    folder = write_cache([a_record("a", rng)])
+    with pytest.raises(
+        CacheMismatch, match=r"(?s)ViT-B-16 \(openai\), 4 frames.*this run asks for.*8 frames.*Use another"
+    ):
+        CacheWriter(folder, an_identity(frames=8))
+    same_words = an_identity(resize=256)
+    with pytest.raises(CacheMismatch, match=r"They differ in sampling.resize: None there, 256 here"):
+        CacheWriter(folder, same_words)
+    assert FeatureCache(folder).ids == ["a"]
+
+
+def test_only_one_writer_unless_they_share_the_list(tmp_path, rng):
+    with (
+        CacheWriter(tmp_path, an_identity()),
+        pytest.raises(CacheBusy, match="another extraction is writing"),
+    ):
+        CacheWriter(tmp_path, an_identity())
+    with CacheWriter(tmp_path, an_identity(), part=(0, 2)) as first:
+        with pytest.raises(CacheBusy):
+            CacheWriter(tmp_path, an_identity())
+        with pytest.raises(CacheBusy):
+            CacheWriter(tmp_path, an_identity(), part=(0, 2))
+        with pytest.raises(CacheBusy):
+            CacheWriter(tmp_path, an_identity(), part=(1, 3))
+        with CacheWriter(tmp_path, an_identity(), part=(1, 2)) as second:
+            first.add(a_record("a", rng))
+            second.add(a_record("b", rng))
+    with CacheWriter(tmp_path, an_identity(), part=(1, 3)) as other:
+        other.add(a_record("c", rng))
+    assert FeatureCache(tmp_path).ids == ["a", "b", "c"]
+
+
+def _hold(folder, ready):
+    with CacheWriter(folder, an_identity()):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_killed_writer_gives_its_lock_back(tmp_path, rng):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, ready))
+    process.start()
+    assert ready.wait(20)
+    (tmp_path / ".frames-00000.h5.1.tmp").write_bytes(b"half a shard")
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with CacheWriter(tmp_path, an_identity()) as writer:
+        writer.add(a_record("a", rng))
+    assert FeatureCache(tmp_path).ids == ["a"]
+    assert not list(tmp_path.glob(".*.tmp")), "what the killed one left is cleared"
+
+
+def test_writer_refuses_what_would_poison_the_cache(tmp_path, rng):
+    with CacheWriter(tmp_path, an_identity()) as writer:
+        writer.add(a_record("a", rng))
+        with pytest.raises(ValueError, match="in .* already"):
+            writer.add(a_record("a", rng))
+        with pytest.raises(ValueError, match=r"shape \(1, 5, 16\), expected \(1, 4, 16\)"):
+            writer.add(a_record("b", rng, frames=5))
+        bad = a_record("c", rng)
+        bad.frames[0, 0, 0] = 70000  # beyond float16
+        with pytest.raises(ValueError, match="not finite"):
+            writer.add(bad)
+    assert FeatureCache(tmp_path).ids == ["a"]
+
+
+def test_what_gathered_is_kept_when_the_caller_fails(tmp_path, rng):
+    with pytest.raises(KeyboardInterrupt), CacheWriter(tmp_path, an_identity()) as writer:
+        writer.add(a_record("a", rng))
+        raise KeyboardInterrupt
+    assert FeatureCache(tmp_path).ids == ["a"]
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+sys.path.insert(0, sys.argv[2])
+from making import a_record, an_identity
+from vidclip.cache import CacheWriter
+rng = np.random.default_rng(0)
+with CacheWriter(sys.argv[1], an_identity(), shard_videos=10) as writer:
+    for i in range(10):
+        writer.add(a_record(f"small{i}", rng))
+    # No file may grow past 20 kB from here on: as good as a full disk, without being root.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    for i in range(500):
+        writer.add(a_record(f"big{i}", rng, labels=("x" * 5000,)))
+"""
+
+
+def test_a_full_disk_leaves_a_whole_cache(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "c"), str(Path(__file__).parents[1])],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "OSError: [Errno 27] File too large" in done.stderr
+    assert FeatureCache(tmp_path / "c").ids == sorted(f"small{i}" for i in range(10))
+    assert not list((tmp_path / "c").glob(".*.tmp"))
+
+
+# --- failures
+
+
+def test_failures_outlive_a_torn_line(tmp_path, rng):
+    with CacheWriter(tmp_path, an_identity()) as writer:
+        writer.add_failure(Failure("a", "/a", "open", "no such file"))
+    with (tmp_path / "failures.jsonl").open("a") as file:
+        file.write('{"id": "b", "pa')  # killed in the middle of a line
+    with CacheWriter(tmp_path, an_identity()) as writer:
+        assert writer.failed_ids == {"a"}
+        writer.add_failure(Failure("c", "/c", "decode", "0 readable frames"))
+        writer.add(a_record("a", rng))
+    cache = FeatureCache(tmp_path)
+    assert [failure.id for failure in cache.failures()] == ["c"], "a was read after all"
+    assert cache.failures()[0].reason == "0 readable frames"
+
+
+# --- files from strangers
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "damaged or no HDF5 file"),
+        (lambda path: path.write_bytes(b"not HDF5" * 100), "damaged or no HDF5 file"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+            "damaged or no HDF5 file",
+        ),
+        (lambda path: _edit(path, lambda file: file.__delitem__("frames")), "no column 'frames'"),
+        (lambda path: _edit(path, lambda file: file.__delitem__("id")), "no column 'id'"),
+        (lambda path: _edit(path, _shorter_ids), "'id' has 1 rows, expected 2"),
+        (lambda path: _edit(path, _numbers_as_ids), "'id' is no text"),
+        (lambda path: _edit(path, _wild_offsets), "label offsets"),
+        (lambda path: _edit(path, lambda file: file.attrs.__setitem__("version", 99)), "format version 99"),
+        (
+            lambda path: _edit(path, lambda file: file.attrs.__setitem__("format", "other")),
+            "is not a vidclip-frames",
+        ),
+        (
+            lambda path: _edit(path, lambda file: file.attrs.__setitem__("identity", "0")),
+            "another encoder or sampling",
+        ),
+        (lambda path: _edit(path, _link_outside), "no column 'frames'"),
+        (lambda path: _edit(path, _huge_claim), "bytes are there"),
+    ],
+)
+def test_damaged_and_foreign_shards_are_named(write_cache, rng, harm, message):
+    folder = write_cache([a_record("a", rng), a_record("b", rng)])
+    harm(folder / "frames-00000.h5")
+    with pytest.raises(CacheError, match=message) as caught:
+        FeatureCache(folder)
+    assert "frames-00000.h5" in str(caught.value)
+
+
+def _edit(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def _shorter_ids(file):
+    del file["id"]
+    file.create_dataset("id", data=["a"], dtype=h5py.string_dtype())
+
+
+def _numbers_as_ids(file):
+    del file["id"]
+    file["id"] = np.arange(2)
+
+
+def _wild_offsets(file):
+    file["label_offsets"][...] = [0, 5, 9]
+
+
+def _link_outside(file):
+    del file["frames"]
+    file["frames"] = h5py.ExternalLink("/etc/passwd", "/frames")
+
+
+def _huge_claim(file):
+    del file["frames"]
+    file.create_dataset("frames", shape=(2, 10**6, 10**6, 16), dtype=np.float16)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "was not written by vidclip"),
+        ('{"format": "vidclip-features", "version": 7}', "format version 7"),
+        ('{"format": "vidclip-features", "version": 1, "encoder": {}}', "'sampling' is missing"),
+    ],
+)
+def test_a_broken_identity_is_named(tmp_path, text, message):
+    (tmp_path / "cache.json").write_text(text)
+    with pytest.raises(CacheError, match=message) as caught:
+        FeatureCache(tmp_path)
+    assert "cache.json" in str(caught.value)
+
+
+def test_no_cache_says_how_to_make_one(tmp_path):
+    with pytest.raises(CacheError, match="does not exist. Make one with `vidclip extract`"):
+        FeatureCache(tmp_path / "nothing")
+    with pytest.raises(CacheError, match=r"has no cache\.json"):
+        FeatureCache(tmp_path)
+
+
+def test_features_without_their_identity_are_not_adopted(write_cache, rng):
+    folder = write_cache([a_record("a", rng)])
+    (folder / "cache.json").unlink()
+    with pytest.raises(CacheError, match="nobody knows what made them"):
+        CacheWriter(folder, an_identity())
+
+
+def test_a_video_that_stands_twice_is_named(write_cache, rng):
+    folder = write_cache([a_record("a", rng)])
+    shutil.copy(folder / "frames-00000.h5", folder / "frames-00001.h5")
+    with pytest.raises(CacheError, match=r"'a' twice, in frames-00000\.h5 and frames-00001\.h5"):
+        FeatureCache(folder)
+
+
+def test_the_identity_is_readable_json(write_cache, rng):
+    document = json.loads((write_cache([]) / "cache.json").read_text())
+    assert document["model"] == "ViT-B-16"
+    assert document["encoder"]["activation"] == "gelu"

@@ -1,0 +1,156 @@
+"""Trusting a cache, joining two, and the text embeddings beside the features."""
+
+from __future__ import annotations
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from making import a_record, an_identity
+from vidclip.cache import (
+    CacheError,
+    CacheMismatch,
+    CacheWriter,
+    Failure,
+    FeatureCache,
+    TextEmbeddings,
+    list_texts,
+    merge,
+    read_texts,
+    text_path,
+    verify,
+    write_texts,
+)
+
+
+def problems(folder):
+    return [problem for checked in verify(folder) for problem in checked.problems]
+
+
+def test_a_sound_cache_has_no_problems(write_cache, rng):
+    folder = write_cache([a_record(id, rng, labels=("x",)) for id in "abc"], shards=[2, 1])
+    assert problems(folder) == []
+    assert [checked.videos for checked in verify(folder)] == [2, 1]
+
+
+@pytest.mark.parametrize("column", ["frames", "timestamps", "n_frames", "split"])
+def test_a_changed_value_is_found(write_cache, rng, column):
+    folder = write_cache([a_record("a", rng), a_record("b", rng)])
+    with h5py.File(folder / "frames-00000.h5", "r+") as file:
+        file[column][0] = "elsewhere" if column == "split" else file[column][1] + 1
+    assert len(FeatureCache(folder)) == 2, "it reads all the same"
+    assert any("frames-00000.h5 has changed" in problem for problem in problems(folder))
+
+
+def test_a_flipped_bit_in_the_features_is_found(write_cache, rng):
+    folder = write_cache([a_record("a", rng)])
+    path = folder / "frames-00000.h5"
+    with h5py.File(path) as file:
+        place = file["frames"].id.get_offset()
+    raw = bytearray(path.read_bytes())
+    raw[place + 3] ^= 1
+    path.write_bytes(raw)
+    assert any("checksum" in problem for problem in problems(folder))
+
+
+def test_nan_duplicates_and_strangers_are_found(write_cache, rng):
+    folder = write_cache([a_record("a", rng)])
+    shutil.copy(folder / "frames-00000.h5", folder / "frames-00001.h5")
+    other = write_cache([a_record("z", rng)], "other", an_identity(frames=9))
+    shutil.copy(other / "frames-00000.h5", folder / "frames-00002.h5")
+    with h5py.File(folder / "frames-00001.h5", "r+") as file:
+        file["frames"][0, 0, 0, 0] = np.nan
+    (folder / "frames-00003.h5").write_bytes(b"rubbish")
+    found = "\n".join(problems(folder))
+    assert "frames-00001.h5 holds the video 'a', which is in frames-00000.h5 too" in found
+    assert "frames-00001.h5 has embeddings that are not finite, of the video 'a'" in found
+    assert "frames-00002.h5 holds features of another encoder" in found
+    assert "frames-00003.h5 is damaged" in found
+
+
+# --- merge
+
+
+def test_merged_caches_hold_what_both_held(write_cache, rng, tmp_path):
+    shared = a_record("shared", rng, labels=("x", "y"), split="train")
+    first = write_cache([a_record("a", rng), shared], "first")
+    second = write_cache([a_record("b", rng), a_record("shared", rng)], "second")
+    with CacheWriter(first, an_identity()) as writer:
+        writer.add_failure(Failure("b", "/b", "timeout", "60 s"))
+        writer.add_failure(Failure("c", "/c", "open", "0 bytes"))
+    _write_some_texts(second)
+
+    merged = merge([first, second], tmp_path / "joined")
+
+    assert (merged.videos, merged.already_there, merged.failures) == (3, 1, 1)
+    cache = FeatureCache(tmp_path / "joined")
+    assert cache.ids == ["a", "b", "shared"]
+    np.testing.assert_array_equal(cache.frames([2])[0], shared.frames.astype(np.float16))
+    assert cache.videos[2].labels == ("x", "y")
+    assert [failure.id for failure in cache.failures()] == ["c"]
+    assert problems(tmp_path / "joined") == []
+    assert len(list_texts(tmp_path / "joined")) == 1
+    assert merge([first, second], tmp_path / "joined").videos == 0, "again: nothing is left to do"
+
+
+def test_caches_of_different_samplings_do_not_merge(write_cache, rng, tmp_path):
+    first = write_cache([a_record("a", rng)], "first")
+    second = write_cache([a_record("b", rng)], "second", an_identity(frames=9))
+    with pytest.raises(CacheMismatch, match=r"(?s)4 frames.*9 frames.*second.*Only caches of one"):
+        merge([first, second], tmp_path / "joined")
+    with pytest.raises(CacheError, match="name a new folder"):
+        merge([first], first)
+
+
+# --- texts
+
+
+def _some_texts(rng):
+    return TextEmbeddings(
+        phrases=("applying cream", "[b]bold[/b]"),
+        prompts=("This is a video about {}",),
+        word_mode="name",
+        sentence=rng.standard_normal((2, 16)).astype(np.float32),
+        words=rng.standard_normal((5, 16)).astype(np.float32),
+        offsets=np.array([0, 2, 5]),
+        truncated=("[b]bold[/b]",),
+    )
+
+
+def _write_some_texts(folder, rng=None):
+    texts = _some_texts(rng or np.random.default_rng(1))
+    digest = FeatureCache(folder).identity.encoder_digest
+    path = text_path(folder, "my/lexicon", texts.phrases, texts.prompts, texts.word_mode, digest)
+    write_texts(path, texts, lexicon="my/lexicon", encoder_digest=digest)
+    return path, digest, texts
+
+
+def test_texts_come_back(write_cache, rng):
+    folder = write_cache([])
+    path, digest, texts = _write_some_texts(folder)
+    read = read_texts(path, digest)
+    for name in ("phrases", "prompts", "word_mode", "truncated"):
+        assert getattr(read, name) == getattr(texts, name)
+    for name in ("sentence", "words", "offsets"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(texts, name))
+    (info,) = list_texts(folder)
+    assert (info.lexicon, info.phrases, info.word_mode) == ("my/lexicon", 2, "name")
+
+
+def test_another_prompt_phrase_mode_or_encoder_is_another_file(tmp_path):
+    base = {"lexicon": "l", "phrases": ["a"], "prompts": ["{}"], "word_mode": "name", "encoder_digest": "0"}
+    changes = [{}, {"phrases": ["b"]}, {"prompts": ["a {}"]}, {"word_mode": "all"}, {"encoder_digest": "1"}]
+    assert len({text_path(tmp_path, **{**base, **change}) for change in changes}) == len(changes)
+
+
+def test_texts_of_another_encoder_or_damaged_are_refused(write_cache, rng):
+    path, digest, _ = _write_some_texts(write_cache([]))
+    with pytest.raises(CacheError, match="another encoder"):
+        read_texts(path, "0" * 64)
+    with h5py.File(path, "r+") as file:
+        file["sentence"][0, 0] += 1
+    with pytest.raises(CacheError, match="checksum"):
+        read_texts(path, digest)
+    assert any("checksum" in problem for problem in problems(path.parent))

@@ -1,0 +1,53 @@
+"""Fixtures: caches, and real encoders small enough for a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from making import TINY_CONFIG, an_identity, save_model_folder
+from vidclip.cache import CacheWriter, Identity, VideoRecord
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """`--model` of a CLIP with random weights that encodes a frame in a millisecond."""
+    return f"local-dir:{save_model_folder(tmp_path_factory.mktemp('tiny'), TINY_CONFIG)}"
+
+
+@pytest.fixture(scope="session")
+def other_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same architecture under other weights."""
+    return f"local-dir:{save_model_folder(tmp_path_factory.mktemp('other'), TINY_CONFIG, seed=1)}"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def write_cache(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a cache of records; `shards` says how many videos each file gets."""
+
+    def write(
+        records: Sequence[VideoRecord],
+        name: str = "features",
+        identity: Identity | None = None,
+        shards: Sequence[int] = (),
+    ) -> Path:
+        folder = tmp_path / name
+        sizes = list(shards) or [len(records)]
+        start = 0
+        with CacheWriter(folder, identity or an_identity()) as writer:
+            for size in sizes:
+                for record in records[start : start + size]:
+                    writer.add(record)
+                writer.flush()
+                start += size
+        return folder
+
+    return write
