@@ -1,0 +1,165 @@
+"""Finds a lexicon by its name, or reads one from a text file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from .lexicon import CONTROL, Lexicon, LexiconError, close_names, loose
+from .registry import ENTRIES, Entry
+
+# A phrase has at most some dozens of words: a longer line, or a larger file, is something else.
+_LONGEST_LINE = 2_000
+_LARGEST_FILE_BYTES = 1 << 30
+
+_MESSAGES_SHOWN = 5
+
+
+class LexiconInfo(NamedTuple):
+    """A lexicon that comes with vidclip, as a list shows it."""
+
+    name: str
+    aliases: tuple[str, ...]
+    n_entries: int
+    description: str
+
+
+def available_lexicons() -> list[LexiconInfo]:
+    """The lexicons that `load_lexicon` knows by name, in the order of the registry."""
+    return [
+        LexiconInfo(entry.name, entry.aliases, len(load_lexicon(entry.name)), entry.description)
+        for entry in ENTRIES
+    ]
+
+
+def load_lexicon(name_or_path: str | Path) -> Lexicon:
+    """A lexicon by its name or alias (``kinetics400``, ``k400``), or from a text file of one's own.
+
+    Names come first: write ``./k400`` for a file of that name. In a file, UTF-8, each line is one
+    entry, in the order of the class indices: either a phrase, or ``label<TAB>phrase`` where the data
+    set spells the class in another way. Blank lines are skipped, and white space around an entry is
+    removed. Everything else stands for itself: there are no comments, because names such as
+    ``#1 fan`` exist, and markup such as ``[b]`` is kept. A byte order mark and CRLF line ends are
+    tolerated.
+
+    Raises LexiconError for an unknown name, and for a file that is missing, empty, not UTF-8 text,
+    or says the same label twice; the message names the line.
+    """
+    if isinstance(name_or_path, str) and (entry := _entries_by_key().get(_key(name_or_path))):
+        return _load_entry(entry)
+    if not str(name_or_path).strip():
+        raise LexiconError(f"The name of the lexicon is blank. Known: {_known_names()}.")
+    path = Path(name_or_path)
+    try:
+        if path.is_file():
+            return _read_file(path, name=path.stem, source=str(path))
+        if path.is_dir():
+            raise LexiconError(f"{path} is a folder; a lexicon is a text file with one phrase a line.")
+    except OSError as error:
+        raise LexiconError(f"The lexicon {path} cannot be read: {error.strerror or error}.") from error
+    if isinstance(name_or_path, Path) or path.suffix or len(path.parts) > 1:
+        raise LexiconError(
+            f"There is no lexicon file {str(name_or_path)!r}. Give the path of a text file with one phrase "
+            f"a line, or one of the names {_known_names()}."
+        )
+    close = close_names(_key(name_or_path), _entries_by_key())
+    meant = dict.fromkeys(_entries_by_key()[key].name for key in close)
+    hint = f" Did you mean {' or '.join(meant)}?" if meant else ""
+    raise LexiconError(
+        f"There is no lexicon called {name_or_path!r}.{hint} Known: {_known_names()}; "
+        f"or give the path of a text file with one phrase a line."
+    )
+
+
+def _known_names() -> str:
+    return ", ".join(entry.name for entry in ENTRIES)
+
+
+def _key(name: str) -> str:
+    return loose(name).replace("-", "")
+
+
+@lru_cache(maxsize=1)
+def _entries_by_key() -> dict[str, Entry]:
+    return {_key(name): entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
+
+
+@lru_cache(maxsize=len(ENTRIES))
+def _load_entry(entry: Entry) -> Lexicon:
+    return _read_file(Path(__file__).with_name(f"{entry.name}.txt"), name=entry.name, source=entry.source)
+
+
+def _read_file(path: Path, *, name: str, source: str) -> Lexicon:
+    n_bytes = path.stat().st_size
+    if n_bytes > _LARGEST_FILE_BYTES:
+        raise LexiconError(
+            f"{path} has {n_bytes / 2**30:.1f} GiB, too much for a lexicon: "
+            f"a lexicon is a text file with one phrase a line, of at most 1 GiB."
+        )
+    text = _decoded(path, path.read_bytes())
+    labels: list[str] = []
+    phrases: list[str] = []
+    line_of_label: dict[str, int] = {}
+    repeated: list[str] = []
+    # Only the line ends of text files count: str.splitlines would also cut at characters inside names.
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+        if not line or line.isspace():
+            continue
+        label, phrase = _label_and_phrase(path, number, line)
+        earlier = line_of_label.setdefault(label, number)
+        if earlier != number:
+            repeated.append(f"{label!r} on lines {earlier} and {number}")
+        labels.append(label)
+        phrases.append(phrase)
+    if repeated:
+        raise LexiconError(
+            f"{path} says the same label twice: {_first(repeated)}. Remove one of the lines, or tell "
+            f"them apart with a label and a TAB before the phrase."
+        )
+    if not labels:
+        raise LexiconError(f"{path} is empty; a lexicon has one phrase a line.")
+    return Lexicon(name=name, phrases=tuple(phrases), labels=tuple(labels), source=source)
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise LexiconError(f"{path}, line 1: this is UTF-16 text; save the file as UTF-8.")
+    if b"\0" in content:
+        raise LexiconError(f"{path} is a binary file; a lexicon is a UTF-8 text file with one phrase a line.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # Positions count from behind the byte order mark, which `object` lacks too.
+        number = error.object[: error.start].count(b"\n") + 1
+        raise LexiconError(
+            f"{path}, line {number}: not UTF-8 text (byte 0x{error.object[error.start]:02x}); "
+            f"save the file as UTF-8."
+        ) from error
+
+
+def _label_and_phrase(path: Path, number: int, line: str) -> tuple[str, str]:
+    if len(line) > _LONGEST_LINE:
+        raise LexiconError(
+            f"{path}, line {number} has {len(line):,} characters; a lexicon has one phrase a line, "
+            f"of at most {_LONGEST_LINE:,} characters."
+        )
+    cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else [line.strip()]
+    if len(cells) > 2 or not all(cells):
+        raise LexiconError(
+            f"{path}, line {number} is {line!r}; a line is a phrase, or a label, one TAB and a phrase."
+        )
+    label, phrase = cells[0], cells[-1]
+    for cell in cells:
+        if found := CONTROL.search(cell):
+            raise LexiconError(
+                f"{path}, line {number} holds the control character U+{ord(found.group()):04X}: remove it."
+            )
+    return label, phrase
+
+
+def _first(messages: Iterable[str]) -> str:
+    messages = list(messages)
+    more = len(messages) - _MESSAGES_SHOWN
+    return "; ".join(messages[:_MESSAGES_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
