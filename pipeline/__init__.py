@@ -1,0 +1,1 @@
+"""What is computed: one module a stage, named after the term of its paper."""

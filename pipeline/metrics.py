@@ -1,0 +1,189 @@
+"""How good scores are: top-k, mean class accuracy, and how sure one can be of them.
+
+N videos, C classes. Accuracies are in percent. Scores are compared as they come, in their own dtype: no
+softmax before ranking, which would create ties.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Elements of the largest array made on the way: bounds the memory, whatever N and C are.
+_BLOCK_ELEMENTS = 1 << 22
+
+# Up to so many different values, resamples are drawn as counts of values instead of as videos.
+_MOST_VALUES_COUNTED = 64
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The figures of one test."""
+
+    top1: float
+    """Percent of the videos whose true class has the highest score."""
+
+    top5: float
+    """Percent of the videos whose true class is among the five highest."""
+
+    mean_class: float
+    """Mean over the classes that have videos of their top-1, in percent."""
+
+    n_videos: int
+    """Videos tested."""
+
+    n_classes: int
+    """Candidate classes."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The ends of a confidence interval, in the unit of what was averaged."""
+
+    low: float
+    high: float
+
+
+def classification_metrics(scores: ArrayLike, labels: ArrayLike) -> Metrics:
+    """All figures at once, for scores [N, C] and labels [N] as `label_ranks` takes them."""
+    ranks = label_ranks(scores, labels)
+    n_videos, n_classes = np.shape(scores)
+    return Metrics(
+        top1=_percent(ranks < 1),
+        top5=_percent(ranks < 5),
+        mean_class=_mean_over_classes(ranks < 1, labels),
+        n_videos=n_videos,
+        n_classes=n_classes,
+    )
+
+
+def label_ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
+    """How many classes come before the true one of each video; 0 where it is the best.
+
+    scores  [N, C] larger is likelier; infinities are allowed
+    labels  [N] integers in 0..C-1
+    Returns [N] in 0..C-1. Classes before the true one are those that score higher, and of those that
+    score the same, those with a smaller index: rank 0 is what `numpy.argmax` finds, and constant
+    scores put class 0 first for every video instead of making all of them right.
+    Raises ValueError for shapes or labels that do not fit, no videos, and scores that are not numbers.
+    """
+    scores, labels = _checked(scores, labels)
+    n_videos, n_classes = scores.shape
+    ranks = np.empty(n_videos, np.int64)
+    classes = np.arange(n_classes)
+    rows = max(1, _BLOCK_ELEMENTS // n_classes)
+    for start in range(0, n_videos, rows):
+        block, truth = scores[start : start + rows], labels[start : start + rows, None]
+        _check_numbers(block, start)
+        own = np.take_along_axis(block, truth, axis=1)  # [rows, 1]
+        before = (block > own) | ((block == own) & (classes < truth))  # [rows, C]
+        ranks[start : start + rows] = before.sum(axis=1)
+    return ranks
+
+
+def top_k_hits(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> NDArray[np.bool_]:
+    """Which videos have their true class among the k best: [N]. See `label_ranks`."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return label_ranks(scores, labels) < k
+
+
+def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
+    """Percent of the videos whose true class is among the k best; 100 where there are at most k classes.
+
+    scores [N, C], labels [N]; equal scores are ordered, and errors raised, as in `label_ranks`.
+    """
+    return _percent(top_k_hits(scores, labels, k))
+
+
+def mean_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over classes of the percent of their videos that are right at top-1.
+
+    scores [N, C], labels [N], as in `label_ranks`. Classes without videos do not count.
+    """
+    return _mean_over_classes(top_k_hits(scores, labels), labels)
+
+
+def bootstrap_interval(
+    values: ArrayLike, rng: np.random.Generator, *, level: float = 0.95, repeats: int = 10_000
+) -> Interval:
+    """Percentile bootstrap interval of the mean of one value a video.
+
+    values   [N] hits (booleans), or any finite number for each video, such as the difference of two hits
+    level    share of the resampled means inside the interval, between 0 and 1
+    repeats  how often N videos are drawn, with replacement
+    Returns the two ends in the unit of the values: give ``100 * hits`` for percent.
+    Raises ValueError when there are no values, when one is not finite, or for a level or number of
+    repeats out of range. Source: Efron 1979.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(
+            f"values must be one number for each of one or more videos, got shape {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"values must be finite, but that of video {np.argmin(np.isfinite(values))} is not")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    tail = (1 - level) / 2
+    low, high = np.quantile(_resampled_means(values, rng, repeats), [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def _resampled_means(
+    values: NDArray[np.float64], rng: np.random.Generator, repeats: int
+) -> NDArray[np.float64]:
+    n_videos = len(values)
+    different, counts = np.unique(values, return_counts=True)
+    if len(different) <= _MOST_VALUES_COUNTED:
+        # How often each value occurs in a resample is multinomial (for hits: binomial): same distribution
+        # as drawing videos, without drawing them.
+        return rng.multinomial(n_videos, counts / n_videos, size=repeats) @ different / n_videos
+    means = np.empty(repeats)
+    at_once = max(1, _BLOCK_ELEMENTS // n_videos)
+    for start in range(0, repeats, at_once):
+        stop = min(repeats, start + at_once)
+        drawn = rng.integers(n_videos, size=(stop - start, n_videos))
+        means[start:stop] = values[drawn].mean(axis=1)
+    return means
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]:
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.ndim != 2:
+        raise ValueError(f"scores must have the shape [videos, classes], got {scores.shape}")
+    if labels.shape != scores.shape[:1]:
+        raise ValueError(f"{len(scores)} videos have scores, but the labels have the shape {labels.shape}")
+    if not len(scores):
+        raise ValueError("there are no videos to compute an accuracy of")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be class indices, whole numbers, but they are {labels.dtype}")
+    wrong = (labels < 0) | (labels >= scores.shape[1])
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"video {row} has the label {labels[row]}, but scores are for classes 0 to {scores.shape[1] - 1}"
+        )
+    return scores, labels.astype(np.intp)
+
+
+def _check_numbers(block: NDArray, start: int) -> None:
+    bad = np.isnan(block).any(axis=1)
+    if bad.any():
+        raise ValueError(f"the scores of video {start + int(np.argmax(bad))} are not numbers (NaN)")
+
+
+def _mean_over_classes(hits: NDArray[np.bool_], labels: ArrayLike) -> float:
+    labels = np.asarray(labels, np.intp)
+    n_videos = np.bincount(labels)
+    n_hits = np.bincount(labels, weights=hits)
+    tested = n_videos > 0
+    return 100 * float(np.mean(n_hits[tested] / n_videos[tested]))
+
+
+def _percent(hits: NDArray[np.bool_]) -> float:
+    return 100 * float(np.mean(hits))

@@ -1,0 +1,124 @@
+"""Zero-shot protocols: which classes compete, and which videos are tested, in each repetition.
+
+N videos, C classes in the list, c of them candidates of a trial, n videos tested in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+PROTOCOLS = ("full-classes", "half-classes")
+"""Names that `trials` takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One test: score its videos against its classes. ``scores[np.ix_(trial.videos, trial.classes)]``
+    are the scores of the trial, and ``trial.labels`` their labels."""
+
+    name: str
+    """Protocol and repetition, such as ``half-classes 3``."""
+
+    classes: NDArray[np.intp]
+    """[c] indices of the candidates in the list of classes, ascending."""
+
+    videos: NDArray[np.intp]
+    """[n] rows of the videos tested, ascending: all whose class is a candidate."""
+
+    labels: NDArray[np.intp]
+    """[n] position of each tested video's class in `classes`."""
+
+
+def full_classes(n_classes: int) -> list[NDArray[np.intp]]:
+    """All C classes, once: a list of one index array [C]. Raises ValueError when C is 0."""
+    if n_classes < 1:
+        raise ValueError(f"full-classes needs at least 1 class, got {n_classes}")
+    return [np.arange(n_classes)]
+
+
+def half_classes(n_classes: int, repeats: int = 10) -> list[NDArray[np.intp]]:
+    """Random halves of C classes, the same in every run: one index array [C // 2] for each repetition.
+
+    Repetition s takes the first half of the permutation that numpy's legacy generator makes with the
+    seed s, in the order of that permutation: the draw of the released BIKE and Text4Vis code.
+    Raises ValueError for fewer than 2 classes, and for fewer than 1 repetition.
+    Source: Wu et al. 2023 (BIKE), A.3.
+    """
+    if n_classes < 2:
+        raise ValueError(f"half-classes needs at least 2 classes, got {n_classes}; use full-classes")
+    if repeats < 1:
+        raise ValueError(f"half-classes needs at least 1 repetition, got {repeats}")
+    return [
+        # The legacy generator is meant: its stream never changes, and published numbers rest on it.
+        np.random.RandomState(seed).permutation(n_classes)[: n_classes // 2]
+        for seed in range(repeats)
+    ]
+
+
+def trials(
+    protocol: str,
+    labels: ArrayLike,
+    n_classes: int,
+    *,
+    repeats: int = 10,
+    keep_absent: bool | None = None,
+) -> list[Trial]:
+    """The tests of a protocol on videos with known classes.
+
+    protocol     ``full-classes``: one trial with all classes. ``half-classes``: as many trials as
+                 repeats, each with a random half of them.
+    labels       [N] integers in 0..C-1, the class of each video
+    n_classes    C, classes in the list
+    repeats      trials of half-classes; full-classes has one whatever this says
+    keep_absent  whether classes without any video stay candidates, which makes the test harder.
+                 Default: they stay under full-classes, where the list of classes is the question, and
+                 drop out under half-classes, as in the released code.
+    Raises ValueError for an unknown protocol, labels out of range, no videos, and a trial that would
+    test no video.
+    Source: Wu et al. 2023 (BIKE), A.3.
+    """
+    labels = np.asarray(labels)
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"There is no protocol {protocol!r}; known: {', '.join(PROTOCOLS)}.")
+    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be a class index for each of one or more videos, got {labels.dtype} {labels.shape}"
+        )
+    wrong = (labels < 0) | (labels >= n_classes)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"video {row} has the label {labels[row]}, but there are classes 0 to {n_classes - 1}"
+        )
+    labels = labels.astype(np.intp)
+    if protocol == "full-classes":
+        names, drawn = [protocol], full_classes(n_classes)
+        keep_absent = True if keep_absent is None else keep_absent
+    else:
+        drawn = half_classes(n_classes, repeats)
+        names = [f"{protocol} {repetition}" for repetition in range(repeats)]
+    return _trials(names, drawn, labels, n_classes, keep_absent=bool(keep_absent))
+
+
+def _trials(
+    names: Sequence[str], drawn: Sequence[NDArray], labels: NDArray, n_classes: int, *, keep_absent: bool
+) -> list[Trial]:
+    n_videos = np.bincount(labels, minlength=n_classes)  # [C]
+    result = []
+    for name, candidates in zip(names, drawn, strict=True):
+        # Ascending, as in the released code: which class wins a tie does not hang on the draw.
+        classes = np.sort(candidates if keep_absent else candidates[n_videos[candidates] > 0])
+        position = np.full(n_classes, -1)
+        position[classes] = np.arange(len(classes))
+        videos = np.flatnonzero(position[labels] >= 0)
+        if not len(videos):
+            raise ValueError(
+                f"{name} draws {len(candidates)} of {n_classes} classes, and none of the "
+                f"{len(labels)} videos is of one of them; use full-classes, or more videos."
+            )
+        result.append(Trial(name, classes, videos, position[labels[videos]]))
+    return result

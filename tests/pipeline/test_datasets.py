@@ -1,0 +1,427 @@
+"""Which videos a source lists, what they are called, and what is refused."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidclip.lexicons import Lexicon
+from vidclip.pipeline.datasets import DatasetError, Video, VideoList, check_labels, natural_key, read_videos
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes empty files below the temporary folder, which it returns."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def make_csv(make):
+    """Writes list.csv beside empty files, and returns its path."""
+
+    def make_csv(content, *names):
+        path = make(*names) / "list.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return make_csv
+
+
+def told(videos):
+    return [(video.id, video.labels, video.split) for video in videos]
+
+
+def ids(videos):
+    return [video.id for video in videos]
+
+
+# --- folders
+
+
+def test_a_folder_tree_gives_labels(make):
+    root = make("run/b.mp4", "run/a.avi", "air_drumming/c.mkv")
+    videos = read_videos(root)
+    assert told(videos) == [
+        ("air_drumming/c.mkv", ("air_drumming",), ""),
+        ("run/a.avi", ("run",), ""),
+        ("run/b.mp4", ("run",), ""),
+    ]
+    assert [video.path for video in videos] == [root / video.id for video in videos]
+    assert videos.labels == ("air_drumming", "run")
+
+
+def test_a_flat_folder_gives_no_labels(make):
+    assert told(read_videos(make("b.mp4", "a.webm"))) == [("a.webm", (), ""), ("b.mp4", (), "")]
+
+
+def test_videos_beside_the_label_folders_have_no_label(make):
+    assert told(read_videos(make("a.mp4", "run/b.mp4"))) == [("a.mp4", (), ""), ("run/b.mp4", ("run",), "")]
+
+
+def test_of_a_deeper_tree_the_first_folder_is_the_label(make):
+    assert told(read_videos(make("run/group1/x/a.mp4"))) == [("run/group1/x/a.mp4", ("run",), "")]
+
+
+def test_folders_called_like_splits_are_splits_when_they_are_alone(make):
+    root = make("train/run/a.mp4", "Val/run/b.mp4", "test/c.mp4")
+    assert told(read_videos(root)) == [
+        ("Val/run/b.mp4", ("run",), "Val"),
+        ("test/c.mp4", (), "test"),
+        ("train/run/a.mp4", ("run",), "train"),
+    ]
+    assert read_videos(root).splits == ("Val", "test", "train")
+
+
+@pytest.mark.parametrize("other", ["jump/b.mp4", "b.mp4"])
+def test_a_class_called_test_is_a_class_beside_others(make, other):
+    assert ("test/run/a.mp4", ("test",), "") in told(read_videos(make("test/run/a.mp4", other)))
+
+
+def test_an_empty_or_videoless_folder_does_not_turn_splits_into_labels(make):
+    root = make("train/run/a.mp4", "lists/notes.txt")
+    (root / "empty").mkdir()
+    assert told(read_videos(root)) == [("train/run/a.mp4", ("run",), "train")]
+
+
+def test_other_and_hidden_files_are_left_out_and_counted(make):
+    root = make(
+        "a.MP4",
+        "run/b.MoV",
+        "readme.txt",
+        "run/x.srt",
+        "nosuffix",
+        ".hidden.mp4",
+        "run/._b.MoV",
+        ".git/c.mp4",
+    )
+    videos = read_videos(root)
+    assert ids(videos) == ["a.MP4", "run/b.MoV"]
+    assert videos.n_other_files == 5
+    assert read_videos(root / "run").n_other_files == 2
+
+
+def test_ids_begin_at_the_root_and_labels_at_the_source(make):
+    root = make("set/run/a.mp4")
+    assert told(read_videos(root / "set", root=root)) == [("set/run/a.mp4", ("run",), "")]
+    with pytest.raises(DatasetError, match=r"set is not below the root .*run: give a root that holds it"):
+        read_videos(root / "set", root=root / "set/run")
+
+
+def test_a_relative_source_gives_the_same_list_with_whole_paths(make, monkeypatch):
+    root = make("set/run/a.mp4")
+    monkeypatch.chdir(root)
+    videos = read_videos("set/../set/")
+    assert (videos[0].id, videos[0].path) == ("run/a.mp4", root / "set/run/a.mp4")
+
+
+def test_names_are_kept_whatever_is_in_them(make):
+    names = ["[b]x[/b].mp4", "a b/c,d.mp4", "側転/é.mp4", "#1/'.mp4", "new\nline.mp4"]
+    assert sorted(ids(read_videos(make(*names)))) == sorted(names)
+
+
+def test_links_are_followed_but_not_in_circles(make, tmp_path):
+    root = make("set/run/a.mp4", "elsewhere/b.mp4") / "set"
+    (root / "jump").symlink_to(tmp_path / "elsewhere")
+    (root / "run/again").symlink_to(root)
+    (root / "run/up").symlink_to("..")
+    (root / "run/self").symlink_to("self")
+    (root / "run/file.mp4").symlink_to(tmp_path / "elsewhere/b.mp4")
+    assert ids(read_videos(root)) == ["jump/b.mp4", "run/a.mp4", "run/file.mp4"]
+
+
+@pytest.mark.parametrize("target", ["gone.mp4", "lost.mp4"])
+def test_a_link_to_nothing_is_a_missing_video(make, target):
+    root = make("run/a.mp4")
+    (root / "run/lost.mp4").symlink_to(target)
+    with pytest.raises(DatasetError, match=r"1 listed video cannot be found: .*run/lost.mp4\. Correct"):
+        read_videos(root)
+    videos = read_videos(root, allow_missing=True)
+    assert (ids(videos), ids(videos.missing)) == (["run/a.mp4"], ["run/lost.mp4"])
+
+
+def test_a_pipe_is_no_video(make):
+    root = make("a.mp4")
+    os.mkfifo(root / "b.mp4")
+    videos = read_videos(root)
+    assert (ids(videos), videos.n_other_files) == (["a.mp4"], 1)
+
+
+def test_a_folder_without_videos_is_refused(make):
+    with pytest.raises(
+        DatasetError, match=r"no video below .*\(3 other files: .txt, no suffix\)\. Videos are.*\.mp4"
+    ):
+        read_videos(make("a.txt", "run/b.txt", "run/c"))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"There is no video below [^(]*\. Videos are files"):
+        read_videos(tmp_path)
+
+
+def test_an_unreadable_folder_is_an_error_and_not_an_omission(make, monkeypatch):
+    root = make("run/a.mp4", "jump/b.mp4")
+    scandir = os.scandir
+
+    def refuse(path):  # permissions do not stop a superuser
+        if str(path).rstrip("/").endswith("jump"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DatasetError, match=r"The folder .*jump/? cannot be read: Permission denied"):
+        read_videos(root)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.mp4")).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(DatasetError, match=r"not valid UTF-8: 'a.udcff.mp4'\. Rename"):
+        read_videos(tmp_path)
+
+
+# --- order
+
+
+@given(st.lists(st.integers(0, 10**12), unique=True), st.sampled_from(["", "clip", "a/b"]))
+def test_numbers_are_ordered_by_value(numbers, prefix):
+    names = [f"{prefix}{number}.mp4" for number in numbers]
+    assert sorted(names, key=natural_key) == [f"{prefix}{number}.mp4" for number in sorted(numbers)]
+
+
+@given(st.lists(st.text("a0129/ _", min_size=1), unique=True), st.randoms())
+def test_the_order_is_total(names, random):
+    shuffled = random.sample(names, len(names))
+    assert sorted(names, key=natural_key) == sorted(shuffled, key=natural_key)
+
+
+def test_folders_stay_together():
+    names = ["a/x10", "a/x9", "a b/x", "a-b/x", "a2/x", "a10/x", "a02/x"]
+    assert sorted(names, key=natural_key) == ["a/x9", "a/x10", "a b/x", "a-b/x", "a02/x", "a2/x", "a10/x"]
+
+
+def test_a_csv_and_a_folder_give_the_same_list(make_csv):
+    path = make_csv(
+        "path,label\nrun/10.mp4,run\nrun/9.mp4,run\njump/1.mp4,jump\n",
+        "run/9.mp4",
+        "run/10.mp4",
+        "jump/1.mp4",
+    )
+    assert told(read_videos(path)) == told(read_videos(path.parent))
+    assert ids(read_videos(path)) == ["jump/1.mp4", "run/9.mp4", "run/10.mp4"]
+
+
+# --- CSV files
+
+
+def test_a_csv_gives_labels_and_splits(make_csv):
+    path = make_csv(
+        'split,id,path,label\ntest,7,b.mp4,"Putting something, something"\ntrain,8,x/a.dat,\n',
+        "b.mp4",
+        "x/a.dat",
+    )
+    videos = read_videos(path)
+    assert told(videos) == [("b.mp4", ("Putting something, something",), "test"), ("x/a.dat", (), "train")]
+    assert [video.origin for video in videos] == [f"{path}, row 2", f"{path}, row 3"]
+    assert videos[1].path == path.parent / "x/a.dat"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path\na.mp4\n",
+        "\ufeffpath\r\na.mp4\r\n",
+        "Path, Label \n a.mp4 \n",
+        '"path"\n"a.mp4"',
+        "path\ra.mp4\r",
+        "path,label,split\na.mp4\n\n,,\n",
+    ],
+)  # fmt: skip
+def test_ways_to_write_a_csv(make_csv, content):
+    assert told(read_videos(make_csv(content, "a.mp4"))) == [("a.mp4", (), "")]
+
+
+def test_rows_are_numbered_as_a_spreadsheet_does(make_csv):
+    path = make_csv('path,label\na.mp4,"two\nlines"\n\nb.mp4,x\n', "a.mp4", "b.mp4")
+    assert [video.origin for video in read_videos(path)] == [f"{path}, row 2", f"{path}, row 4"]
+
+
+def test_unusual_line_separators_are_part_of_a_label(make_csv):
+    assert read_videos(make_csv("path,label\na.mp4,x\u2028y\x0bz\n", "a.mp4"))[0].labels == ("x\u2028y\x0bz",)
+
+
+def test_paths_are_relative_to_the_csv_or_the_root_and_may_be_absolute(make_csv, make):
+    root = make("run/a.mp4", "videos/b.mp4", "other/c.mp4")
+    path = make_csv(f"path\n./run//a.mp4\nrun/../videos/b.mp4\n{root}/other/c.mp4\n")
+    assert ids(read_videos(path)) == ["other/c.mp4", "run/a.mp4", "videos/b.mp4"]
+
+    path.write_text(f"path\nb.mp4\n../run/a.mp4\n{root}/other/c.mp4\n")
+    videos = read_videos(path, root=root / "videos")
+    assert sorted(ids(videos)) == sorted(["b.mp4", "../run/a.mp4", f"{root}/other/c.mp4"])
+    assert all(video.path.is_file() for video in videos)
+
+
+def test_listing_a_video_twice_names_both_rows(make_csv):
+    path = make_csv("path\na.mp4\nb.mp4\n./a.mp4\n", "a.mp4", "b.mp4")
+    with pytest.raises(
+        DatasetError, match=r"Videos listed twice: 'a.mp4' \(.*list.csv, row 2 and .*list.csv, row 4\)"
+    ):
+        read_videos(path)
+
+
+def test_missing_files_are_named_together(make_csv):
+    rows = "".join(f"m{i}.mp4\n" for i in range(7))
+    path = make_csv(f"path\na.mp4\n{rows}", "a.mp4", "m7.mp4", *(f"b{i}.mp4" for i in range(9)))
+    message = r"7 listed videos cannot be found: \S*m0.mp4 \(\S*list.csv, row 3\); .*m4.mp4 \([^;]*; and 2 more\. Correct"
+    with pytest.raises(DatasetError, match=message):
+        read_videos(path)
+    videos = read_videos(path, allow_missing=True)
+    assert ids(videos) == ["a.mp4"]
+    assert ids(videos.missing) == [f"m{i}.mp4" for i in range(7)]
+
+
+def test_many_files_in_one_folder_are_all_found(make_csv):
+    names = [f"run/{i}.mp4" for i in range(20)]
+    path = make_csv("path\n" + "\n".join(names), *names[:10], *names[11:])
+    assert [video.id for video in read_videos(path, allow_missing=True).missing] == ["run/10.mp4"]
+
+
+@pytest.mark.parametrize("n_others", [0, 20])
+def test_a_folder_is_no_video_file(make_csv, n_others):
+    others = [f"{i}.mp4" for i in range(n_others)]
+    path = make_csv("\n".join(["path", "run", *others]), "run/a.mp4", *others)
+    with pytest.raises(DatasetError, match=r"1 listed video cannot be found: .*/run \("):
+        read_videos(path)
+
+
+def test_nothing_left_is_an_error_even_where_missing_is_allowed(make_csv):
+    with pytest.raises(DatasetError, match="None of the 2 listed videos can be found"):
+        read_videos(make_csv("path\na.mp4\nb.mp4\n"), allow_missing=True)
+
+
+def test_backslashes_are_pointed_out(make_csv):
+    with pytest.raises(DatasetError, match=r"Write / between folders, not \\"):
+        read_videos(make_csv("path\nrun\\a.mp4\n", "run/a.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"list.csv is empty: write the header path,label,split"),
+        ("\n,\n", r"list.csv is empty"),
+        ("path,label\n", r"list.csv lists no video: below the header"),
+        ("file,label\na.mp4,x\n", r"row 1 has no column 'path', only 'file', 'label'\. The first row must be"),
+        ("a.mp4,x\nb.mp4,y\n", r"row 1 has no column 'path', only 'a.mp4', 'x'"),
+        ("path;label\na.mp4;x\n", r"row 1 has no column 'path'.*cells seem to be separated by ';': use commas"),
+        ("path,label,Label\na.mp4,x,y\n", r"row 1 has the column 'label' twice"),
+        ("path,label\n\na.mp4,x\n ,y\n,z\n", r"list.csv has rows without a path: row 4; row 5\. Fill"),
+        ("path,label\na.mp4,Putting x, y\n", r"has 2 columns, but rows with more cells: row 2 \(3 cells\).*quotation marks"),
+        ('path,label\na.mp4,"x\nb.mp4,y\n', r"list.csv, row 2 is not CSV: unexpected end of data\. Check its quot"),
+        (b"path\na.mp4\n\xe9.mp4\n", r"list.csv, row 3 is not UTF-8 text: save the file as UTF-8"),
+        (b"path\na\0.mp4\n", r"list.csv, row 2 holds a zero byte"),
+    ],
+)  # fmt: skip
+def test_csv_files_that_cannot_be_right_say_where(make_csv, content, message):
+    with pytest.raises(DatasetError, match=message):
+        read_videos(make_csv(content, "a.mp4"))
+
+
+# --- files named one by one
+
+
+def test_single_files_have_no_labels(make):
+    root = make("run/a.mp4", "jump/b.strange")
+    assert told(read_videos(root / "run/a.mp4")) == [("a.mp4", (), "")]
+    videos = read_videos([root / "run/a.mp4", str(root / "jump/b.strange")])
+    assert told(videos) == [("jump/b.strange", (), ""), ("run/a.mp4", (), "")]
+    assert ids(read_videos(root / "run/a.mp4", root=root)) == ["run/a.mp4"]
+    assert ids(read_videos([root / "run/a.mp4"], root=root / "jump")) == [f"{root}/run/a.mp4"]
+
+
+def test_what_cannot_be_a_video_is_refused(make):
+    root = make("a.mp4", "list.txt", "list.csv", "run/b.mp4")
+    (root / "gone.mp4").symlink_to("nowhere")
+    for sources, message in [
+        ([], "No videos were named"),
+        (root / "no", r"There is no file or folder .*/no\."),
+        ([root / "a.mp4", root / "no.mp4"], r"There is no file or folder .*/no\.mp4"),
+        (root / "no.csv", r"no\.csv cannot be read: No such file"),
+        (root / "list.txt", r"list.txt is not a video\. A list of videos is a \.csv file"),
+        ([root / "a.mp4", root / "run"], r"run is a folder among several sources: give one folder"),
+        ([root / "a.mp4", root / "list.csv"], r"list.csv is a CSV file among several sources"),
+        ([root / "a.mp4", root / "run/../a.mp4"], r"listed twice: 'a.mp4' \(.*a.mp4 and .*a.mp4\)"),
+        (root / "gone.mp4", r"1 listed video cannot be found: .*gone.mp4"),
+    ]:
+        with pytest.raises(DatasetError, match=message):
+            read_videos(sources)
+    with pytest.raises(DatasetError, match=r"The root .*/none is not a folder"):
+        read_videos(root / "a.mp4", root=root / "none")
+
+
+# --- the list itself
+
+
+def video(name, *labels, **facts):
+    return Video(id=name, path=Path(name), labels=labels, **facts)
+
+
+def test_a_list_is_a_sequence_and_its_slices_are_shards():
+    videos = VideoList([video(str(i), f"class {i % 3}") for i in range(10)], n_other_files=4)
+    shards = [videos[i::3] for i in range(3)]
+    assert all(isinstance(shard, VideoList) and shard.n_other_files == 4 for shard in shards)
+    assert sorted(ids(each for shard in shards for each in shard)) == ids(videos)
+    assert (len(videos), videos[-1].id, videos[0] in videos) == (10, "9", True)
+    assert repr(videos) == "VideoList(10 videos, 3 labels)"
+
+
+def test_a_list_with_two_videos_of_one_id_is_refused():
+    with pytest.raises(DatasetError, match=r"'a' \(a and list.csv, row 3\)"):
+        VideoList([video("a"), video("a", origin="list.csv, row 3")])
+
+
+def test_labels_become_class_indices():
+    lexicon = Lexicon("own", phrases=("brush hair", "run", "wave"), labels=("brush_hair", "run", "wave"))
+    videos = [video("a", "wave"), video("b"), video("c", "Brush Hair", "run")]
+    assert check_labels(videos, lexicon) == [(2,), (), (0, 1)]
+
+
+def test_unknown_labels_are_named_with_row_count_and_closest():
+    lexicon = Lexicon("own", phrases=("brush hair", "run"), labels=("brush hair", "run"))
+    videos = [
+        video("a", "run"),
+        video("b", "brsh_hair", origin="list.csv, row 3"),
+        video("c", "brsh_hair"),
+        video("d", "?"),
+    ]
+    message = (
+        "Labels that the lexicon own does not have: 'brsh_hair' (list.csv, row 3 and 1 more; closest: 'brush hair'); "
+        "'?' (d). Correct them, or use the lexicon they come from."
+    )
+    with pytest.raises(DatasetError, match=f"^{re.escape(message)}$"):
+        check_labels(videos, lexicon)
+
+
+def test_many_unknown_labels_are_counted():
+    with pytest.raises(DatasetError, match=r"'x0' \(0\);.*'x4' \(4\); and 3 more\. Correct"):
+        check_labels([video(str(i), f"x{i}") for i in range(8)], Lexicon("own", ("run",), ("run",)))
+
+
+def test_a_label_that_fits_two_classes_is_refused():
+    lexicon = Lexicon("own", phrases=("push up", "pushup"), labels=("push up", "pushup"))
+    with pytest.raises(
+        DatasetError,
+        match=r"fit several classes of the lexicon own: 'PushUp' \(a; may be: 'push up', 'pushup'\)",
+    ):
+        check_labels([video("a", "PushUp")], lexicon)
