@@ -1,0 +1,114 @@
+"""What is asked of a video, and what decoding it gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+class DecodeError(Exception):
+    """A video that cannot be decoded: `stage` (missing, open, decode, timeout, crash) and `reason`."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage, self.reason = stage, reason
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """A video, or the part of it from `start_seconds` up to, not including, `end_seconds`."""
+
+    path: str | os.PathLike[str]
+    start_seconds: float | None = None
+    """Counted from the first frame that is shown. None: from the start."""
+    end_seconds: float | None = None
+    """None: to the end."""
+
+    def __post_init__(self) -> None:
+        start, end = self.start_seconds, self.end_seconds
+        if (start is not None and not start >= 0) or (end is not None and not end > (start or 0)):
+            raise ValueError(f"A segment needs 0 <= start_seconds < end_seconds, got {start} and {end}")
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Frames of one video as the model will see them."""
+
+    frame_indices: np.ndarray
+    """[K, T] int64: place of each frame among those the video shows, in the order of showing."""
+    timestamps: np.ndarray
+    """[K, T] float64: seconds from the first frame shown to each frame."""
+    pixels: np.ndarray
+    """[V, T, height, width, 3] uint8, V = K x crops: view v is crop v % crops of clip v // crops."""
+    duration_seconds: float
+    """From the first readable frame to the end of the last."""
+    n_frames: int
+    """Frames the video claims to show: those its edit list hides do not count."""
+    readable_frames: int
+    """Frames that can be read. Less than n_frames only where PyAV read a damaged file from end to end;
+    otherwise all packets are there, and no frame decoded on the way to the chosen ones was damaged."""
+    decoder: str
+    """Name and version: `decord 0.6.0`, `pyav 18.1.0`."""
+    repeated: bool
+    """Whether a clip has a frame twice, because the video is too short."""
+    note: str = ""
+    """Why decord was not used, and how many frames could not be read; empty when there is nothing to say."""
+    on_release: Callable[[], None] | None = field(default=None, repr=False)
+
+    def facts(self) -> dict[str, Any]:
+        """All but the pixels, in plain numbers and words, with the shape of the pixels."""
+        plain = {name: getattr(self, name) for name in ("duration_seconds", "n_frames", "readable_frames")}
+        plain |= {name: getattr(self, name) for name in ("decoder", "repeated", "note")}
+        arrays = {name: getattr(self, name).tolist() for name in ("frame_indices", "timestamps")}
+        return plain | arrays | {"shape": list(self.pixels.shape)}
+
+    @classmethod
+    def from_facts(
+        cls, facts: dict[str, Any], pixels: np.ndarray, on_release: Callable[[], None] | None = None
+    ) -> Decoded:
+        """What `facts` told, with `pixels` (flat, uint8, at least as many as the shape says)."""
+        facts = dict(facts)
+        shape = facts.pop("shape")
+        facts["frame_indices"] = np.array(facts["frame_indices"], dtype=np.int64)
+        facts["timestamps"] = np.array(facts["timestamps"], dtype=np.float64)
+        return cls(**facts, pixels=pixels[: int(np.prod(shape))].reshape(shape), on_release=on_release)
+
+    def release(self) -> None:
+        """Give the shared memory back: another video's pixels take its place. `pixels` is empty then.
+
+        To be called once done, from any thread; copies of `pixels` stay, views of it do not.
+        """
+        free = self.on_release
+        if free is not None:
+            object.__setattr__(self, "on_release", None)
+            object.__setattr__(self, "pixels", np.empty((0, *self.pixels.shape[1:]), np.uint8))
+            free()
+
+    def __enter__(self) -> Decoded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+@dataclass(frozen=True)
+class DecodeFailure:
+    """A video that could not be decoded, and why."""
+
+    stage: str
+    """missing, open, decode, timeout (the decoder hangs) or crash (it takes its process down)."""
+    reason: str
+    """For a person; both decoders' reasons where both were tried."""
+
+    def release(self) -> None:
+        """Nothing to give back; there so that both kinds of result can be used in one way."""
+
+    def __enter__(self) -> DecodeFailure:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -1,0 +1,149 @@
+"""From a decoded frame to the pixels a model sees, as open_clip's own preprocessing makes them.
+
+Pillow and numpy alone: decoding workers import this module, and must not pay for torch. The geometry
+is that of `open_clip.transform.image_transform(is_train=False)` (open_clip 3), byte for byte; the
+normalisation that follows it (`mean`, `std`) is left to whoever has the pixels on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .sampling import CROPS, check_names
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+RESIZE_MODES = ("shortest", "longest", "squash")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a frame is resized and cropped, and with which numbers it is normalised afterwards."""
+
+    size: tuple[int, int]
+    """(height, width) that the model sees."""
+    resize: int | None = None
+    """Length of the short side before cropping. None: what the model's own preprocessing does."""
+    interpolation: str = "bicubic"
+    """`bicubic` or `bilinear`, antialiased both."""
+    resize_mode: str = "shortest"
+    """The model's own way: short side to size and crop, `longest` side to size and pad, or `squash`.
+    With `resize`, and for three crops, it is always the short side: the geometry of the papers."""
+    fill_color: int = 0
+    """What `longest` pads with."""
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    """Of red, green and blue, in [0, 1]."""
+    std: tuple[float, float, float] = OPENAI_STD
+
+    def __post_init__(self) -> None:
+        # Lists (from JSON, from open_clip) become tuples, so that equal settings compare equal.
+        for name, length in (("size", 2), ("mean", 3), ("std", 3)):
+            value = getattr(self, name)
+            if not isinstance(value, tuple | list) or len(value) != length:
+                raise ValueError(f"{name} must have {length} numbers, got {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        if any(not isinstance(side, int) or side < 1 for side in self.size):
+            raise ValueError(f"size must be (height, width) in whole pixels, got {self.size!r}")
+        if self.resize is not None and self.resize < max(self.size):
+            raise ValueError(f"resize must be at least the size {max(self.size)}, got {self.resize}")
+        if self.interpolation not in RESAMPLING:
+            raise ValueError(
+                f"interpolation must be one of {', '.join(RESAMPLING)}, got {self.interpolation!r}"
+            )
+        if self.resize_mode not in RESIZE_MODES:
+            raise ValueError(
+                f"resize_mode must be one of {', '.join(RESIZE_MODES)}, got {self.resize_mode!r}"
+            )
+        if not 0 <= self.fill_color <= 255:
+            raise ValueError(f"fill_color must be in 0..255, got {self.fill_color}")
+        if any(value <= 0 for value in self.std):
+            raise ValueError(f"std must be positive, got {self.std!r}")
+
+    def pixels(self, frame: np.ndarray, crops: int = 1) -> np.ndarray:
+        """The crops of one frame.
+
+        frame   [H, W, 3] uint8, red-green-blue, upright
+        crops   1: the centre; 3: start, middle and end along the frame's longer side
+        Returns [crops, height, width, 3] uint8.
+        Raises ValueError for another shape, type or number of crops.
+        """
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or frame.size == 0:
+            raise ValueError(f"A frame is [H, W, 3] uint8, got {list(frame.shape)} {frame.dtype}")
+        if crops not in CROPS:
+            raise ValueError(f"crops must be 1 or 3, got {crops!r}")
+        image = Image.fromarray(np.ascontiguousarray(frame))
+        if crops == 1 and self.resize is None:
+            return np.asarray(self._as_the_model_does(image))[None]
+        image = self._shortest_to(image, self.resize or max(self.size))
+        spare_width, spare_height = image.width - self.size[1], image.height - self.size[0]
+        centre = (round(spare_width / 2), round(spare_height / 2))
+        corners = [centre]
+        if crops == 3 and image.width >= image.height:
+            corners = [(0, centre[1]), centre, (spare_width, centre[1])]
+        elif crops == 3:
+            corners = [(centre[0], 0), centre, (centre[0], spare_height)]
+        return np.stack([np.asarray(self._window(image, left, top)) for left, top in corners])
+
+    def _as_the_model_does(self, image: Image.Image) -> Image.Image:
+        height, width = self.size
+        if self.resize_mode == "squash":
+            return image.resize((width, height), RESAMPLING[self.interpolation])
+        if self.resize_mode == "longest":
+            ratio = max(image.height / height, image.width / width)
+            image = _scaled(image, ratio, RESAMPLING[self.interpolation])
+            return _padded(image, self.size, self.fill_color)
+        if height == width:
+            image = self._shortest_to(image, height)
+        else:
+            # open_clip drops the interpolation here: always bicubic.
+            ratio = min(image.height / height, image.width / width)
+            image = _padded(_scaled(image, ratio, Image.Resampling.BICUBIC), self.size, fill=0)
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        return self._window(image, left, top)
+
+    def _shortest_to(self, image: Image.Image, length: int) -> Image.Image:
+        # torchvision's Resize: the longer side is rounded down.
+        width, height = image.size
+        if width <= height:
+            target = (length, int(length * height / width))
+        else:
+            target = (int(length * width / height), length)
+        return image.resize(target, RESAMPLING[self.interpolation])
+
+    def _window(self, image: Image.Image, left: int, top: int) -> Image.Image:
+        return image.crop((left, top, left + self.size[1], top + self.size[0]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, words and lists, for JSON; `from_dict` reads them back."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
+        """The preprocessing that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
+        check_names(data, {field.name for field in fields(cls)}, "preprocessing")
+        return cls(**data)
+
+
+def _scaled(image: Image.Image, ratio: float, resampling: Image.Resampling) -> Image.Image:
+    # max(1): a frame of 1000:1 keeps at least a line, where open_clip would fail
+    width, height = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
+    return image.resize((width, height), resampling)
+
+
+def _padded(image: Image.Image, size: tuple[int, int], fill: int) -> Image.Image:
+    """The image in the middle of at least `size` (height, width); the odd line goes to the end."""
+    height, width = max(size[0], image.height), max(size[1], image.width)
+    if (height, width) == (image.height, image.width):
+        return image
+    canvas = Image.new("RGB", (width, height), (fill,) * 3)
+    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return canvas

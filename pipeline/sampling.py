@@ -1,0 +1,149 @@
+"""Which frames and crops of a video are looked at.
+
+L frames in the video, T frames a clip, K clips; frame i, clip k; everything counts from zero.
+
+    uniform, start      |X x x|X x x|X x x|     K = 1, L = 9, T = 3
+    uniform, middle     |x X x|x X x|x X x|
+    uniform, K = 2      |0 x 1|0 x 1|0 x 1|     clip 1 stands later in each segment
+    dense               x x X X X X x x         neighbours at a fixed stride, wherever L allows
+
+Sources: the test-time samplers of BIKE and Text4Vis (`start`, `dense`), mmaction and X-CLIP (`middle`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+DENSE_SPAN = 128
+"""Frames that a dense clip stretches over (released BIKE and Text4Vis)."""
+
+MODES = ("uniform", "dense")
+POSITIONS = ("start", "middle")
+CROPS = (1, 3)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames and crops of a video are looked at."""
+
+    frames: int = 8
+    """T: frames of a clip."""
+    clips: int = 1
+    """K: clips of a video."""
+    crops: int = 1
+    """Crops of a frame: 1 (centre), or 3 (start, middle, end of the longer side)."""
+    mode: str = "uniform"
+    """`uniform`: one frame of each of T equal segments; `dense`: frames at a stride of 128 // T."""
+    position: str = "start"
+    """Where in its segment a uniform frame stands: `start` or `middle`. Means nothing when dense."""
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "clips"):
+            value = getattr(self, name)
+            if not _is_int(value) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        for name, allowed in (("crops", CROPS), ("mode", MODES), ("position", POSITIONS)):
+            value = getattr(self, name)
+            if value not in allowed or isinstance(value, bool):
+                choice = " or ".join(repr(choice) for choice in allowed)
+                raise ValueError(f"{name} must be {choice}, got {value!r}")
+
+    @property
+    def views(self) -> int:
+        """V = clips x crops; view v is crop v % crops of clip v // crops."""
+        return self.clips * self.crops
+
+    def frame_indices(self, n_frames: int) -> np.ndarray:
+        """Indices of the frames to look at in a video of `n_frames` frames.
+
+        Returns [clips, frames] int64 in [0, n_frames). Frames repeat where the video is too short.
+        Raises ValueError when n_frames is below 1.
+        """
+        _check_n_frames(n_frames)
+        if self.mode == "dense":
+            return self._dense(n_frames)
+        if self.position == "middle":
+            return self._uniform_middle(n_frames)
+        return self._uniform_start(n_frames)
+
+    def _uniform_start(self, n_frames: int) -> np.ndarray:
+        # s_k = integer part of linspace(0, L/T - 1, K)[k]; the stop is negative where L < T: s_k = 0.
+        last_shift = max(0.0, n_frames / self.frames - 1)
+        shifts = np.linspace(0, last_shift, self.clips).astype(np.int64)  # [K]
+        starts = np.arange(self.frames, dtype=np.int64) * n_frames // self.frames  # [T]
+        return (shifts[:, None] + starts[None, :]) % n_frames
+
+    def _uniform_middle(self, n_frames: int) -> np.ndarray:
+        # mmaction has one clip here; with more, each segment is cut into K equal parts, and clip k has
+        # the middle of part k: floor((i + (k + 1/2) / K) * L / T), in whole numbers.
+        part = np.arange(self.frames, dtype=np.int64)[None, :] * self.clips
+        part = part + np.arange(self.clips, dtype=np.int64)[:, None]  # [K, T]
+        return (2 * part + 1) * n_frames // (2 * self.clips * self.frames)
+
+    def _dense(self, n_frames: int) -> np.ndarray:
+        stride = max(1, DENSE_SPAN // self.frames)  # more than 128 frames: one after the other
+        rest = max(0, n_frames - DENSE_SPAN)
+        if self.clips == 1:  # the released code divides by zero here
+            starts = np.array([rest // 2], dtype=np.int64)
+        else:
+            starts = np.arange(self.clips, dtype=np.int64) * (rest // (self.clips - 1))
+        steps = np.arange(self.frames, dtype=np.int64) * stride
+        return (starts[:, None] + steps[None, :]) % n_frames
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and words, for JSON; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Sampling:
+        """The sampling that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
+        check_names(data, {field.name for field in fields(cls)}, "sampling")
+        return cls(**data)
+
+
+def random_frame_indices(n_frames: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A random frame of each of `frames` equal segments, for training.
+
+    Returns [frames] int64 in [0, n_frames), never decreasing; a segment shorter than a frame gives the
+    frame it lies in. Raises ValueError when either count is below 1.
+    """
+    _check_n_frames(n_frames)
+    if not _is_int(frames) or frames < 1:
+        raise ValueError(f"frames must be a whole number of at least 1, got {frames!r}")
+    edges = np.arange(frames + 1, dtype=np.int64) * n_frames // frames
+    return rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1), dtype=np.int64)
+
+
+def training_rng(seed: int, epoch: int, video_id: str) -> np.random.Generator:
+    """The generator that draws the frames of one video in one epoch.
+
+    The same three always give the same generator: on every machine, in every process, in whatever
+    order the videos are read (Python's own `hash` of a string differs from run to run).
+    """
+    digest = hashlib.sha256(f"{seed}\0{epoch}\0{video_id}".encode("utf-8", "surrogateescape")).digest()
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+
+
+def check_names(data: Mapping[str, Any], expected: set[str], what: str) -> None:
+    """Raise ValueError unless `data` has exactly the names `expected`; `what` is for the message."""
+    unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))
+    if unknown or missing:
+        parts = [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        parts += [f"missing {', '.join(missing)}"] * bool(missing)
+        raise ValueError(f"This is no {what}: {'; '.join(parts)}")
+
+
+def _check_n_frames(n_frames: int) -> None:
+    if n_frames < 1:
+        raise ValueError(
+            f"n_frames must be at least 1, got {n_frames}: a video without frames has nothing to sample"
+        )
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

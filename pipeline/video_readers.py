@@ -1,0 +1,355 @@
+"""The frames of one video, by decord or by PyAV.
+
+`packets` says which files decord gets: those alone where its counting of frames is right. One line of
+complaint from its decoder, and PyAV reads the file instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import sys
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from .decoded import Decoded, DecodeError, VideoRequest
+from .packets import Packets, check_file, opened, read_packets
+from .preprocess import Preprocess
+from .sampling import Sampling
+
+PYAV = f"pyav {av.__version__}"
+
+
+def decode_request(
+    request: VideoRequest, sampling: Sampling, preprocess: Preprocess, decoder: str = "auto"
+) -> Decoded:
+    """Decode one video in this process. See `decode.decode_video`."""
+    if decoder not in ("auto", "decord", "pyav"):
+        raise ValueError(f"decoder must be auto, decord or pyav, got {decoder!r}")
+    path = os.path.abspath(request.path)  # noqa: PTH100 - keeps bytes that are no UTF-8, as os.fspath does
+    check_file(path)
+    packets = read_packets(path)
+    wish = _Wish(request, sampling, preprocess)
+    note = ""
+    if decoder != "pyav":
+        note = packets.trap
+        if not note:
+            try:
+                return _read_with_decord(path, packets, wish)
+            except ImportError:
+                note = "decord is not installed"
+            except DecodeError as error:
+                note = error.reason
+        if decoder == "decord":
+            raise DecodeError("decode", note)
+        if note == "decord is not installed":
+            note = ""
+    try:
+        if packets.order and not packets.damage:
+            with contextlib.suppress(_Astray):
+                return _read_by_time_stamp(path, packets, wish, note)
+        return _read_by_counting(path, packets, wish, note)
+    except DecodeError as error:
+        reasons = dict.fromkeys(reason for reason in (note, error.reason) if reason)
+        raise DecodeError(error.stage, "; ".join(reasons)) from error
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked of a video."""
+
+    request: VideoRequest
+    sampling: Sampling
+    preprocess: Preprocess
+
+    def choose(self, seconds: np.ndarray) -> np.ndarray:
+        """Which of the frames, shown at `seconds`, are looked at: [K, T] places in that list."""
+        start, end = self.request.start_seconds, self.request.end_seconds
+        first = 0 if start is None else int(np.searchsorted(seconds, start - 1e-6))
+        last = len(seconds) if end is None else int(np.searchsorted(seconds, end - 1e-6))
+        if last <= first:
+            raise DecodeError(
+                "decode",
+                f"no frame between {start or 0:g} s and {'its end' if end is None else f'{end:g} s'}: "
+                f"the video's last frame is at {seconds[-1]:.2f} s",
+            )
+        return first + self.sampling.frame_indices(last - first)
+
+    def decoded(self, frames: Iterator[tuple[int, np.ndarray]], chosen: np.ndarray, **facts: Any) -> Decoded:
+        """Preprocess frames (place, [H, W, 3]) as they come, and put each wherever it was chosen."""
+        (clips, length), crops = chosen.shape, self.sampling.crops
+        pixels = np.empty((clips, crops, length, *self.preprocess.size, 3), np.uint8)
+        for place, frame in frames:
+            cropped = self.preprocess.pixels(frame, crops)
+            for clip, t in np.argwhere(chosen == place):
+                pixels[clip, :, t] = cropped
+        repeated = any(len(np.unique(clip)) < length for clip in chosen)
+        pixels = pixels.reshape(clips * crops, length, *self.preprocess.size, 3)
+        return Decoded(pixels=pixels, repeated=repeated, **facts)
+
+
+class _Astray(Exception):
+    """The decoder did not give the frames that the packets promised."""
+
+
+def _seconds(packets: Packets, stamps: list[int | None]) -> np.ndarray:
+    """When frames are shown, counted from the first; [n] seconds. The frames are in the order of showing.
+
+    AVI keeps times of decoding alone, and PyAV's guesses are then out of order: sorted, they are right,
+    and where even that leaves two frames at one time, the frame rate tells.
+    """
+    known = [stamp for stamp in stamps if stamp is not None]
+    if len(known) == len(stamps) == len(set(known)):
+        times = np.array(sorted(known), dtype=np.float64)
+        return (times - times[0]) * packets.time_base
+    return np.arange(len(stamps)) / (packets.rate or 25.0)
+
+
+def _duration(packets: Packets, seconds: np.ndarray) -> float:
+    last = packets.last_duration * packets.time_base or 1 / (packets.rate or 25.0)
+    return float(seconds[-1] + last)
+
+
+# ---- decord
+
+
+def _read_with_decord(path: str, packets: Packets, wish: _Wish) -> Decoded:
+    """Frames by decord, of a file without traps. Raises DecodeError when decord complains, even softly."""
+    import decord  # not everywhere, and not needed by those who ask for PyAV
+
+    decord.logging.set_level(decord.logging.ERROR)
+    seconds = _seconds(packets, list(packets.shown))
+    chosen = wish.choose(seconds)
+
+    def frames(reader: Any) -> Iterator[tuple[int, np.ndarray]]:
+        for place in np.unique(chosen).tolist():  # one by one: a clip of large frames need not fit in memory
+            yield place, reader.get_batch([place]).asnumpy()
+
+    with _listening() as complaints:
+        try:
+            reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
+            if len(reader) != len(packets.shown):
+                raise DecodeError("decode", f"decord counts {len(reader)} frames, not {len(packets.shown)}")
+            decoded = wish.decoded(
+                ((place, batch[0]) for place, batch in frames(reader)),
+                chosen,
+                frame_indices=chosen,
+                timestamps=seconds[chosen],
+                duration_seconds=_duration(packets, seconds),
+                n_frames=packets.n_frames,
+                readable_frames=packets.n_frames,
+                decoder=f"decord {decord.__version__}",
+            )
+        except (decord.DECORDError, RuntimeError, AssertionError, IndexError) as error:
+            raise DecodeError("decode", f"decord: {_tidy(str(error))}") from error
+    if complaints:
+        raise DecodeError("decode", f"decord: {_tidy(complaints[-1])}")
+    return decoded
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Catch what native code writes to standard error, of the whole process, while the block runs.
+
+    Decord's decoder tells of damage there and nowhere else. The lines are in the list afterwards.
+    """
+    lines: list[str] = []
+    with tempfile.TemporaryFile() as caught:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+        try:
+            own = os.dup(2)
+        except OSError:  # this process has no standard error
+            own = None
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            if own is None:
+                os.close(2)
+            else:
+                os.dup2(own, 2)
+                os.close(own)
+            caught.seek(0)
+            lines += [line for line in caught.read().decode(errors="replace").splitlines() if line.strip()]
+
+
+def _tidy(message: str) -> str:
+    """The last line of a decoder's message, without addresses, times and source files."""
+    lines = [line for line in message.strip().splitlines() if line.strip()]
+    last = lines[-1] if lines else "no reason given"
+    last = re.sub(r"\[\w+ @ 0x[0-9a-f]+\] *|\[\d\d:\d\d:\d\d\] *|\S+\.(cc|h|cpp):\d+: *", "", last)
+    last = re.sub(r"Check failed: .*?\) (?=[A-Z])", "", last)
+    return last.strip()[:200]
+
+
+# ---- PyAV
+
+
+def _read_by_time_stamp(path: str, packets: Packets, wish: _Wish, note: str) -> Decoded:
+    """Frames by PyAV, found by their time stamps, jumping to clean key frames on the way.
+
+    Raises _Astray as soon as the decoder gives another frame than the one that should come next.
+    """
+    seconds = _seconds(packets, list(packets.shown))
+    chosen = wish.choose(seconds)
+    rank = {pts: place for place, pts in enumerate(packets.shown)}
+    jumps = (
+        []
+        if packets.hidden
+        else sorted(rank[pts] for k in packets.clean_keys if (pts := packets.pts[k]) is not None)
+    )
+
+    def frames() -> Iterator[tuple[int, np.ndarray]]:
+        with opened(path) as (container, stream):
+            decoder, coming = _decode(container, stream), 0
+            for place in np.unique(chosen).tolist():
+                key = jumps[bisect_right(jumps, place) - 1] if jumps and place >= jumps[0] else 0
+                if key > coming:
+                    container.seek(packets.shown[key], stream=stream)
+                    decoder, coming = _decode(container, stream), -1
+                while True:
+                    frame = next(decoder, None)
+                    if frame is None or frame.is_corrupt or frame.pts not in rank:
+                        raise _Astray
+                    here = rank[frame.pts]
+                    if coming == -1 and here in jumps and here <= place:
+                        coming = here  # the jump may end at an earlier key frame
+                    if here != coming:
+                        raise _Astray
+                    coming += 1
+                    if here == place:
+                        yield place, _rgb(frame)
+                        break
+
+    try:
+        return wish.decoded(
+            frames(),
+            chosen,
+            frame_indices=chosen,
+            timestamps=seconds[chosen],
+            duration_seconds=_duration(packets, seconds),
+            n_frames=packets.n_frames,
+            readable_frames=packets.n_frames,
+            decoder=PYAV,
+            note=note,
+        )
+    except av.error.FFmpegError as error:
+        raise _Astray from error
+
+
+def _read_by_counting(path: str, packets: Packets, wish: _Wish, note: str) -> Decoded:
+    """Frames by PyAV, of files that are damaged or whose packets do not tell their frames.
+
+    The first pass decodes everything, converts nothing, and finds out which frames can be read; the
+    second takes the chosen ones of these. A packet that cannot be decoded spoils all that is decoded
+    after it, up to the next key frame: what the decoder shows there are guesses.
+    """
+    found: list[tuple[int | None, bool]] = []  # time stamp, and whether the decoder itself calls it spoilt
+    faults: list[int] = []
+    with opened(path) as (container, stream):
+        for frame in _decode(container, stream, faults):
+            found.append((frame.pts, bool(frame.is_corrupt)))
+    # Time stamps name the frames unless they are guesses (AVI has none): then the order of showing does.
+    stamps = [pts for pts, _ in found if pts in packets.order]
+    named = len(stamps) == len(found) and all(a < b for a, b in itertools.pairwise(stamps))
+    positions = [packets.order[pts] for pts in stamps] if named else list(range(len(found)))
+    faults += [position for position, (_, spoilt) in zip(positions, found, strict=True) if spoilt]
+    spoilt = _spoilt(positions, faults, packets.keys)
+    readable = [ordinal for ordinal, bad in enumerate(spoilt) if not bad]
+    if not readable:
+        raise DecodeError("decode", f"0 readable frames, of {packets.n_frames or len(found)}")
+
+    seconds = _seconds(packets, [found[ordinal][0] for ordinal in readable])
+    chosen = wish.choose(seconds)
+    rank = {pts: place for place, pts in enumerate(packets.shown)}
+    numbers = [rank.get(stamps[ordinal], ordinal) for ordinal in readable] if named else readable
+    wanted = {readable[place]: place for place in np.unique(chosen).tolist()}
+
+    def frames() -> Iterator[tuple[int, np.ndarray]]:
+        left = len(wanted)
+        with opened(path) as (container, stream):
+            for ordinal, frame in enumerate(_decode(container, stream, [])):
+                if ordinal in wanted:
+                    if frame.pts != found[ordinal][0]:
+                        raise DecodeError("decode", "the file changes while it is read")
+                    yield wanted[ordinal], _rgb(frame)
+                    left -= 1
+                if not left:
+                    return
+        raise DecodeError("decode", "the file changes while it is read")
+
+    lost = max(packets.n_frames, len(found)) - len(readable)
+    if lost:
+        note = "; ".join(filter(None, [note, f"{lost} frames could not be read"]))
+    return wish.decoded(
+        frames(),
+        chosen,
+        frame_indices=np.array(numbers, dtype=np.int64)[chosen],
+        timestamps=seconds[chosen] + _late_start(packets, found[readable[0]][0]),
+        duration_seconds=_duration(packets, seconds),
+        n_frames=max(packets.n_frames, len(found), max(numbers) + 1),
+        readable_frames=len(readable),
+        decoder=PYAV,
+        note=note,
+    )
+
+
+def _late_start(packets: Packets, first_readable: int | None) -> float:
+    """Seconds from the first frame to show to the first that can be read."""
+    if first_readable is None or not packets.shown:
+        return 0.0
+    return max(0, first_readable - packets.shown[0]) * packets.time_base
+
+
+def _spoilt(positions: list[int], faults: list[int], keys: list[int]) -> list[bool]:
+    """Which frames, decoded at `positions`, come after a fault with no key frame in between."""
+    faults, keys = sorted(faults), sorted(keys)
+    spoilt = []
+    for position in positions:
+        fault = bisect_right(faults, position) - 1
+        key = bisect_right(keys, position) - 1
+        spoilt.append(fault >= 0 and (key < 0 or keys[key] <= faults[fault]))
+    return spoilt
+
+
+def _decode(container: Any, stream: Any, faults: list[int] | None = None) -> Iterator[Any]:
+    """Frames in the order of showing. With `faults`, packets that fail are noted there and skipped."""
+    number = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            if faults is None:
+                raise
+            packet = None  # nothing more can be read of the file: what the decoder still holds, below
+            with contextlib.suppress(av.error.FFmpegError):
+                yield from stream.decode(None)
+        if packet is None:
+            return
+        try:
+            yield from packet.decode()
+        except av.error.FFmpegError:
+            if faults is None:
+                raise
+            if packet.size:
+                faults.append(number)
+        number += bool(packet.size)
+
+
+def _rgb(frame: Any) -> np.ndarray:
+    """[H, W, 3] uint8, turned upright as the file's rotation flag asks."""
+    pixels = frame.to_ndarray(format="rgb24")
+    rotation = frame.rotation  # far out of range where the file's matrix is no rotation
+    turns = round(rotation / 90) % 4 if abs(rotation) <= 360 else 0
+    return np.rot90(pixels, turns) if turns else pixels
