@@ -1,0 +1,67 @@
+"""Text embeddings for a cache: read where they are kept, computed once where they are not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..cache import FeatureCache, Identity, TextEmbeddings, read_texts, text_path, write_texts
+from ..lexicons import Lexicon
+
+if TYPE_CHECKING:  # torch is for those who compute
+    from .encoder import Encoder
+
+
+def text_embeddings(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    prompts: Sequence[str] = ("{}",),
+    *,
+    words: str = "name",
+    load: Callable[[Identity], Encoder] | None = None,
+) -> TextEmbeddings:
+    """The embeddings of a lexicon's phrases by the encoder of `cache`, kept there from then on.
+
+    words    name, sentence, all or none (see `words.WORD_MODES`)
+    load     how to get the encoder when it is needed; default `load_encoder_of`
+
+    Raises EncoderError where the encoder cannot be had, CacheError for a damaged file.
+    """
+    digest = cache.identity.encoder_digest
+    path = text_path(cache.folder, lexicon.name, lexicon.phrases, prompts, words, digest)
+    if path.exists():
+        return read_texts(path, digest)
+    encoder = (load or load_encoder_of)(cache.identity)
+    texts = encoder.encode_text(lexicon.phrases, prompts, words=words)
+    with contextlib.suppress(PermissionError):  # a cache of somebody else's, read only
+        write_texts(path, texts, lexicon=lexicon.name, encoder_digest=digest)
+    return texts
+
+
+def load_encoder_of(identity: Identity, device: str = "auto") -> Encoder:
+    """The encoder that made a cache, from where it was then.
+
+    Raises EncoderError where it is gone, or is another by now.
+    """
+    from .encoder import EncoderError, load_encoder
+
+    size = identity.encoder.get("preprocess", {}).get("size", [None])[0]
+    natural = identity.encoder.get("architecture", {}).get("vision_cfg", {}).get("image_size", size)
+    try:
+        encoder = load_encoder(
+            identity.model,
+            identity.pretrained,
+            device=device,
+            image_size=size if size != natural else None,
+        )
+    except EncoderError as error:
+        raise EncoderError(
+            f"the encoder of this cache, {identity.encoder_name}, is needed: {error}"
+        ) from error
+    if Identity(encoder.identity, {}, "").encoder_digest != identity.encoder_digest:
+        raise EncoderError(
+            f"{identity.encoder_name} has changed since the cache was made: its weights or settings are others "
+            "now. Put the old weights back, or extract again into another --cache."
+        )
+    return encoder
