@@ -1,0 +1,71 @@
+"""`vidclip.toml` in the working folder: settings that need not be typed.
+
+cache = "features"          # for every command that has such an option
+[extract]
+source = "videos"
+frames = 16                 # for one command; stands before the above
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+CONFIG_FILE = "vidclip.toml"
+
+
+def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, Any]]:
+    """The file's settings as click's default map: command -> parameter -> value.
+
+    Raises click.UsageError for a file that is no TOML, and for a name that no command, or not this
+    command, has: a setting that is misspelt would otherwise be a setting that is not there.
+    """
+    try:
+        document = tomllib.loads(Path(CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"{CONFIG_FILE} cannot be read: {error}") from None
+    parameters = {name: _parameters(command) for name, command in commands.items()}
+    settings: dict[str, dict[str, Any]] = {name: {} for name in commands}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            continue
+        takers = [name for name in commands if _name(key) in parameters[name]]
+        if not takers:
+            raise _unknown(key, "no command has an option of this name", set().union(*parameters.values()))
+        for name in takers:
+            settings[name][_name(key)] = value
+    for table, values in document.items():
+        if not isinstance(values, dict):
+            continue
+        if table not in commands:
+            raise _unknown(f"[{table}]", "there is no such command", set(commands))
+        for key, value in values.items():
+            if _name(key) not in parameters[table]:
+                raise _unknown(key, f"`vidclip {table}` has no such option", parameters[table])
+            settings[table][_name(key)] = value
+    return settings
+
+
+def _parameters(command: click.Command) -> set[str]:
+    return {parameter.name for parameter in command.params if parameter.name and parameter.name != "help"}
+
+
+def _name(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _unknown(key: str, why: str, known: set[str]) -> click.UsageError:
+    import difflib
+
+    close = difflib.get_close_matches(_name(key.strip("[]")), known, n=1)
+    hint = f" Did you mean {close[0].replace('_', '-')}?" if close else ""
+    return click.UsageError(f"{CONFIG_FILE}: {key}: {why}.{hint}")

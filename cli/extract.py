@@ -1,0 +1,250 @@
+"""`vidclip extract`: videos -> cache."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import cache_option, device_option, vidclip_command
+
+if TYPE_CHECKING:
+    from ..pipeline.extract import Progress, Summary
+
+_SHOWN_FAILURES = 5
+
+
+class Part(click.ParamType):
+    """`i/n`: the i-th of n parts, counted from 0."""
+
+    name = "i/n"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        index, _, count = str(value).partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            self.fail(f"{value!r} is not i/n with 0 <= i < n, such as 0/4, 1/4, 2/4, 3/4", param, ctx)
+        return int(index), int(count)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@vidclip_command(
+    epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8",
+    short_help="Read videos once; keep their CLIP embeddings.",
+)
+@click.argument("source", nargs=-1, type=click.Path(path_type=Path))
+@cache_option
+@click.option(
+    "--model", default="ViT-B-16", show_default=True, help="An open_clip model, local-dir:FOLDER, or demo."
+)
+@click.option(
+    "--pretrained",
+    default="",
+    help="Weights: a tag of open_clip or a checkpoint file.  [default: openai, where there are such]",
+)
+@click.option("--frames", type=click.IntRange(1), default=8, show_default=True, help="Frames of a clip.")
+@click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips of a video.")
+@click.option(
+    "--crops", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Crops of a frame."
+)
+@click.option(
+    "--mode", type=click.Choice(["uniform", "dense"]), default="uniform", show_default=True,
+    help="Frames over the whole video, or over 128 neighbouring frames.",
+)  # fmt: skip
+@click.option(
+    "--position", type=click.Choice(["start", "middle"]), default="start", show_default=True,
+    help="Which frame of each segment.",
+)  # fmt: skip
+@click.option(
+    "--resize", type=click.IntRange(1), help="Short side before cropping.  [default: the model's own]"
+)
+@click.option("--size", type=click.IntRange(1), help="Side of the square the model sees.  [default: its own]")
+@click.option(
+    "--root", type=click.Path(path_type=Path, file_okay=False),
+    help="Where ids begin, and what a CSV's paths are relative to.",
+)  # fmt: skip
+@click.option("--lexicon", help="Check that every label is in this lexicon, before the work begins.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=_processors,
+    show_default="processors",
+    help="Decoding processes.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
+    help="Seconds a decoder may take for one video.",
+)  # fmt: skip
+@click.option(
+    "--batch-size", type=click.IntRange(1),
+    help="Frames in one pass of the encoder.  [default: 32 on a CPU, else 256]",
+)  # fmt: skip
+@device_option
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True,
+    help="auto: fp16 on an accelerator, fp32 on a CPU.",
+)  # fmt: skip
+@click.option("--shard", "part", type=Part(), help="Take every n-th video, from the i-th on: for job arrays.")
+@click.option("--retry-failed", is_flag=True, help="Try again what could not be read before.")
+@click.pass_context
+def command(ctx: click.Context, source: tuple[Path, ...], **options: Any) -> None:
+    """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
+
+    SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, or video
+    files. What the cache has is not done again: a run that was ended, however, is continued by the same
+    command.
+
+    Exit status: 0 done; 1 done, but some videos could not be read; 2 could not.
+    """
+    ctx.exit(run(source, **options))
+
+
+def run(source: tuple[Path, ...], **options: Any) -> int:
+    """Does the work of the command; returns its exit status."""
+    from ..pipeline.datasets import check_labels, read_videos
+    from ..pipeline.sampling import Sampling
+
+    if not source:
+        raise click.UsageError(
+            'no videos were named. Say where they are: `vidclip extract videos/`, or source = "videos" in '
+            "vidclip.toml."
+        )
+    videos = read_videos(source[0] if len(source) == 1 else source, root=options["root"])
+    if options["lexicon"]:
+        from ..lexicons import load_lexicon
+
+        check_labels(videos, load_lexicon(options["lexicon"]))
+    sampling = Sampling(
+        frames=options["frames"],
+        clips=options["clips"],
+        crops=int(options["crops"]),
+        mode=options["mode"],
+        position=options["position"],
+    )
+
+    from dataclasses import replace
+    from importlib.metadata import version
+
+    from ..pipeline.encoder import load_encoder
+    from ..pipeline.extract import extract
+    from .output import printable, warn
+
+    encoder = load_encoder(
+        options["model"],
+        options["pretrained"],
+        device=options["device"],
+        precision=options["precision"],
+        image_size=options["size"],
+    )
+    for message in encoder.warnings:
+        warn(message)
+    try:
+        preprocess = replace(encoder.preprocess, resize=options["resize"])
+    except ValueError as error:
+        raise click.UsageError(f"--resize: {error}") from error
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)  # a job scheduler's farewell: finish the shard, as on Ctrl-C
+    with _Display(printable(options["cache"])) as display:
+        summary = extract(
+            videos,
+            encoder,
+            options["cache"],
+            sampling,
+            preprocess=preprocess,
+            workers=options["workers"],
+            timeout_seconds=options["timeout"],
+            batch_size=options["batch_size"] or (32 if encoder.device.type == "cpu" else 256),
+            part=options["part"],
+            retry_failed=options["retry_failed"],
+            created_by=f"vidclip {version('vidclip')}",
+            on_progress=display,
+        )
+    return _report(summary, options["cache"], videos.n_other_files)
+
+
+def _report(summary: Summary, folder: Path, other_files: int) -> int:
+    from .output import count, duration, printable
+
+    progress = summary.progress
+    parts = [f"{count(progress.encoded, 'video')} encoded in {duration(progress.seconds)}"]
+    if progress.encoded:
+        rate = progress.encoded / progress.seconds
+        parts.append(f"{rate:.1f} videos/s, {progress.frames / progress.seconds:.1f} frames/s")
+        parts.append(f"held up by {progress.held_up_by}")
+    if progress.present:
+        parts.append(f"{progress.present:,} done before")
+    click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
+    if other_files:
+        click.echo(f"{count(other_files, 'file')} that are not called like videos were left out.")
+    if summary.interrupted:
+        left = progress.listed - progress.done
+        click.echo(
+            f"Interrupted with {count(left, 'video')} to go; all that was encoded is kept. "
+            "The same command goes on from here."
+        )
+        return 130
+    if summary.failures:
+        click.echo(
+            f"{count(len(summary.failures), 'video')} of {progress.listed:,} could not be read; all are listed in "
+            f"{printable(folder / 'failures.jsonl')}, and --retry-failed tries them again:"
+        )
+        for failure in summary.failures[:_SHOWN_FAILURES]:
+            click.echo(f"  {printable(failure.id)}: {printable(failure.reason)}")
+        if len(summary.failures) > _SHOWN_FAILURES:
+            click.echo(f"  ... and {len(summary.failures) - _SHOWN_FAILURES:,} more")
+        return 1
+    return 0
+
+
+class _Display:
+    """Progress on standard error, where that is a terminal."""
+
+    def __init__(self, title: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from .output import console
+
+        screen = console(err=True)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} videos", markup=False),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}", markup=False),
+            console=screen,
+            disable=not screen.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=None, rate="", state="loading", visible=False)
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        state = f"held up by {progress.held_up_by}" if progress.seconds > 5 else ""
+        if progress.failed:
+            state = f"{progress.failed:,} failed  {state}"
+        self._bar.update(
+            self._task,
+            total=progress.listed,
+            completed=progress.done,
+            rate=f"{progress.encoded / max(progress.seconds, 1e-9):.1f}/s",
+            state=state,
+            visible=True,
+        )

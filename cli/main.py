@@ -1,0 +1,104 @@
+"""The program `vidclip`: finds the command, its settings, and words for what goes wrong."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from .config import CONFIG_FILE, read_config
+
+COMMANDS = {
+    "extract": "Read videos once; keep their CLIP embeddings.",
+    "eval": "Zero-shot accuracy, from the cache.",
+    "info": "What a cache holds; what two caches differ in.",
+    "verify": "Check every byte of a cache.",
+    "merge": "Join caches of one encoder and sampling.",
+    "lexicons": "List the phrase lists, or print one.",
+}
+"""Name -> what it does. Each is `command` in the module of its name here, imported when it is asked for."""
+
+
+class Failed(click.ClickException):
+    """`Error: ...` in a line or two, exit status 2."""
+
+    exit_code = 2
+
+
+class LazyGroup(click.Group):
+    """Commands whose modules are imported when they run: `vidclip --help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"{__package__}.{cmd_name}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] in COMMANDS and os.path.exists(CONFIG_FILE):  # noqa: PTH110 (pathlib is slow to import)
+            commands = {name: self.get_command(ctx, name) for name in COMMANDS}
+            ctx.default_map = read_config({name: found for name, found in commands.items() if found})
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" Commands are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(130)
+        except Exception as error:
+            if ctx.meta.get("vidclip.debug"):
+                raise
+            raise Failed(explain(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """What a user reads instead of a traceback."""
+    if type(error).__module__.startswith("vidclip."):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119
+    return (
+        f"unexpected {type(error).__name__} in {place}: {error}\n"
+        "This looks like a fault of vidclip. Run again with --debug, and report what it prints."
+    )
+
+
+@click.group(cls=LazyGroup, context_settings={"auto_envvar_prefix": "VIDCLIP", "max_content_width": 100})
+@click.version_option(package_name="vidclip", message="%(version)s")
+def main() -> None:
+    """Reads every video once and does everything else from the cache, in seconds.
+
+    \b
+        vidclip extract videos/
+        vidclip eval --protocol half-classes
+
+    Options can also be set in a file vidclip.toml in the working folder, or as VIDCLIP_<COMMAND>_<OPTION>
+    in the environment.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+"""The commands as their user types them: real videos, real processes, every exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from making import save_video
+from vidclip.cache import FeatureCache
+from vidclip.cli.main import main
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def vidclip(*arguments: object, cwd: Path | None = None, **environment: str) -> Done:
+    """Runs the program in this process: torch is imported once for all tests."""
+    before = Path.cwd()
+    os.chdir(cwd or before)
+    try:
+        result = CliRunner().invoke(main, list(map(str, arguments)), env=environment)
+    finally:
+        os.chdir(before)
+    trace = (
+        "".join(traceback.format_exception(*result.exc_info))
+        if result.exit_code == 1 and result.exc_info
+        else ""
+    )
+    return Done(result.exit_code, result.stdout, result.stderr + trace)
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> Path:
+    """root/<label>/<video>, three labels of two videos, one of them markup."""
+    root = tmp_path_factory.mktemp("videos")
+    for label in ("air_drumming", "[b]juggling", "tai chi"):
+        for number in range(2):
+            save_video(root / label / f"{number}.mp4", frames=12, seed=2 * len(label) + number)
+    (root / "README.txt").write_text("not a video")
+    return root
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory, videos, tiny_model) -> Path:
+    """A prepared folder, extracted: what a user has after the first command."""
+    folder = tmp_path_factory.mktemp("prepared")
+    settings = (
+        f'model = "{tiny_model}"\ndevice = "cpu"\n[extract]\nsource = "{videos}"\nframes = 4\nworkers = 2\n'
+    )
+    (folder / "vidclip.toml").write_text(settings)
+    done = vidclip("extract", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "6 videos encoded" in done.stdout
+    assert "1 file that are not called like videos" in done.stdout
+    assert done.stderr == "", "no progress where standard error is no terminal"
+    return folder
+
+
+# --- the program
+
+
+def test_help_imports_neither_torch_nor_h5py():
+    code = "import sys; sys.argv = ['vidclip', '--help']\nfrom vidclip.cli.main import main\ntry: main()\nexcept SystemExit: print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = set(re.findall(r"'(\w+)'", done.stdout))
+    assert {"click", "vidclip"} <= loaded
+    assert not {"torch", "h5py", "numpy", "rich", "open_clip"} & loaded
+
+
+@pytest.mark.parametrize("command", ["extract", "eval", "info", "verify", "merge", "lexicons"])
+def test_every_command_has_help_with_an_example(command):
+    done = vidclip(command, "--help")
+    assert done.returncode == 0
+    assert f"Example:  vidclip {command}" in done.stdout
+    assert "--debug" in done.stdout
+
+
+def test_a_misspelt_command_is_guessed():
+    done = vidclip("extrakt")
+    assert done.returncode == 2
+    assert "Did you mean 'extract'?" in done.stderr
+
+
+# --- extract
+
+
+def test_extract_again_does_nothing(folder):
+    before = {path: path.stat().st_mtime_ns for path in (folder / "features").glob("frames-*.h5")}
+    done = vidclip("extract", cwd=folder)
+    assert done.returncode == 0
+    assert "0 videos encoded" in done.stdout
+    assert "6 done before" in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "features").glob("frames-*.h5")}
+
+
+def test_extract_with_other_settings_names_both(folder):
+    done = vidclip("extract", "--frames", 5, cwd=folder)
+    assert done.returncode == 2
+    assert "Error: features was extracted with" in done.stderr
+    assert "4 frames; this run asks for" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert "Traceback" in vidclip("extract", "--frames", 5, "--debug", cwd=folder).stderr
+
+
+def test_a_flag_stands_before_the_environment_before_the_file(folder, tmp_path):
+    assert "5 frames" in vidclip("extract", cwd=folder, VIDCLIP_EXTRACT_FRAMES="5").stderr
+    assert "6 frames" in vidclip("extract", "--frames", "6", cwd=folder, VIDCLIP_EXTRACT_FRAMES="5").stderr
+    elsewhere = vidclip("info", cwd=tmp_path, VIDCLIP_CACHE=str(folder / "features"))
+    assert "6, 0.00 hours, 3 labels" in elsewhere.stdout
+
+
+def test_what_could_not_be_read_is_listed_and_counted(tmp_path, tiny_model):
+    save_video(tmp_path / "videos" / "good.mp4", frames=6)
+    (tmp_path / "videos" / "empty.mp4").write_bytes(b"")
+    (tmp_path / "videos" / "text.mp4").write_text("hello")
+    settings = ("--model", tiny_model, "--frames", 4, "--device", "cpu", "--workers", 1)
+    done = vidclip("extract", "videos", *settings, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 video encoded" in done.stdout
+    assert "2 videos of 3 could not be read" in done.stdout
+    assert "empty.mp4: " in done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "features" / "failures.jsonl").read_text().splitlines()]
+    assert {line["id"] for line in lines} == {"empty.mp4", "text.mp4"}
+    assert all(line["reason"] and line["stage"] for line in lines)
+
+    again = vidclip("extract", "videos", *settings, cwd=tmp_path)
+    assert again.returncode == 1
+    assert "3 done before" in again.stdout
+    save_video(tmp_path / "videos" / "empty.mp4", frames=6)
+    retried = vidclip("extract", "videos", *settings, "--retry-failed", cwd=tmp_path)
+    assert retried.returncode == 1
+    assert "1 video encoded" in retried.stdout
+    assert FeatureCache(tmp_path / "features").ids == ["empty.mp4", "good.mp4"]
+    info = vidclip("info", cwd=tmp_path)
+    assert re.search(r"failures +1 \(\w+ 1\)", info.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no videos were named"),
+        (["nowhere"], "nowhere"),
+        (["videos", "--frames", "0"], "--frames"),
+        (["videos", "--shard", "3/3"], "is not i/n with 0 <= i < n"),
+        (["videos", "--resize", "8"], "--resize"),
+        (["videos", "--lexicon", "hmdb51"], "hmdb51"),
+        (["videos", "--model", "ViT-B-23"], "Did you mean"),
+        (["list.csv"], "row 3"),
+    ],
+)
+def test_wrong_requests_are_answered_before_any_work(tmp_path, tiny_model, arguments, message):
+    save_video(tmp_path / "videos" / "juggling" / "a.mp4", frames=4)
+    (tmp_path / "list.csv").write_text(
+        "path,label\nvideos/juggling/a.mp4,juggling\nvideos/none.mp4,juggling\n"
+    )
+    if "--model" not in arguments:
+        arguments = [*arguments, "--model", tiny_model]
+    done = vidclip("extract", *arguments, "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "features").exists()
+
+
+def test_misspelt_settings_in_the_file_are_found(tmp_path):
+    (tmp_path / "vidclip.toml").write_text("[extract]\nframe = 3\n")
+    done = vidclip("extract", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "vidclip.toml: frame: `vidclip extract` has no such option. Did you mean frames?" in done.stderr
+    (tmp_path / "vidclip.toml").write_text("[extrakt]\nframes = 3\n")
+    assert (
+        "[extrakt]: there is no such command. Did you mean extract?" in vidclip("info", cwd=tmp_path).stderr
+    )
+    (tmp_path / "vidclip.toml").write_text("cash = 'f'\n")
+    assert "Did you mean cache?" in vidclip("info", cwd=tmp_path).stderr
+    (tmp_path / "vidclip.toml").write_text("cache = \n")
+    assert "vidclip.toml cannot be read" in vidclip("info", cwd=tmp_path).stderr
+
+
+def test_job_arrays_share_one_cache(tmp_path, videos, tiny_model):
+    settings = (
+        "--model",
+        tiny_model,
+        "--frames",
+        4,
+        "--device",
+        "cpu",
+        "--workers",
+        1,
+        "--cache",
+        tmp_path / "c",
+    )
+    running = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "vidclip.cli.main",
+                "extract",
+                str(videos),
+                *map(str, settings),
+                "--shard",
+                f"{i}/2",
+            ]
+        )
+        for i in range(2)
+    ]
+    assert [process.wait() for process in running] == [0, 0]
+    assert len(FeatureCache(tmp_path / "c")) == 6
+
+
+# --- eval
+
+
+def test_eval_prints_a_table_and_writes_json(folder):
+    done = vidclip("eval", "--json", "result.json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "full-classes: 6 videos, 3 classes (labels)" in done.stdout
+    assert re.search(r"chance +33\.3", done.stdout)
+    result = json.loads((folder / "result.json").read_text())
+    top1 = result["figures"]["top1"]["mean"]
+    assert re.search(rf"mean +{top1:.1f} \[", done.stdout)
+    assert result["settings"]["prompts"] == ["This is a video about {}"]
+    assert list((folder / "features").glob("text-labels-*.h5")), "kept for the next time"
+
+
+def test_eval_half_classes_and_lexicons(folder, tmp_path):
+    done = vidclip("eval", "--protocol", "half-classes", "--repeats", 1, "--lexicon", "hmdb51", cwd=folder)
+    assert done.returncode == 2
+    assert "'[b]juggling' is not in the lexicon hmdb51" in done.stderr
+    lexicon = tmp_path / "mine.txt"
+    lexicon.write_text("air drumming\n[b]juggling\ntai chi\nabseiling\n")
+    done = vidclip("eval", "--protocol", "half-classes", "--lexicon", lexicon, "--json", "-", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["repetitions"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "nothing"], "needs one {}"),
+        (["--split", "test"], "has no splits, not 'test'"),
+        (["--lexicon", "kinetics40"], "kinetics400"),
+        (["--cache", "nowhere"], "Make one with `vidclip extract`"),
+    ],
+)
+def test_eval_says_what_is_wrong(folder, arguments, message):
+    done = vidclip("eval", *arguments, cwd=folder)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- info, verify, merge, lexicons
+
+
+def test_info_tells_what_shaped_the_features(folder):
+    done = vidclip("info", cwd=folder)
+    assert done.returncode == 0
+    weights = FeatureCache(folder / "features").identity.encoder["weights_sha256"]
+    for text in ("1 views x 4 frames x 32, fp32", "activation gelu", weights, "3 labels", "failures   none"):
+        assert text in done.stdout
+    facts = json.loads(vidclip("info", "--json", "-", cwd=folder).stdout)
+    assert facts["videos"] == 6
+
+
+def test_info_of_two_caches_says_where_they_differ(folder, videos, other_tiny_model):
+    vidclip("extract", videos, "--model", other_tiny_model, "--cache", "other", cwd=folder)
+    done = vidclip("info", "features", "other", cwd=folder)
+    assert done.returncode == 0
+    assert "not to be mixed" in done.stdout
+    assert "weights_sha256" in done.stdout
+    assert "activation" not in done.stdout, "what is the same is not listed"
+    assert "same encoder, sampling and videos" in vidclip("info", "features", "features", cwd=folder).stdout
+
+
+def test_verify_names_the_damaged_shard(folder, tmp_path):
+    assert vidclip("verify", cwd=folder).returncode == 0
+    shutil.copytree(folder / "features", tmp_path / "harmed")
+    with h5py.File(tmp_path / "harmed" / "frames-00000.h5", "r+") as file:
+        file["frames"][0, 0, 0, 0] = np.nan
+    done = vidclip("verify", "--cache", tmp_path / "harmed")
+    assert done.returncode == 2
+    assert "frames-00000.h5 has changed" in done.stderr
+    assert "1 of 3 files not sound" in done.stdout
+
+
+def test_merge_joins_two_shards(tmp_path, videos, tiny_model, folder):
+    for part in range(2):
+        done = vidclip(
+            "extract", videos, "--model", tiny_model, "--frames", 4, "--device", "cpu", "--workers", 1,
+            "--shard", f"{part}/2", "--cache", tmp_path / f"part{part}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    done = vidclip("merge", tmp_path / "part0", tmp_path / "part1", "--output", tmp_path / "joined")
+    assert done.returncode == 0, done.stderr
+    assert "6 videos taken in" in done.stdout
+    joined, whole = FeatureCache(tmp_path / "joined"), FeatureCache(folder / "features")
+    assert joined.ids == whole.ids
+    np.testing.assert_array_equal(joined.frames(), whole.frames())
+
+
+def test_lexicons_are_listed_and_printed():
+    listed = vidclip("lexicons").stdout
+    assert re.search(r"kinetics400 +k400 .* 400", listed)
+    printed = vidclip("lexicons", "k400").stdout.splitlines()
+    assert (len(printed), printed[0]) == (400, "abseiling")
+    assert vidclip("lexicons", "ucf101", "--labels").stdout.splitlines()[0] == "ApplyEyeMakeup"
+    unknown = vidclip("lexicons", "k401")
+    assert unknown.returncode == 2
+    assert "Did you mean kinetics400?" in unknown.stderr
