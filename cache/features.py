@@ -172,7 +172,7 @@ class FeatureCache:
             shard = len(self._shards)
             self._shards.append(Shard(path, frames.shape[0], str(file.attributes.get("precision", ""))))
         self._videos.extend(_video_infos(details))
-        self._places.extend((shard, row) for row in range(frames_rows(details)))
+        self._places.extend((shard, row) for row in range(len(details["id"])))
 
     def _rows(self, rows: Sequence[int] | np.ndarray | slice | None) -> np.ndarray:
         if rows is None:
@@ -206,23 +206,23 @@ class FeatureCache:
 def _copy_rows(
     file: OpenFile, dataset: h5py.Dataset, source: np.ndarray, out: np.ndarray, targets: np.ndarray
 ) -> None:
-    """out[targets] = dataset[source], with as little reading as a few big reads allow."""
-    first, stop = int(source.min()), int(source.max()) + 1
-    consecutive = len(source) == stop - first and (np.diff(source) == 1).all()
-    if consecutive and (np.diff(targets) == 1).all():
-        try:
-            dataset.read_direct(out, np.s_[first:stop], np.s_[targets[0] : targets[0] + len(targets)])
-        except (OSError, RuntimeError) as error:
-            raise file.damaged(str(error)) from None
+    """out[targets] = dataset[source], with as little reading and copying as a few big reads allow."""
+    order = np.argsort(source, kind="stable")
+    source, targets = source[order], targets[order]
+    first, stop = int(source[0]), int(source[-1]) + 1
+    if (np.diff(source) == 1).all():
+        if (np.diff(targets) == 1).all():
+            try:
+                dataset.read_direct(out, np.s_[first:stop], np.s_[targets[0] : targets[0] + len(targets)])
+            except (OSError, RuntimeError) as error:
+                raise file.damaged(str(error)) from None
+        else:
+            out[targets] = file.read(dataset, np.s_[first:stop])
     elif len(source) * 4 >= stop - first:
         out[targets] = file.read(dataset, np.s_[first:stop])[source - first]
-    else:  # a few rows of many: HDF5 wants them sorted and each once
+    else:  # a few rows of many: HDF5 wants them each once
         unique, inverse = np.unique(source, return_inverse=True)
         out[targets] = file.read(dataset, unique)[inverse]
-
-
-def frames_rows(details: Columns) -> int:
-    return len(details["id"])
 
 
 def _video_infos(details: Columns) -> list[VideoInfo]:

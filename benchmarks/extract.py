@@ -1,0 +1,259 @@
+"""How fast extraction is, against what its parts could do alone, and what it costs in memory.
+
+    python benchmarks/extract.py                     # rendered clips, ViT-B-32 with random weights
+    python benchmarks/extract.py --videos FOLDER --model ViT-B-16 --pretrained openai
+    python benchmarks/extract.py --memory            # peak memory with 200 and with 2,000 videos
+    python benchmarks/extract.py --help-time         # CPU seconds and memory of `vidclip --help`
+
+Efficiency on a CPU: CPU seconds of decode-only plus encode-only, over cores x wall seconds of the pipeline.
+On a GPU: the pipeline's rate over that of the slower of decode-only and encode-only, and the share of the
+time in which the GPU computed. Figures are ratios within one run; machines are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+CLIPS = (
+    # name, codec, width, height, frames, options
+    ("h264-340x256.mp4", "libx264", 340, 256, 300, {"preset": "veryfast"}),
+    ("h264-426x240.mkv", "libx264", 426, 240, 250, {"preset": "veryfast"}),
+    ("h264-1280x720.mp4", "libx264", 1280, 720, 120, {"preset": "veryfast"}),
+    ("mpeg4-320x240.avi", "mpeg4", 320, 240, 200, {}),
+    ("vp9-320x240.webm", "libvpx-vp9", 320, 240, 100, {"cpu-used": "8", "deadline": "realtime"}),
+)
+
+
+def render(path: Path, codec: str, width: int, height: int, frames: int, options: dict[str, str]) -> None:
+    """A clip of drifting colours and noise: about as hard to decode as a real one."""
+    rng = np.random.default_rng(len(path.name))
+    y, x = np.mgrid[:height, :width]
+    noise = rng.normal(0, 6, (height, width, 1))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for t in range(frames):
+            wave = [128 + 90 * np.sin((x * a + y * b) / 40 + t / 9) for a, b in ((1, 2), (2, 1), (1, -1))]
+            picture = (np.stack(wave, axis=-1) + np.roll(noise, 3 * t, axis=1)).clip(0, 255).astype(np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def rendered_videos(folder: Path, count: int) -> Path:
+    """`count` files: the clips above, copied."""
+    videos = folder / "videos"
+    videos.mkdir()
+    originals = []
+    for name, *settings in CLIPS:
+        render(folder / name, *settings)
+        originals.append(folder / name)
+    for number in range(count):
+        original = originals[number % len(originals)]
+        shutil.copy(original, videos / f"{number:05}{original.suffix}")
+    return videos
+
+
+def random_checkpoint(folder: Path, model: str) -> Path:
+    """A checkpoint of `model` with random weights: as much work as a real one."""
+    import open_clip
+    import torch
+
+    torch.manual_seed(0)
+    path = folder / "random.pt"
+    torch.save(open_clip.create_model(model).state_dict(), path)
+    return path
+
+
+@dataclass
+class Measured:
+    wall: float
+    cpu: float
+    """CPU seconds of this process and its children."""
+
+
+class Clock:
+    def __enter__(self) -> Clock:
+        self._began = (time.perf_counter(), _cpu_seconds())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wall, cpu = self._began
+        self.measured = Measured(time.perf_counter() - wall, _cpu_seconds() - cpu)
+
+
+def _cpu_seconds() -> float:
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
+    import torch
+
+    from vidclip.pipeline.datasets import read_videos
+    from vidclip.pipeline.decode import DecodeFailure, DecodePool
+    from vidclip.pipeline.encoder import load_encoder
+    from vidclip.pipeline.extract import extract
+    from vidclip.pipeline.sampling import Sampling
+
+    videos = read_videos(arguments.videos or rendered_videos(folder, arguments.count))
+    pretrained = arguments.pretrained or str(random_checkpoint(folder, arguments.model))
+    encoder = load_encoder(arguments.model, pretrained, device=arguments.device)
+    accelerated = encoder.device.type != "cpu"
+    sampling = Sampling(frames=arguments.frames)
+    batch = arguments.batch_size or (256 if accelerated else 32)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = arguments.workers or cores
+
+    with Clock() as clock:
+        failed = 0
+        with DecodePool(sampling, encoder.preprocess, workers=workers) as pool:
+            for _, result in pool.decode((video.path for video in videos), ordered=False):
+                failed += isinstance(result, DecodeFailure)
+                result.release()
+    decode = clock.measured
+    n_videos = len(videos) - failed
+    n_frames = n_videos * sampling.frames
+
+    pixels = torch.randint(0, 256, (batch, *encoder.preprocess.size, 3), dtype=torch.uint8)
+    pixels = pixels.pin_memory() if encoder.device.type == "cuda" else pixels
+    encoder.encode_frames(pixels).cpu()  # warm
+    with Clock() as clock:
+        for _ in range(0, n_frames, batch):
+            encoder.encode_frames(pixels).cpu()
+    encode = clock.measured
+
+    busy = _watch_gpu(encoder) if encoder.device.type == "cuda" else None
+    with Clock() as clock:
+        summary = extract(videos, encoder, folder / "cache", sampling, workers=workers, batch_size=batch)
+    pipeline = clock.measured
+
+    print(
+        f"{len(videos)} videos, {failed} unreadable; {encoder.name.split(' ')[0]} on {encoder.device}, {encoder.precision}"
+    )
+    print(f"{sampling.frames} frames a video, {workers} workers, batches of {batch}, {cores} cores")
+    print(f"{'':12}{'videos/s':>10}{'frames/s':>10}{'wall s':>10}{'CPU s':>10}")
+    for name, measured in (("decode only", decode), ("encode only", encode), ("pipeline", pipeline)):
+        rates = (n_videos / measured.wall, n_frames / measured.wall, measured.wall, measured.cpu)
+        print(f"{name:12}" + "".join(f"{value:10.1f}" for value in rates))
+    print(f"held up by {summary.progress.held_up_by}")
+    if accelerated:
+        slower = max(decode.wall, encode.wall)
+        print(f"pipeline rate / slower of decode only and encode only: {slower / pipeline.wall:.2f}")
+        if busy is not None:
+            print(f"GPU busy: {busy() / pipeline.wall:.2f} of the time")
+    else:
+        efficiency = (decode.cpu + encode.cpu) / (cores * pipeline.wall)
+        print(f"efficiency ((decode CPU s + encode CPU s) / (cores x pipeline wall s)): {efficiency:.2f}")
+
+
+def _watch_gpu(encoder: Any) -> Any:
+    """Times every pass of the encoder on the GPU itself; the returned function gives the sum in seconds."""
+    import torch
+
+    events: list[tuple[Any, Any]] = []
+    encode = encoder.encode_frames
+
+    def timed(pixels: Any) -> Any:
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        found = encode(pixels)
+        stop.record()
+        events.append((start, stop))
+        return found
+
+    def seconds() -> float:
+        torch.cuda.synchronize()
+        return sum(start.elapsed_time(stop) for start, stop in events) / 1000
+
+    encoder.encode_frames = timed
+    return seconds
+
+
+MEMORY = """
+import resource, sys
+from vidclip.pipeline.datasets import read_videos
+from vidclip.pipeline.encoder import load_encoder
+from vidclip.pipeline.extract import extract
+from vidclip.pipeline.sampling import Sampling
+videos, cache, weights = sys.argv[1:4]
+encoder = load_encoder("ViT-S-32-alt", weights, device="cpu")
+summary = extract(read_videos(videos), encoder, cache, Sampling(2), workers=2, batch_size=32)
+print(summary.progress.encoded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def measure_memory(folder: Path) -> None:
+    weights = random_checkpoint(folder, "ViT-S-32-alt")
+    original = folder / "short.mp4"
+    render(original, "libx264", 128, 96, 12, {"preset": "veryfast"})
+    peaks = []
+    for count in (200, 2000):
+        videos = folder / f"videos{count}"
+        videos.mkdir()
+        for number in range(count):
+            shutil.copy(original, videos / f"{number}.mp4")
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(videos), str(folder / f"cache{count}"), str(weights)],
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        encoded, peak = done.stdout.split()
+        peaks.append(float(peak))
+        print(f"{int(encoded):,} short videos: peak {float(peak):,.0f} MiB in the main process")
+    print(f"ratio: {peaks[1] / peaks[0]:.2f}")
+
+
+def measure_help() -> None:
+    best = Measured(float("inf"), float("inf"))
+    for _ in range(5):
+        with Clock() as clock:
+            subprocess.run(
+                [sys.executable, "-m", "vidclip.cli.main", "--help"], stdout=subprocess.DEVNULL, check=True
+            )
+        best = min(best, clock.measured, key=lambda measured: measured.cpu)
+    code = "import resource, runpy, sys; sys.argv = ['vidclip', '--help']\ntry: runpy.run_module('vidclip.cli.main', run_name='__main__')\nexcept SystemExit: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    peak = float(done.stdout.split()[-1])
+    print(f"vidclip --help: {best.cpu:.2f} s of CPU time, {best.wall:.2f} s wall, {peak:.0f} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--videos", type=Path, help="a folder of videos; default: rendered clips")
+    parser.add_argument("--count", type=int, default=200, help="rendered clips")
+    parser.add_argument("--model", default="ViT-B-32")
+    parser.add_argument("--pretrained", help="default: random weights, made on the spot")
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--help-time", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.memory:
+            measure_memory(Path(folder))
+        elif arguments.help_time:
+            measure_help()
+        else:
+            measure_rates(arguments, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
