@@ -74,4 +74,6 @@ ENTRIES = (
         "Russakovsky et al. 2015, ImageNet; names as curated by OpenAI for CLIP",
         ("imagenet", "in1k"),
     ),
+    Entry("demo", "what the videos of `vidclip demo` can show: props, places, shirts, poses", "vidclip"),
+    Entry("demo-classes", "the actions of `vidclip demo`", "vidclip"),
 )
