@@ -1,5 +1,6 @@
 """What is stored: CLIP features of videos and words, in HDF5. Knows h5py and numpy, but no model."""
 
+from .attributes import StoredAttributes, attributes_path, read_attributes, write_attributes
 from .errors import CacheBusy, CacheError, CacheMismatch
 from .failures import Failure
 from .features import FeatureCache, Shard, VideoInfo, shard_paths
@@ -21,15 +22,19 @@ __all__ = [
     "Identity",
     "Merged",
     "Shard",
+    "StoredAttributes",
     "TextEmbeddings",
     "TextFileInfo",
     "VideoInfo",
     "VideoRecord",
+    "attributes_path",
     "list_texts",
     "merge",
+    "read_attributes",
     "read_texts",
     "shard_paths",
     "text_path",
     "verify",
+    "write_attributes",
     "write_texts",
 ]

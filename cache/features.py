@@ -87,6 +87,9 @@ class FeatureCache:
                     "Delete one of the two files and run `vidclip extract` again."
                 )
         self.ids: list[str] = [video.id for video in self._videos]
+        self.labels: list[tuple[str, ...]] = [video.labels for video in self._videos]
+        """The labels of each video: none, one or several."""
+        self.splits: list[str] = [video.split for video in self._videos]
         self._row_of = {id: row for row, id in enumerate(self.ids)}
         return len(self._videos) - before
 
@@ -113,15 +116,6 @@ class FeatureCache:
     @property
     def shards(self) -> Sequence[Shard]:
         return self._shards
-
-    @property
-    def labels(self) -> list[tuple[str, ...]]:
-        """The labels of each video: none, one or several."""
-        return [video.labels for video in self._videos]
-
-    @property
-    def splits(self) -> list[str]:
-        return [video.split for video in self._videos]
 
     def row(self, id: str) -> int:
         """The row of a video. Raises KeyError."""

@@ -61,8 +61,12 @@ def text_path(
 ) -> Path:
     """Where these embeddings are kept: a file for each set of phrases, prompts, word mode and encoder."""
     key = digest_of([list(phrases), list(prompts), word_mode, encoder_digest])
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", lexicon)[:60]
-    return folder / f"text-{name}-{key[:12]}.h5"
+    return folder / f"text-{file_name_part(lexicon)}-{key[:12]}.h5"
+
+
+def file_name_part(name: str) -> str:
+    """A lexicon's name as part of a file's."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:60]
 
 
 def write_texts(path: Path, texts: TextEmbeddings, *, lexicon: str, encoder_digest: str) -> None:

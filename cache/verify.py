@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .attributes import read_attributes
 from .errors import CacheError
 from .features import read_identity, shard_paths
 from .identity import Identity
@@ -37,9 +38,12 @@ def verify(folder: str | Path) -> Iterator[Checked]:
     seen: dict[str, str] = {}
     for path in shard_paths(folder):
         yield _check_shard(path, identity, seen)
-    for path in sorted(folder.glob("text-*.h5")):
+    for path in sorted([*folder.glob("text-*.h5"), *folder.glob("attributes-*.h5")]):
         try:
-            read_texts(path, identity.encoder_digest)
+            if path.name.startswith("text-"):
+                read_texts(path, identity.encoder_digest)
+            else:
+                read_attributes(path)
         except CacheError as error:
             yield Checked(path, 0, (str(error),))
         else:

@@ -24,7 +24,9 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from open_clip.transformer import QuickGELU
 
 from ..cache import TextEmbeddings
+from .devices import DeviceError, choose_device
 from .preprocess import Preprocess
+from .prompts import check_prompt
 from .words import WORD_MODES, WordsUnavailable, content_positions, name_positions, token_embeddings
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -200,7 +202,10 @@ def load_encoder(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    chosen = choose_device(device)
+    try:
+        chosen = choose_device(device)
+    except DeviceError as error:
+        raise EncoderError(str(error)) from error
     if precision == "auto":
         precision = "fp32" if chosen.type == "cpu" else "fp16"
     reference, pretrained = _resolve(model, pretrained)
@@ -232,27 +237,6 @@ def load_encoder(
         precision=precision,
         warnings=warned,
     )
-
-
-def choose_device(device: str) -> torch.device:
-    """`auto`: the first accelerator there is, else the CPU. Raises EncoderError for one that is not there."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EncoderError(f"device {device!r} cannot be used here ({reason}). Try --device auto.") from None
-    return chosen
-
-
-def check_prompt(prompt: str) -> None:
-    """Raises ValueError where the place of the phrase is missing or there are two."""
-    if prompt.count("{}") != 1:
-        raise ValueError(f"a prompt needs one {{}} where the phrase goes, got {prompt!r}")
 
 
 def average_prompts(sentences: np.ndarray) -> np.ndarray:
@@ -478,8 +462,6 @@ __all__ = [
     "WordsUnavailable",
     "activation_of",
     "average_prompts",
-    "check_prompt",
-    "choose_device",
     "load_encoder",
     "weights_digest",
 ]

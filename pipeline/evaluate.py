@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..cache import FeatureCache, TextEmbeddings
+from ..cache import FeatureCache
 from ..lexicons import Lexicon, LexiconError, lexicon_of_labels
-from .metrics import Metrics, bootstrap_interval, classification_metrics, top_k_hits
-from .pooling import cosine_scores, mean_embeddings
+from .metrics import Metrics, bootstrap_interval, label_ranks, metrics_of_ranks, resampled_means
 from .protocols import Trial, trials
+from .scorers import FusionScorer, Scorer
 
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
 """Field of `Metrics` -> its name in tables."""
+
+_HITS_WITHIN = {"top1": 1, "top5": 5}
+_BATCH_VIDEOS = 1024
 
 TEST_SPLITS = ("test", "testing", "val", "validation")
 """Which split is tested when none is named: the first of these that the cache has."""
@@ -62,6 +66,8 @@ class Result:
     """Split, lexicon, prompts, the digests of cache and text: whatever shaped the figures."""
     notes: Sequence[str] = ()
     """What a reader should know: videos left out, and why."""
+    hits: Sequence[tuple[np.ndarray, np.ndarray]] = field(default=(), repr=False, compare=False)
+    """For `compare`: of every trial, the videos tested, and which of them were right."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -88,6 +94,8 @@ class TestSet:
     split: str
     """Empty where all videos are tested."""
     notes: Sequence[str]
+    split_sets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """For the protocol `splits`: {test1: positions in `rows` of its videos, ...}."""
 
 
 def own_classes(cache: FeatureCache) -> Lexicon:
@@ -106,25 +114,39 @@ def _no_labels(cache: FeatureCache, n_videos: int) -> str:
     )
 
 
-def select_test_set(cache: FeatureCache, lexicon: Lexicon, split: str | None = None) -> TestSet:
+def select_test_set(
+    cache: FeatureCache, lexicon: Lexicon, split: str | None = None, *, by_split_sets: bool = False
+) -> TestSet:
     """The videos of a split that carry one label of the lexicon.
 
-    split    None: test where the cache has such a split (see TEST_SPLITS), else all videos
+    split            None: test where the cache has such a split (see TEST_SPLITS), else all videos
+    by_split_sets    for the protocol `splits`: a video may be in several of test1, test2, test3, with
+                     spaces between them ("test1 test3")
 
     Raises EvaluationError for a split the cache does not have, a label the lexicon does not have, videos
     of several labels, and when nothing is left.
     """
     splits = sorted(set(cache.splits) - {""})
-    if split is None:
+    test_splits = sorted({name for each in splits for name in each.split() if re.fullmatch(r"test\d+", name)})
+    if by_split_sets:
+        if not test_splits:
+            raise EvaluationError(
+                f"{cache.folder} has no splits test1, test2, ...: name them in the column `split` of the list, with "
+                'spaces between several ("test1 test3").'
+            )
+        split = ""
+    elif split is None:
         split = next((name for name in TEST_SPLITS if name in splits), "")
         if splits and not split:
             raise EvaluationError(
                 f"{cache.folder} has the splits {', '.join(splits)}: say which to test with --split."
             )
-    elif split not in splits:
+    elif not any(split in (name, *name.split()) for name in splits):
         has = f"has {', '.join(splits)}" if splits else "has no splits"
         raise EvaluationError(f"{cache.folder} {has}, not {split!r}. Leave --split out, or name another.")
-    chosen = [row for row, name in enumerate(cache.splits) if not split or name == split]
+    chosen = [row for row, name in enumerate(cache.splits) if not split or split in (name, *name.split())]
+    if by_split_sets:
+        chosen = [row for row in chosen if set(cache.splits[row].split()) & set(test_splits)]
     labelled = [row for row in chosen if cache.labels[row]]
     several = [row for row in labelled if len(cache.labels[row]) > 1]
     if several:
@@ -152,74 +174,142 @@ def select_test_set(cache: FeatureCache, lexicon: Lexicon, split: str | None = N
             f"the classes {lexicon.labels[first]!r} and {lexicon.labels[second]!r} read the same: no text "
             "classifier can tell them apart."
         )
-    return TestSet(np.array(labelled), np.array(classes), split, notes)
-
-
-def mean_scores(cache: FeatureCache, rows: np.ndarray, texts: TextEmbeddings) -> np.ndarray:
-    """Scores [n, C]: cosine between the mean frame embedding of each video and each class sentence."""
-    scores = np.empty((len(rows), len(texts.phrases)), np.float32)
-    start = 0
-    for piece, frames in cache.batches(1024, rows):
-        scores[start : start + len(piece)] = cosine_scores(mean_embeddings(frames), texts.sentence)
-        start += len(piece)
-    return scores
+    members = {
+        name: np.array([i for i, row in enumerate(labelled) if name in cache.splits[row].split()], np.int64)
+        for name in test_splits
+    }
+    return TestSet(np.array(labelled), np.array(classes), split, notes, members)
 
 
 def evaluate(
-    scores: np.ndarray,
+    cache: FeatureCache,
     test: TestSet,
+    scorers: Sequence[Scorer],
     protocol: str,
+    n_classes: int,
     *,
-    scorer: str,
-    settings: Mapping[str, Any],
-    repeats: int = 10,
+    settings: Mapping[str, Any] | None = None,
     seed: int = 0,
-) -> Result:
-    """Runs a protocol over scores [n, C] of the videos of `test`.
+    **options: Any,
+) -> list[Result]:
+    """Runs a protocol for every scorer, in one pass over the features.
 
-    repeats    of half-classes
+    scorers    names must differ
+    options    of `protocols.trials`: repeats, keep_absent, class_sets, video_sets
     seed       of the bootstrap over videos
-    Raises ValueError where the protocol cannot run (too few classes).
+    Memory is that of a batch, and of one rank for each scorer, trial and video.
+    Raises EvaluationError where the protocol cannot run (too few classes, no videos).
     """
-    runs = trials(protocol, test.labels, scores.shape[1], repeats=repeats)
-    found = [(run.name, classification_metrics(_part(scores, run), run.labels)) for run in runs]
-    figures = {
-        name: _figure([getattr(metrics, name) for _, metrics in found], _interval(name, scores, runs, seed))
-        for name in METRICS
-    }
+    try:
+        runs = trials(protocol, test.labels, n_classes, **options)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+    ranks = [[np.empty(len(run.videos), np.int64) for run in runs] for _ in scorers]
+    start = 0
+    for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):
+        stop = start + len(piece)
+        known: dict[int, Any] = {}
+        for scorer, found in zip(scorers, ranks, strict=True):
+            evidence = _evidence(scorer, piece, frames, known)
+            for run, of_run in zip(runs, found, strict=True):
+                # run.videos ascends: those of this piece stand together.
+                first, last = np.searchsorted(run.videos, [start, stop])
+                if first == last:
+                    continue
+                scores = scorer.combine(evidence[run.videos[first:last] - start], run.classes)
+                of_run[first:last] = label_ranks(scores, run.labels[first:last])
+        start = stop
+    return [
+        _result(scorer.name, protocol, runs, of_scorer, test, n_classes, dict(settings or {}), seed)
+        for scorer, of_scorer in zip(scorers, ranks, strict=True)
+    ]
+
+
+def _evidence(scorer: Scorer, rows: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
+    """The scorer's evidence, made of what is known where it is a fusion of scorers."""
+    if id(scorer) not in known:
+        if isinstance(scorer, FusionScorer):
+            known[id(scorer)] = scorer.join(*(_evidence(part, rows, frames, known) for part in scorer.parts))
+        else:
+            known[id(scorer)] = scorer.evidence(rows, frames)
+    return known[id(scorer)]
+
+
+def _result(
+    scorer: str,
+    protocol: str,
+    runs: Sequence[Trial],
+    ranks: Sequence[np.ndarray],
+    test: TestSet,
+    n_classes: int,
+    settings: dict[str, Any],
+    seed: int,
+) -> Result:
+    found = [
+        (run.name, metrics_of_ranks(of_run, run.labels, len(run.classes)))
+        for run, of_run in zip(runs, ranks, strict=True)
+    ]
+    figures = {}
+    for name in METRICS:
+        values = [getattr(metrics, name) for _, metrics in found]
+        if len(values) > 1:
+            figures[name] = Figure(float(np.mean(values)), spread=float(np.std(values)))
+        elif name in _HITS_WITHIN:
+            hits = 100.0 * (ranks[0] < _HITS_WITHIN[name])
+            interval = bootstrap_interval(hits, np.random.default_rng(seed))
+            figures[name] = Figure(values[0], low=interval.low, high=interval.high)
+        else:
+            figures[name] = Figure(values[0])
     return Result(
         protocol=protocol,
         scorer=scorer,
         figures=figures,
         repetitions=found,
         n_videos=len(test.rows),
-        n_classes=scores.shape[1],
+        n_classes=n_classes,
         settings={**settings, "split": test.split},
         notes=test.notes,
+        hits=[(run.videos, of_run < 1) for run, of_run in zip(runs, ranks, strict=True)],
     )
 
 
-def _part(scores: np.ndarray, run: Trial) -> np.ndarray:
-    return scores[np.ix_(run.videos, run.classes)]
+@dataclass(frozen=True)
+class Comparison:
+    """The top-1 of one result against that of another, on the same videos."""
+
+    name: str
+    """`vcs - mean`."""
+    difference: float
+    """In points, mean over the repetitions."""
+    low: float
+    """End of the 95 % bootstrap interval over videos, paired."""
+    high: float
+    p: float
+    """Two-sided, from the same bootstrap: how often the difference has the other sign, twice."""
+
+    def __str__(self) -> str:
+        p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
+        return f"{self.name}: {self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}], {p}"
 
 
-def _figure(values: list[float], interval: Callable[[], tuple[float, float]] | None) -> Figure:
-    if len(values) > 1:
-        return Figure(float(np.mean(values)), spread=float(np.std(values)))
-    low, high = interval() if interval else (None, None)
-    return Figure(values[0], low=low, high=high)
+def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 10_000) -> Comparison:
+    """How much better `result` is than `baseline`, video by video.
 
-
-def _interval(
-    name: str, scores: np.ndarray, runs: Sequence[Trial], seed: int
-) -> Callable[[], tuple[float, float]] | None:
-    k = {"top1": 1, "top5": 5}.get(name)
-    if k is None:
-        return None
-
-    def interval() -> tuple[float, float]:
-        hits = top_k_hits(_part(scores, runs[0]), runs[0].labels, k)
-        found = bootstrap_interval(100.0 * hits, np.random.default_rng(seed))
-        return found.low, found.high
-
-    return interval
+    Raises EvaluationError when the two did not test the same videos.
+    """
+    if len(result.hits) != len(baseline.hits) or any(
+        not np.array_equal(mine, theirs)
+        for (mine, _), (theirs, _) in zip(result.hits, baseline.hits, strict=True)
+    ):
+        raise EvaluationError(f"{result.scorer} and {baseline.scorer} did not test the same videos")
+    # A video's share of the mean over repetitions of each repetition's accuracy.
+    shares = np.zeros(1 + max(int(videos[-1]) for videos, _ in result.hits))
+    for (videos, mine), (_, theirs) in zip(result.hits, baseline.hits, strict=True):
+        shares[videos] += 100 * (mine.astype(float) - theirs) / len(videos) / len(result.hits)
+    tested = np.unique(np.concatenate([videos for videos, _ in result.hits]))
+    values = shares[tested] * len(tested)
+    means = resampled_means(values, np.random.default_rng(seed), repeats)
+    low, high = np.quantile(means, [0.025, 0.975])
+    p = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (repeats + 1))
+    name = f"{result.scorer} - {baseline.scorer}"
+    return Comparison(name, float(values.mean()), float(low), float(high), float(p))

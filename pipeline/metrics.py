@@ -48,13 +48,16 @@ class Interval:
 
 def classification_metrics(scores: ArrayLike, labels: ArrayLike) -> Metrics:
     """All figures at once, for scores [N, C] and labels [N] as `label_ranks` takes them."""
-    ranks = label_ranks(scores, labels)
-    n_videos, n_classes = np.shape(scores)
+    return metrics_of_ranks(label_ranks(scores, labels), labels, np.shape(scores)[1])
+
+
+def metrics_of_ranks(ranks: NDArray[np.int64], labels: ArrayLike, n_classes: int) -> Metrics:
+    """All figures at once, from the ranks [N] that `label_ranks` gave for labels [N] among C classes."""
     return Metrics(
         top1=_percent(ranks < 1),
         top5=_percent(ranks < 5),
         mean_class=_mean_over_classes(ranks < 1, labels),
-        n_videos=n_videos,
+        n_videos=len(ranks),
         n_classes=n_classes,
     )
 
@@ -130,13 +133,14 @@ def bootstrap_interval(
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     tail = (1 - level) / 2
-    low, high = np.quantile(_resampled_means(values, rng, repeats), [tail, 1 - tail])
+    low, high = np.quantile(resampled_means(values, rng, repeats), [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 
-def _resampled_means(
+def resampled_means(
     values: NDArray[np.float64], rng: np.random.Generator, repeats: int
 ) -> NDArray[np.float64]:
+    """Means [repeats] of N of the values [N] drawn with replacement, again and again."""
     n_videos = len(values)
     different, counts = np.unique(values, return_counts=True)
     if len(different) <= _MOST_VALUES_COUNTED:

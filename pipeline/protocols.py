@@ -5,13 +5,13 @@ N videos, C classes in the list, c of them candidates of a trial, n videos teste
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PROTOCOLS = ("full-classes", "half-classes")
+PROTOCOLS = ("full-classes", "half-classes", "kinetics600", "splits")
 """Names that `trials` takes."""
 
 
@@ -66,20 +66,26 @@ def trials(
     *,
     repeats: int = 10,
     keep_absent: bool | None = None,
+    class_sets: Mapping[str, ArrayLike] | None = None,
+    video_sets: Mapping[str, ArrayLike] | None = None,
 ) -> list[Trial]:
     """The tests of a protocol on videos with known classes.
 
     protocol     ``full-classes``: one trial with all classes. ``half-classes``: as many trials as
-                 repeats, each with a random half of them.
+                 repeats, each with a random half of them. ``kinetics600``: a trial for each of the
+                 given sets of classes. ``splits``: a trial with all classes for each of the given sets
+                 of videos.
     labels       [N] integers in 0..C-1, the class of each video
     n_classes    C, classes in the list
-    repeats      trials of half-classes; full-classes has one whatever this says
+    repeats      trials of half-classes; the others have as many as they have
     keep_absent  whether classes without any video stay candidates, which makes the test harder.
-                 Default: they stay under full-classes, where the list of classes is the question, and
-                 drop out under half-classes, as in the released code.
+                 Default: they drop out under half-classes, as in the released code, and stay elsewhere,
+                 where the list of classes is the question.
+    class_sets   of kinetics600: {name: indices of its classes}
+    video_sets   of splits: {name: rows of its videos}
     Raises ValueError for an unknown protocol, labels out of range, no videos, and a trial that would
     test no video.
-    Source: Wu et al. 2023 (BIKE), A.3.
+    Source: Wu et al. 2023 (BIKE), A.3; Ni et al. 2022 (X-CLIP), 4.3.
     """
     labels = np.asarray(labels)
     if protocol not in PROTOCOLS:
@@ -95,13 +101,32 @@ def trials(
             f"video {row} has the label {labels[row]}, but there are classes 0 to {n_classes - 1}"
         )
     labels = labels.astype(np.intp)
-    if protocol == "full-classes":
-        names, drawn = [protocol], full_classes(n_classes)
-        keep_absent = True if keep_absent is None else keep_absent
-    else:
+    if protocol == "splits":
+        return _video_trials(labels, n_classes, video_sets or {})
+    if protocol == "half-classes":
         drawn = half_classes(n_classes, repeats)
         names = [f"{protocol} {repetition}" for repetition in range(repeats)]
-    return _trials(names, drawn, labels, n_classes, keep_absent=bool(keep_absent))
+        keep_absent = bool(keep_absent)
+    elif protocol == "kinetics600":
+        if not class_sets:
+            raise ValueError("kinetics600 needs the sets of classes that are tested; none were given")
+        names = list(class_sets)
+        drawn = [np.asarray(class_sets[name], np.intp) for name in names]
+    else:
+        names, drawn = [protocol], full_classes(n_classes)
+    return _trials(names, drawn, labels, n_classes, keep_absent=keep_absent is not False)
+
+
+def _video_trials(labels: NDArray, n_classes: int, video_sets: Mapping[str, ArrayLike]) -> list[Trial]:
+    if not video_sets:
+        raise ValueError("splits needs the sets of videos that are tested; none were given")
+    result = []
+    for name, rows in video_sets.items():
+        videos = np.sort(np.asarray(rows, np.intp))
+        if not len(videos):
+            raise ValueError(f"{name} has no videos to test.")
+        result.append(Trial(name, np.arange(n_classes), videos, labels[videos]))
+    return result
 
 
 def _trials(

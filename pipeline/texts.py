@@ -24,7 +24,7 @@ def text_embeddings(
     """The embeddings of a lexicon's phrases by the encoder of `cache`, kept there from then on.
 
     words    name, sentence, all or none (see `words.WORD_MODES`)
-    load     how to get the encoder when it is needed; default `load_encoder_of`
+    load     how to get the encoder when it is needed; default `EncoderLoader()`
 
     Raises EncoderError where the encoder cannot be had, CacheError for a damaged file.
     """
@@ -32,11 +32,25 @@ def text_embeddings(
     path = text_path(cache.folder, lexicon.name, lexicon.phrases, prompts, words, digest)
     if path.exists():
         return read_texts(path, digest)
-    encoder = (load or load_encoder_of)(cache.identity)
+    encoder = (load or EncoderLoader())(cache.identity)
     texts = encoder.encode_text(lexicon.phrases, prompts, words=words)
     with contextlib.suppress(PermissionError):  # a cache of somebody else's, read only
         write_texts(path, texts, lexicon=lexicon.name, encoder_digest=digest)
     return texts
+
+
+class EncoderLoader:
+    """Loads the encoder of an identity, each once. See `load_encoder_of`."""
+
+    def __init__(self, device: str = "auto") -> None:
+        self._device = device
+        self._loaded: dict[str, Encoder] = {}
+
+    def __call__(self, identity: Identity) -> Encoder:
+        key = identity.encoder_digest
+        if key not in self._loaded:
+            self._loaded[key] = load_encoder_of(identity, self._device)
+        return self._loaded[key]
 
 
 def load_encoder_of(identity: Identity, device: str = "auto") -> Encoder:

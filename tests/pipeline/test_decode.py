@@ -555,7 +555,7 @@ def test_workers_die_with_their_parent_even_while_they_hang(videos, tmp_path, tr
 
 def alive(process):
     try:
-        with open(f"/proc/{process}/stat") as file:  # noqa: PTH123
+        with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False

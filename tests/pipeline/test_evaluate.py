@@ -8,8 +8,9 @@ import pytest
 from making import a_record, an_identity
 from vidclip.cache import CacheWriter, Failure, FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon, load_lexicon
-from vidclip.pipeline.evaluate import EvaluationError, evaluate, mean_scores, own_classes, select_test_set
+from vidclip.pipeline.evaluate import EvaluationError, evaluate, own_classes, select_test_set
 from vidclip.pipeline.pooling import cosine_scores, mean_embeddings
+from vidclip.pipeline.scorers import MeanScorer
 from vidclip.pipeline.texts import text_embeddings
 
 CLASSES = Lexicon(
@@ -58,7 +59,7 @@ def accuracy_by_hand(cache, texts, classes):
 def test_full_classes_equals_brute_force(write_cache, records, texts):
     cache = FeatureCache(write_cache([r for r in records if r.split == "test"], shards=[25, 15]))
     test = select_test_set(cache, CLASSES)
-    result = evaluate(mean_scores(cache, test.rows, texts), test, "full-classes", scorer="mean", settings={})
+    (result,) = evaluate(cache, test, [MeanScorer(texts.sentence)], "full-classes", 4)
     expected = accuracy_by_hand(cache, texts, [0, 1, 2, 3])
     assert 40 < expected < 100, "the test can tell a good scorer from a bad one"
     assert result.figures["top1"].mean == pytest.approx(expected)
@@ -71,7 +72,7 @@ def test_half_classes_are_the_released_codes_halves(write_cache, records, texts)
     cache = FeatureCache(write_cache(records))
     test = select_test_set(cache, CLASSES, "test")
     only_test = FeatureCache(write_cache([r for r in records if r.split == "test"], "only"))
-    result = evaluate(mean_scores(cache, test.rows, texts), test, "half-classes", scorer="mean", settings={})
+    (result,) = evaluate(cache, test, [MeanScorer(texts.sentence)], "half-classes", 4)
     expected = [
         accuracy_by_hand(only_test, texts, sorted(np.random.RandomState(seed).permutation(4)[:2]))
         for seed in range(10)

@@ -1,0 +1,89 @@
+"""Attributes beside the features: `attributes-<lexicon>-<digest>.h5`.
+
+    phrases       P    UTF-8 text: the lexicon, or the lexicons one after the other
+    ids           n    UTF-8 text: the videos
+    top           [n, K] int64      the K nearest phrases of each video, best first
+    similarity    [n, K] float32    their cosines
+    sentence      [n, D] float32    embedding of the attributes sentence in its prompt, not normalised
+
+and the attributes `format`, `version`, `settings` (JSON: prompt, retriever, reader, index) and `sha256`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import CacheError
+from .files import write_whole
+from .identity import digest_of
+from .layout import OpenFile, content_digest, file_image
+from .texts import file_name_part
+
+ATTRIBUTES_FORMAT = "vidclip-attributes"
+
+
+@dataclass(frozen=True)
+class StoredAttributes:
+    """The attributes of n videos."""
+
+    phrases: tuple[str, ...]
+    ids: tuple[str, ...]
+    top: np.ndarray
+    """[n, K] int64 indices of phrases, best first."""
+    similarity: np.ndarray
+    """[n, K] float32."""
+    sentence: np.ndarray
+    """[n, D] float32, not normalised."""
+    settings: Mapping[str, Any]
+    """What shaped them; JSON-able."""
+
+    def of(self, row: int) -> list[str]:
+        """The phrases of one video, best first."""
+        return [self.phrases[i] for i in self.top[row]]
+
+
+def attributes_path(folder: Path, lexicon: str, settings: Mapping[str, Any]) -> Path:
+    """Where attributes with these settings are kept."""
+    return folder / f"attributes-{file_name_part(lexicon)}-{digest_of(dict(settings))[:12]}.h5"
+
+
+def write_attributes(path: Path, attributes: StoredAttributes) -> None:
+    """Raises OSError with nothing left behind."""
+    columns = {
+        "phrases": list(attributes.phrases),
+        "ids": list(attributes.ids),
+        "top": np.asarray(attributes.top, np.int64),
+        "similarity": np.asarray(attributes.similarity, np.float32),
+        "sentence": np.asarray(attributes.sentence, np.float32),
+    }
+    settings = json.dumps(dict(attributes.settings))
+    write_whole(path, file_image(columns, {"format": ATTRIBUTES_FORMAT, "settings": settings}))
+
+
+def read_attributes(path: Path) -> StoredAttributes:
+    """Raises CacheError where the file is damaged or foreign."""
+    with OpenFile(path, ATTRIBUTES_FORMAT) as file:
+        phrases, ids = file.read_strings("phrases"), file.read_strings("ids")
+        top = file.read_numbers("top", np.int64, (len(ids), None))
+        columns = {
+            "phrases": phrases,
+            "ids": ids,
+            "top": top,
+            "similarity": file.read_numbers("similarity", np.float32, top.shape),
+            "sentence": file.read_numbers("sentence", np.float32, (len(ids), None)),
+        }
+        if content_digest(columns) != file.attributes.get("sha256"):
+            raise file.damaged("its checksum does not fit its content")
+        try:
+            settings = json.loads(file.attributes["settings"])
+        except (KeyError, ValueError, TypeError):
+            raise CacheError(f"{path} does not say how its attributes were made; delete it.") from None
+        return StoredAttributes(
+            tuple(phrases), tuple(ids), top, columns["similarity"], columns["sentence"], settings
+        )
