@@ -83,7 +83,9 @@ def test_help_imports_neither_torch_nor_h5py():
     assert not {"torch", "h5py", "numpy", "rich", "open_clip"} & loaded
 
 
-@pytest.mark.parametrize("command", ["extract", "eval", "info", "verify", "merge", "lexicons"])
+@pytest.mark.parametrize(
+    "command", ["demo", "extract", "attributes", "eval", "info", "verify", "merge", "lexicons"]
+)
 def test_every_command_has_help_with_an_example(command):
     done = vidclip(command, "--help")
     assert done.returncode == 0
@@ -234,7 +236,8 @@ def test_eval_prints_a_table_and_writes_json(folder):
     assert done.returncode == 0, done.stderr
     assert "full-classes: 6 videos, 3 classes (labels)" in done.stdout
     assert re.search(r"chance +33\.3", done.stdout)
-    result = json.loads((folder / "result.json").read_text())
+    (document,) = json.loads((folder / "result.json").read_text())
+    (result,) = document["results"]
     top1 = result["figures"]["top1"]["mean"]
     assert re.search(rf"mean +{top1:.1f} \[", done.stdout)
     assert result["settings"]["prompts"] == ["This is a video about {}"]
@@ -249,7 +252,7 @@ def test_eval_half_classes_and_lexicons(folder, tmp_path):
     lexicon.write_text("air drumming\n[b]juggling\ntai chi\nabseiling\n")
     done = vidclip("eval", "--protocol", "half-classes", "--lexicon", lexicon, "--json", "-", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["repetitions"]) == 10
+    assert len(json.loads(done.stdout)[0]["results"][0]["repetitions"]) == 10
 
 
 @pytest.mark.parametrize(
@@ -299,7 +302,7 @@ def test_verify_names_the_damaged_shard(folder, tmp_path):
     done = vidclip("verify", "--cache", tmp_path / "harmed")
     assert done.returncode == 2
     assert "frames-00000.h5 has changed" in done.stderr
-    assert "1 of 3 files not sound" in done.stdout
+    assert re.search(r"1 of \d files not sound", done.stdout)
 
 
 def test_merge_joins_two_shards(tmp_path, videos, tiny_model, folder):
