@@ -33,30 +33,42 @@ def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, An
         document = tomllib.loads(Path(CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{CONFIG_FILE} cannot be read: {error}") from None
-    parameters = {name: _parameters(command) for name, command in commands.items()}
+    known = {name: _parameters(command) for name, command in commands.items()}
     settings: dict[str, dict[str, Any]] = {name: {} for name in commands}
     for key, value in document.items():
         if isinstance(value, dict):
             continue
-        takers = [name for name in commands if _name(key) in parameters[name]]
+        takers = [name for name in commands if _name(key) in known[name]]
         if not takers:
-            raise _unknown(key, "no command has an option of this name", set().union(*parameters.values()))
+            raise _unknown(key, "no command has an option of this name", set().union(*known.values()))
         for name in takers:
-            settings[name][_name(key)] = value
+            _set(settings[name], known[name][_name(key)], value)
     for table, values in document.items():
         if not isinstance(values, dict):
             continue
         if table not in commands:
             raise _unknown(f"[{table}]", "there is no such command", set(commands))
         for key, value in values.items():
-            if _name(key) not in parameters[table]:
-                raise _unknown(key, f"`vidclip {table}` has no such option", parameters[table])
-            settings[table][_name(key)] = value
+            if _name(key) not in known[table]:
+                raise _unknown(key, f"`vidclip {table}` has no such option", set(known[table]))
+            _set(settings[table], known[table][_name(key)], value)
     return settings
 
 
-def _parameters(command: click.Command) -> set[str]:
-    return {parameter.name for parameter in command.params if parameter.name and parameter.name != "help"}
+def _set(settings: dict[str, Any], parameter: click.Parameter, value: Any) -> None:
+    # One value where several may stand: lexicon = "demo".
+    several = parameter.nargs == -1 or parameter.multiple
+    settings[parameter.name or ""] = [value] if several and not isinstance(value, list) else value
+
+
+def _parameters(command: click.Command) -> dict[str, click.Parameter]:
+    """By what a user calls them: `lexicon`, of --lexicon."""
+    names: dict[str, click.Parameter] = {}
+    for parameter in command.params:
+        if parameter.name and parameter.name != "help":
+            spelt = [opt for opt in parameter.opts if opt.startswith("--")] or [parameter.name]
+            names.update({_name(opt.removeprefix("--")): parameter for opt in spelt})
+    return names
 
 
 def _name(key: str) -> str:

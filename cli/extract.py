@@ -138,25 +138,24 @@ def run(source: tuple[Path, ...], **options: Any) -> int:
     from ..pipeline.extract import extract
     from .output import printable, warn
 
-    encoder = load_encoder(
-        options["model"],
-        options["pretrained"],
-        device=options["device"],
-        precision=options["precision"],
-        image_size=options["size"],
-    )
-    for message in encoder.warnings:
-        warn(message)
-    try:
-        preprocess = replace(encoder.preprocess, resize=options["resize"])
-    except ValueError as error:
-        raise click.UsageError(f"--resize: {error}") from error
-
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)  # a job scheduler's farewell: finish the shard, as on Ctrl-C
-    with _Display(printable(options["cache"])) as display:
+    with _Display(f"loading {printable(options['model'])}") as display:
+        encoder = load_encoder(
+            options["model"],
+            options["pretrained"],
+            device=options["device"],
+            precision=options["precision"],
+            image_size=options["size"],
+        )
+        for message in encoder.warnings:
+            warn(message)
+        try:
+            preprocess = replace(encoder.preprocess, resize=options["resize"])
+        except ValueError as error:
+            raise click.UsageError(f"--resize: {error}") from error
         summary = extract(
             videos,
             encoder,
@@ -211,7 +210,7 @@ def _report(summary: Summary, folder: Path, other_files: int) -> int:
 class _Display:
     """Progress on standard error, where that is a terminal."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, beginning: str) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         from .output import console
@@ -220,14 +219,14 @@ class _Display:
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} videos", markup=False),
             TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}", markup=False),
             console=screen,
             disable=not screen.is_terminal,
+            transient=True,
         )
-        self._task = self._bar.add_task(title, total=None, rate="", state="loading", visible=False)
+        self._task = self._bar.add_task(beginning, total=None, rate="", state="")
 
     def __enter__(self) -> _Display:
         self._bar.start()
@@ -242,9 +241,9 @@ class _Display:
             state = f"{progress.failed:,} failed  {state}"
         self._bar.update(
             self._task,
+            description=f"{progress.done:,}/{progress.listed:,} videos",
             total=progress.listed,
             completed=progress.done,
             rate=f"{progress.encoded / max(progress.seconds, 1e-9):.1f}/s",
             state=state,
-            visible=True,
         )

@@ -13,8 +13,10 @@ import click
 from .config import CONFIG_FILE, read_config
 
 COMMANDS = {
+    "demo": "Render a small world, and see everything at work in it.",
     "extract": "Read videos once; keep their CLIP embeddings.",
     "eval": "Zero-shot accuracy, from the cache.",
+    "attributes": "The phrases that are nearest to each video.",
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",
     "merge": "Join caches of one encoder and sampling.",

@@ -1,0 +1,94 @@
+"""`vidclip attributes`: video -> phrases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import cache_option, device_option, vidclip_command
+
+_SHOWN = 5
+
+
+@vidclip_command(
+    epilog="Example:  vidclip attributes --lexicon k400 --json attributes.json",
+    short_help="The phrases that are nearest to each video.",
+)
+@cache_option
+@click.option(
+    "--lexicon", "lexicons", multiple=True, default=("kinetics400",), show_default=True,
+    help="A lexicon or a text file of phrases; several are joined.",
+)  # fmt: skip
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
+@click.option(
+    "--index", type=click.Choice(["exact", "ivf", "hnsw"]), default="exact", show_default=True,
+    help="FAISS index; ivf and hnsw are for millions of phrases, and their recall is printed.",
+)  # fmt: skip
+@click.option(
+    "--prompt", default="This is a video about {}", show_default=True, help="Around the attributes sentence."
+)
+@click.option(
+    "--phrase-prompt", default="{}", show_default=True, help="Around each phrase when it is retrieved."
+)
+@click.option(
+    "--retriever", type=click.Path(path_type=Path, file_okay=False),
+    help="The cache whose features retrieve (in the paper ViT-L/14); --cache reads the sentence.",
+)  # fmt: skip
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Write what released BIKE trains on: {video: {\"classname_topk\": [phrases]}}; - for standard output.",
+)  # fmt: skip
+@device_option
+def command(
+    cache: Path,
+    lexicons: tuple[str, ...],
+    top: int,
+    index: str,
+    prompt: str,
+    phrase_prompt: str,
+    retriever: Path | None,
+    json_file: Path | None,
+    device: str,
+) -> None:
+    """Finds the phrases of a lexicon that are nearest to each video, makes a sentence of them, and keeps both in
+    the cache for `vidclip eval --attributes` (BIKE, Video-Attribute Association)."""
+    from ..cache import FeatureCache
+    from ..lexicons import load_lexicon
+    from ..pipeline.attributes import attributes_of, released_form
+    from ..pipeline.prompts import check_prompt
+    from ..pipeline.texts import EncoderLoader
+    from .output import count, printable, write_json
+
+    for name, value in (("--prompt", prompt), ("--phrase-prompt", phrase_prompt)):
+        try:
+            check_prompt(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint=name) from error
+    stored, found = attributes_of(
+        FeatureCache(cache),
+        [load_lexicon(name) for name in lexicons],
+        retriever=FeatureCache(retriever) if retriever else None,
+        top=top,
+        index=index,
+        prompt=prompt,
+        phrase_prompt=phrase_prompt,
+        load=EncoderLoader(device),
+    )
+    if json_file:
+        write_json(json_file, released_form(stored))
+    if str(json_file) == "-":
+        return
+    state = "computed" if found else "there already"
+    click.echo(
+        f"{printable(cache)}: {top} attributes of {count(len(stored.ids), 'video')} from "
+        f"{count(len(stored.phrases), 'phrase')}, {state}."
+    )
+    if found and found.recall is not None:
+        click.echo(
+            f"{index} found {100 * found.recall:.1f} % of what the exact search finds (1,000 videos at most)."
+        )
+    for row in range(min(_SHOWN, len(stored.ids))):
+        click.echo(f"  {printable(stored.ids[row])}: {printable(', '.join(stored.of(row)))}")
+    if len(stored.ids) > _SHOWN:
+        click.echo("  ...")
