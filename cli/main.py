@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -17,6 +18,7 @@ COMMANDS = {
     "extract": "Read videos once; keep their CLIP embeddings.",
     "eval": "Zero-shot accuracy, from the cache.",
     "attributes": "The phrases that are nearest to each video.",
+    "saliency": "Which frames of a video speak of a phrase.",
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",
     "merge": "Join caches of one encoder and sampling.",
@@ -77,6 +79,8 @@ def explain(error: Exception) -> str:
     """What a user reads instead of a traceback."""
     if type(error).__module__.startswith("vidclip."):
         return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{error.strerror}. What was written before is whole: free some space, and the same command goes on."
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from making import save_video
 from vidclip.cache import FeatureCache
@@ -84,7 +85,7 @@ def test_help_imports_neither_torch_nor_h5py():
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "extract", "attributes", "eval", "info", "verify", "merge", "lexicons"]
+    "command", ["demo", "extract", "attributes", "eval", "saliency", "info", "verify", "merge", "lexicons"]
 )
 def test_every_command_has_help_with_an_example(command):
     done = vidclip(command, "--help")
@@ -269,6 +270,54 @@ def test_eval_says_what_is_wrong(folder, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- saliency
+
+
+def test_saliency_shows_shares_and_draws_them(folder, videos):
+    done = vidclip("saliency", "tai chi/0.mp4", "tai chi", "a dog", "--png", "s.png", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    shares = [float(value) for value in re.findall(r"([\d.]+) % ", done.stdout)]
+    assert len(shares) == 8
+    assert sum(shares[:4]) == pytest.approx(100, abs=0.3)
+    assert sum(shares[4:]) == pytest.approx(100, abs=0.3)
+    with Image.open(folder / "s.png") as picture:
+        assert picture.format == "PNG"
+    by_path = vidclip("saliency", videos / "tai chi" / "0.mp4", "tai chi", cwd=folder)
+    assert by_path.stdout.splitlines()[2:6] == done.stdout.splitlines()[2:6]
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [("0.mp4", "may be any of"), ("tai chi/9.mp4", "Closest: tai chi/"), ("zzz", "is not in features")],
+)
+def test_saliency_of_what_is_not_there(folder, video, message):
+    done = vidclip("saliency", video, "a dog", cwd=folder)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+# --- attributes
+
+
+def test_attributes_in_the_released_form(folder, tmp_path):
+    done = vidclip("attributes", "--lexicon", "hmdb51", "--top", 3, "--json", tmp_path / "a.json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "3 attributes of 6 videos from 51 phrases, computed" in done.stdout
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert set(document) == set(FeatureCache(folder / "features").ids)
+    assert all(len(entry["classname_topk"]) == 3 for entry in document.values())
+    assert "there already" in vidclip("attributes", "--lexicon", "hmdb51", "--top", 3, cwd=folder).stdout
+    fused = vidclip(
+        "eval", "--attributes", "hmdb51", "--top", 3, "--pool", "mean", "--pool", "vcs", cwd=folder
+    )
+    assert re.search(r"vcs \+ attributes \(0\.6\) +\d", fused.stdout)
+    assert "attributes - mean: " in fused.stdout
+    (tmp_path / "empty.txt").write_text("\n")
+    empty = vidclip("attributes", "--lexicon", tmp_path / "empty.txt", cwd=folder)
+    assert empty.returncode == 2
+    assert "empty" in empty.stderr
 
 
 # --- info, verify, merge, lexicons
