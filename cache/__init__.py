@@ -4,6 +4,7 @@ from .attributes import StoredAttributes, attributes_path, read_attributes, writ
 from .errors import CacheBusy, CacheError, CacheMismatch
 from .failures import Failure
 from .features import FeatureCache, Shard, VideoInfo, shard_paths
+from .files import write_whole
 from .identity import Identity
 from .layout import VideoRecord
 from .merge import Merged, merge
@@ -37,4 +38,5 @@ __all__ = [
     "verify",
     "write_attributes",
     "write_texts",
+    "write_whole",
 ]

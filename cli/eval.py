@@ -10,6 +10,8 @@ import click
 from .options import cache_option, device_option, json_option, vidclip_command
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.evaluate import Comparison, Result, TestSet
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 POOLS = ("mean", "max", "vote", "vcs")
 RELEASED = {"bike": "vote, raw", "text4vis": "mean"}
 """What the released code of a paper scores its halves with."""
-_NO_SETTINGS = ("lexicon", "split", "device", "protocols")
+_NO_SETTINGS = ("lexicon", "split", "device", "protocols", "head", "retriever")
 
 
 @vidclip_command(
@@ -61,6 +63,10 @@ _NO_SETTINGS = ("lexicon", "split", "device", "protocols")
 @click.option(
     "--attributes", "attributes", multiple=True, help="Lexicon of attributes: adds their scores, and fusions."
 )
+@click.option(
+    "--head", type=click.Path(path_type=Path, dir_okay=False),
+    help="A head that `vidclip fit` trained: adds its scores, and fusions with the pools.",
+)  # fmt: skip
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
 @click.option(
     "--fusion",
@@ -137,6 +143,8 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
                 "encoder": features.identity.encoder_name,
                 "lexicon": classes.name,
                 "lexicon_sha256": classes.digest,
+                "head": str(options["head"] or ""),
+                "retriever": str(options["retriever"] or ""),
                 **{key: value for key, value in options.items() if key not in _NO_SETTINGS},
             },
             **_sets(protocol, classes, test),
@@ -194,6 +202,10 @@ def _scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) 
         made.append(
             VoteScorer(sentence, raw=True, name=name) if paper == "bike" else MeanScorer(sentence, name)
         )
+    videos = list(made)
+    weight = options["fusion"]
+    if weight is None:
+        weight = default_fusion(features.identity.encoder.get("architecture", {}))
     if options["attributes"]:
         from ..cache import FeatureCache
         from ..lexicons import load_lexicon
@@ -203,11 +215,35 @@ def _scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) 
         retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
         stored, _ = attributes_of(features, lexicons, retriever=retriever, top=options["top"], load=load)
         attributes = AttributesScorer(stored.sentence, sentence)
-        weight = options["fusion"]
-        if weight is None:
-            weight = default_fusion(features.identity.encoder.get("architecture", {}))
-        made += [attributes, *(FusionScorer(video, attributes, weight) for video in list(made))]
+        made += [attributes, *(FusionScorer(video, attributes, weight) for video in videos)]
+    if options["head"]:
+        trained = _trained_scorer(features, options, sentence)
+        made += [trained, *(FusionScorer(video, trained, weight) for video in videos)]
     return made
+
+
+def _trained_scorer(features: FeatureCache, options: dict[str, Any], sentence: np.ndarray) -> Scorer:
+    """The attributes branch with the head of a file, on the attributes it was trained with."""
+    from ..cache import attributes_path, read_attributes
+    from ..pipeline.heads import HeadError, load_head
+    from ..pipeline.scorers import AttributesScorer
+
+    head = load_head(options["head"])
+    head.check_encoder(features.identity.encoder_digest, str(features.folder))
+    settings = head.settings["attributes"]
+    path = attributes_path(features.folder, settings["lexicon"], settings)
+    if not path.exists():
+        raise HeadError(
+            f"{features.folder} has no attributes like those the head was trained on (lexicon "
+            f"{settings['lexicon']}, top {settings['top']}): make them with `vidclip attributes`."
+        )
+    stored = read_attributes(path)
+    if list(stored.ids) != features.ids:
+        raise HeadError(
+            f"{path} is of other videos than {features.folder} now has; run `vidclip attributes` again."
+        )
+    sentences, classes = head.module.apply_to(stored.sentence, sentence)
+    return AttributesScorer(sentences, classes, "attributes, trained")
 
 
 def _sets(protocol: str, classes: Lexicon, test: TestSet) -> dict[str, Any]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "extract": "Read videos once; keep their CLIP embeddings.",
     "eval": "Zero-shot accuracy, from the cache.",
     "attributes": "The phrases that are nearest to each video.",
+    "fit": "Train a light head on the cache.",
     "saliency": "Which frames of a video speak of a phrase.",
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",

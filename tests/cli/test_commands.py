@@ -85,7 +85,8 @@ def test_help_imports_neither_torch_nor_h5py():
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "extract", "attributes", "eval", "saliency", "info", "verify", "merge", "lexicons"]
+    "command",
+    ["demo", "extract", "attributes", "eval", "fit", "saliency", "info", "verify", "merge", "lexicons"],
 )
 def test_every_command_has_help_with_an_example(command):
     done = vidclip(command, "--help")
@@ -318,6 +319,39 @@ def test_attributes_in_the_released_form(folder, tmp_path):
     empty = vidclip("attributes", "--lexicon", tmp_path / "empty.txt", cwd=folder)
     assert empty.returncode == 2
     assert "empty" in empty.stderr
+
+
+def test_a_head_is_trained_and_used_and_refused(folder, videos, other_tiny_model, tmp_path):
+    none = vidclip("fit", "--attributes", "hmdb51", cwd=folder)
+    assert none.returncode == 2
+    assert "has no splits, not 'train'" in none.stderr
+    rows = [f"{path},{path.parent.name},train" for path in sorted(videos.rglob("*.mp4"))]
+    (tmp_path / "list.csv").write_text("path,label,split\n" + "\n".join(rows) + "\n")
+    assert vidclip("extract", tmp_path / "list.csv", "--cache", tmp_path / "c", cwd=folder).returncode == 0
+    head = tmp_path / "head.safetensors"
+    done = vidclip(
+        "fit",
+        "--attributes",
+        "hmdb51",
+        "--cache",
+        tmp_path / "c",
+        "--epochs",
+        3,
+        "--output",
+        head,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "attributes head, 6 videos of 3 classes; epoch 3 of 3 kept" in done.stdout
+    used = vidclip("eval", "--cache", tmp_path / "c", "--split", "train", "--head", head, cwd=folder)
+    assert used.returncode == 0, used.stderr
+    assert re.search(r"mean \+ attributes, trained \(0\.6\) +\d", used.stdout)
+    vidclip(
+        "extract", tmp_path / "list.csv", "--model", other_tiny_model, "--cache", tmp_path / "o", cwd=folder
+    )
+    refused = vidclip("eval", "--cache", tmp_path / "o", "--split", "train", "--head", head, cwd=folder)
+    assert refused.returncode == 2
+    assert "trained on another encoder" in refused.stderr
 
 
 # --- info, verify, merge, lexicons
