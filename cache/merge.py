@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CacheError, CacheMismatch
-from .features import FeatureCache, VideoInfo
+from .features import FeatureCache
 from .layout import VideoRecord
 from .writer import CacheWriter, mismatch_message
 
@@ -61,7 +61,9 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                     strict=True,
                 )
                 for row, frames, indices, seconds in arrays:
-                    writer.add(_record(cache.videos[row], frames, indices, seconds))
+                    info = vars(cache.videos[row])
+                    record = VideoRecord(**info, frames=frames, frame_indices=indices, timestamps=seconds)
+                    writer.add(record)
                     taken += 1
         writer.flush()
         for cache in caches:
@@ -72,21 +74,3 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                 if not (writer.folder / path.name).exists():
                     shutil.copy2(path, writer.folder / path.name)
         return Merged(taken, skipped, len(writer.failed_ids))
-
-
-def _record(info: VideoInfo, frames, frame_indices, timestamps) -> VideoRecord:
-    return VideoRecord(
-        id=info.id,
-        path=info.path,
-        frames=frames,
-        frame_indices=frame_indices,
-        timestamps=timestamps,
-        labels=info.labels,
-        split=info.split,
-        duration_seconds=info.duration_seconds,
-        n_frames=info.n_frames,
-        readable_frames=info.readable_frames,
-        repeated=info.repeated,
-        decoder=info.decoder,
-        note=info.note,
-    )

@@ -58,7 +58,7 @@ def command(
     from ..pipeline.attributes import attributes_of, released_form
     from ..pipeline.prompts import check_prompt
     from ..pipeline.texts import EncoderLoader
-    from .output import count, printable, write_json
+    from .output import count, printable, warn, write_json
 
     for name, value in (("--prompt", prompt), ("--phrase-prompt", phrase_prompt)):
         try:
@@ -75,6 +75,10 @@ def command(
         phrase_prompt=phrase_prompt,
         load=EncoderLoader(device),
     )
+    for text in found.truncated[:_SHOWN] if found else ():
+        warn(f"{text!r} is longer than the text encoder's context, and was cut.")
+    if found and len(found.truncated) > _SHOWN:
+        warn(f"... and so were {len(found.truncated) - _SHOWN:,} more.")
     if json_file:
         write_json(json_file, released_form(stored))
     if str(json_file) == "-":

@@ -186,7 +186,7 @@ def _report(summary: Summary, folder: Path, other_files: int) -> int:
         parts.append(f"{progress.present:,} done before")
     click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
     if other_files:
-        click.echo(f"{count(other_files, 'file')} that are not called like videos were left out.")
+        click.echo(f"Left out: {count(other_files, 'file')} not named like a video.")
     if summary.interrupted:
         left = progress.listed - progress.done
         click.echo(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -52,6 +52,8 @@ class Found:
     """[N, K] float32 cosines."""
     recall: float | None
     """Share of the exact top K that an approximate index found, on a sample; None for the exact one."""
+    truncated: tuple[str, ...] = ()
+    """Phrases and attributes sentences that were longer than the context, and have been cut."""
 
 
 def retrieve(
@@ -168,7 +170,7 @@ def attributes_of(
     stored = StoredAttributes(phrases, tuple(cache.ids), found.top, found.similarity, embedded, settings)
     with contextlib.suppress(PermissionError):  # a cache of somebody else's, read only
         write_attributes(path, stored)
-    return stored, found
+    return stored, replace(found, truncated=texts.truncated + read.truncated)
 
 
 def attributes_settings(

@@ -8,6 +8,7 @@ import hashlib
 import importlib.resources
 import logging
 import math
+import os
 import socket
 import warnings
 from collections.abc import Iterator, Sequence
@@ -230,7 +231,7 @@ def load_encoder(
         network,
         _tokenizer(reference),
         model=_remembered(model),
-        pretrained=str(Path(pretrained).absolute()) if from_file else pretrained,
+        pretrained=os.path.abspath(pretrained) if from_file else pretrained,  # noqa: PTH100 (takes .. out)
         architecture=architecture,
         preprocess=_preprocess(settings),
         device=chosen,
@@ -318,7 +319,7 @@ def _resolve(model: str, pretrained: str) -> tuple[str, str]:
 
 def _remembered(model: str) -> str:
     schema, _, place = model.partition(":")
-    return f"local-dir:{Path(place).absolute()}" if schema == "local-dir" else model
+    return f"local-dir:{os.path.abspath(place)}" if schema == "local-dir" else model  # noqa: PTH100
 
 
 def _architecture(reference: str) -> dict[str, Any]:

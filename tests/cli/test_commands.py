@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from making import save_video
+from making import a_record, save_video
 from vidclip.cache import FeatureCache
 from vidclip.cli.main import main
 
@@ -68,7 +68,7 @@ def folder(tmp_path_factory, videos, tiny_model) -> Path:
     done = vidclip("extract", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "6 videos encoded" in done.stdout
-    assert "1 file that are not called like videos" in done.stdout
+    assert "Left out: 1 file not named like a video" in done.stdout
     assert done.stderr == "", "no progress where standard error is no terminal"
     return folder
 
@@ -271,6 +271,39 @@ def test_eval_says_what_is_wrong(folder, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_kinetics600_and_splits(tmp_path, tiny_model, write_cache, rng):
+    from dataclasses import replace
+
+    from vidclip.lexicons import load_lexicon
+    from vidclip.pipeline.encoder import load_encoder
+    from vidclip.pipeline.extract import cache_identity
+    from vidclip.pipeline.sampling import Sampling
+
+    encoder = load_encoder(tiny_model, device="cpu")
+    new = load_lexicon("kinetics600-zeroshot-1").labels
+    splits = ["test1 test2", "test3", "train"]
+    records = [
+        replace(
+            a_record(f"{i}", rng, labels=(label,), split=splits[i % 3]),
+            frames=rng.standard_normal((1, 4, 32)).astype(np.float32),
+        )
+        for i, label in enumerate(new)
+    ]
+    folder = write_cache(records, identity=cache_identity(encoder, Sampling(4), encoder.preprocess))
+    done = vidclip(
+        "eval", "--cache", folder, "--lexicon", "k600", "--device", "cpu", "--json", tmp_path / "r.json",
+        "--protocol", "splits", "--protocol", "kinetics600", "--split", "test3",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    by_split, by_classes = json.loads((tmp_path / "r.json").read_text())
+    counts = [run["n_videos"] for run in by_split["results"][0]["repetitions"]]
+    assert counts == [54, 54, 53]
+    runs = by_classes["results"][0]["repetitions"]
+    assert [run["n_classes"] for run in runs] == [160, 160, 160]
+    assert runs[0]["n_videos"] == 53, "all new classes of the first list"
+    assert all(run["n_videos"] < 53 for run in runs[1:])
 
 
 # --- saliency

@@ -99,6 +99,13 @@ def test_attributes_by_hand(caches, encoders):
     assert json.loads(json.dumps(released_form(stored)))["a.mp4"] == {"classname_topk": stored.of(0)}
 
 
+def test_what_is_longer_than_the_context_is_named(caches):
+    long = "jumping over " * 20
+    _, found = attributes_of(caches[0], [Lexicon("l", ("a ball", long), ("a ball", long))], top=2)
+    assert long in found.truncated
+    assert any(text.startswith("a ball,") or text.endswith(",a ball") for text in found.truncated)
+
+
 def _never(identity):
     raise AssertionError("nothing should have to be encoded")
 
