@@ -19,7 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from making import a_record, an_identity
-from vidclip.cache import CacheBusy, CacheError, CacheMismatch, CacheWriter, Failure, FeatureCache
+from vidclip.cache import (
+    CacheBusy,
+    CacheError,
+    CacheMismatch,
+    CacheWriter,
+    Failure,
+    FeatureCache,
+    write_whole,
+)
 
 
 def test_what_is_written_is_read(write_cache, rng):
@@ -208,6 +216,15 @@ with CacheWriter(sys.argv[1], an_identity(), shard_videos=10) as writer:
 """
 
 
+def test_a_file_is_replaced_and_never_written_over(tmp_path):
+    """Whoever has the old file open, or loses power, has the old content or the new: not some of each."""
+    write_whole(tmp_path / "file", b"old content")
+    (tmp_path / "seen by a reader").hardlink_to(tmp_path / "file")
+    write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / "seen by a reader").read_bytes() == b"old content"
+
+
 def test_a_full_disk_leaves_a_whole_cache(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "c"), str(Path(__file__).parents[1])],
@@ -265,6 +282,7 @@ def test_failures_outlive_a_torn_line(tmp_path, rng):
         ),
         (lambda path: _edit(path, _link_outside), "no column 'frames'"),
         (lambda path: _edit(path, _huge_claim), "bytes are there"),
+        (lambda path: _edit(path, _bytes_of_another_file), "lies outside the file"),
     ],
 )
 def test_damaged_and_foreign_shards_are_named(write_cache, rng, harm, message):
@@ -297,6 +315,12 @@ def _wild_offsets(file):
 def _link_outside(file):
     del file["frames"]
     file["frames"] = h5py.ExternalLink("/etc/passwd", "/frames")
+
+
+def _bytes_of_another_file(file):
+    del file["frames"]
+    external = [("/etc/passwd", 0, 2 * 4 * 16 * 2)]
+    file.create_dataset("frames", shape=(2, 1, 4, 16), dtype=np.float16, external=external)
 
 
 def _huge_claim(file):

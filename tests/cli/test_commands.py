@@ -183,6 +183,16 @@ def test_wrong_requests_are_answered_before_any_work(tmp_path, tiny_model, argum
     assert not (tmp_path / "features").exists()
 
 
+def test_one_value_may_stand_where_several_can(folder, tmp_path):
+    settings = f'cache = "{folder / "features"}"\n[lexicons]\nlabels = true\n[eval]\npool = "max"\nas-released = ["bike"]\n'
+    (tmp_path / "vidclip.toml").write_text(settings)
+    done = vidclip("eval", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ *max +\d", done.stdout, re.MULTILINE)
+    assert "bike, released - max: " in done.stdout
+    assert vidclip("lexicons", "ucf101", cwd=tmp_path).stdout.startswith("ApplyEyeMakeup")
+
+
 def test_misspelt_settings_in_the_file_are_found(tmp_path):
     (tmp_path / "vidclip.toml").write_text("[extract]\nframe = 3\n")
     done = vidclip("extract", cwd=tmp_path)

@@ -92,6 +92,16 @@ def test_a_head_learns_what_the_cosine_cannot_see(learnable):
     assert held[fitted.best_epoch - 1] == max(held)
 
 
+def test_held_out_videos_are_not_learnt_from(rng):
+    """Labels drawn by lot can be learnt by heart, but not foretold."""
+    sentences = rng.standard_normal((120, 64)).astype(np.float32)
+    labels, classes = rng.integers(4, size=120), rng.standard_normal((4, 64)).astype(np.float32)
+    settings = FitSettings(epochs=150, batch_size=32, held_out=0.5)
+    fitted = fit_attributes(sentences, labels, classes, settings)
+    assert fitted.epochs[-1].loss < 0.1, "its own half by heart"
+    assert fitted.epochs[-1].held_out_top1 < 50, "of the other it knows nothing: chance is 25"
+
+
 def test_one_seed_makes_one_file_and_another_seed_another(learnable, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         fitted = fit_attributes(*learnable, FitSettings(epochs=3, seed=seed))

@@ -210,6 +210,22 @@ def test_a_real_difference_is_significant_and_none_is_not(rng):
     assert compare(result(other, "a"), result(base, "b")).p > 0.05
 
 
+def test_the_p_value_is_two_sided():
+    """30 videos better, 18 worse, 152 the same: the sign test's normal form says how likely that is by chance."""
+    from statistics import NormalDist
+
+    from vidclip.pipeline.evaluate import Result
+
+    better, worse = np.arange(200) < 30, (np.arange(200) >= 30) & (np.arange(200) < 48)
+
+    def result(hits, name):
+        return Result("p", name, {}, [], 200, 2, {}, hits=[(np.arange(200), hits)])
+
+    expected = 2 * (1 - NormalDist().cdf((30 - 18) / np.sqrt(30 + 18)))
+    assert compare(result(better, "a"), result(worse, "b")).p == pytest.approx(expected, abs=0.03)
+    assert compare(result(worse, "b"), result(better, "a")).p == pytest.approx(expected, abs=0.03)
+
+
 # --- prompts
 
 
