@@ -42,8 +42,8 @@ def verify(folder: str | Path) -> Iterator[Checked]:
         try:
             if path.name.startswith("text-"):
                 read_texts(path, identity.encoder_digest)
-            else:
-                read_attributes(path)
+            elif read_attributes(path).settings.get("reader") != identity.encoder_digest:
+                raise CacheError(f"{path} holds attributes that another encoder has read; delete it.")
         except CacheError as error:
             yield Checked(path, 0, (str(error),))
         else:

@@ -10,16 +10,15 @@ import click
 from .options import cache_option, device_option, json_option, vidclip_command
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.evaluate import Comparison, Result, TestSet
     from ..pipeline.scorers import Scorer
+    from ..pipeline.texts import EncoderLoader
 
 POOLS = ("mean", "max", "vote", "vcs")
-RELEASED = {"bike": "vote, raw", "text4vis": "mean"}
-"""What the released code of a paper scores its halves with."""
+RELEASED = ("bike", "text4vis")
+"""Papers whose released code scores its halves in a way of its own: a raw vote, the mean."""
 _NO_SETTINGS = ("lexicon", "split", "device", "protocols", "head", "retriever")
 
 
@@ -101,7 +100,7 @@ _NO_SETTINGS = ("lexicon", "split", "device", "protocols", "head", "retriever")
     help="vcs: the paper's cosine, or the released code's product.",
 )
 @click.option(
-    "--as-released", type=click.Choice(list(RELEASED)), multiple=True,
+    "--as-released", type=click.Choice(RELEASED), multiple=True,
     help="Add what the released code scores its halves with.",
 )  # fmt: skip
 @click.option(
@@ -217,18 +216,19 @@ def _scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) 
         attributes = AttributesScorer(stored.sentence, sentence)
         made += [attributes, *(FusionScorer(video, attributes, weight) for video in videos)]
     if options["head"]:
-        trained = _trained_scorer(features, options, sentence)
+        trained = _trained_scorer(features, classes, options["head"], load)
         made += [trained, *(FusionScorer(video, trained, weight) for video in videos)]
     return made
 
 
-def _trained_scorer(features: FeatureCache, options: dict[str, Any], sentence: np.ndarray) -> Scorer:
-    """The attributes branch with the head of a file, on the attributes it was trained with."""
+def _trained_scorer(features: FeatureCache, classes: Lexicon, path: Path, load: EncoderLoader) -> Scorer:
+    """The attributes branch with the head of a file, on the attributes and prompts it was trained with."""
     from ..cache import attributes_path, read_attributes
     from ..pipeline.heads import HeadError, load_head
     from ..pipeline.scorers import AttributesScorer
+    from ..pipeline.texts import text_embeddings
 
-    head = load_head(options["head"])
+    head = load_head(path)
     head.check_encoder(features.identity.encoder_digest, str(features.folder))
     settings = head.settings["attributes"]
     path = attributes_path(features.folder, settings["lexicon"], settings)
@@ -242,8 +242,8 @@ def _trained_scorer(features: FeatureCache, options: dict[str, Any], sentence: n
         raise HeadError(
             f"{path} is of other videos than {features.folder} now has; run `vidclip attributes` again."
         )
-    sentences, classes = head.module.apply_to(stored.sentence, sentence)
-    return AttributesScorer(sentences, classes, "attributes, trained")
+    texts = text_embeddings(features, classes, head.settings["prompts"], words="none", load=load)
+    return AttributesScorer(*head.module.apply_to(stored.sentence, texts.sentence), "attributes, trained")
 
 
 def _sets(protocol: str, classes: Lexicon, test: TestSet) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from making import a_record, save_video
-from vidclip.cache import FeatureCache
+from vidclip.cache import FeatureCache, list_texts
 from vidclip.cli.main import main
 
 
@@ -389,6 +389,15 @@ def test_a_head_is_trained_and_used_and_refused(folder, videos, other_tiny_model
     used = vidclip("eval", "--cache", tmp_path / "c", "--split", "train", "--head", head, cwd=folder)
     assert used.returncode == 0, used.stderr
     assert re.search(r"mean \+ attributes, trained \(0\.6\) +\d", used.stdout)
+    for path in (tmp_path / "c").glob("text-labels-*.h5"):
+        path.unlink()
+    vidclip(
+        "eval", "--cache", tmp_path / "c", "--split", "train", "--head", head, "--prompt", "none", cwd=folder
+    )
+    prompts = {text.prompts for text in list_texts(tmp_path / "c") if text.lexicon == "labels"}
+    assert prompts == {("{}",), ("This is a video about {}",)}, (
+        "the head keeps the prompt it was trained with"
+    )
     vidclip(
         "extract", tmp_path / "list.csv", "--model", other_tiny_model, "--cache", tmp_path / "o", cwd=folder
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pytest
 
 from making import a_record
-from vidclip.cache import CacheError, FeatureCache, read_attributes
+from vidclip.cache import CacheError, FeatureCache, read_attributes, verify
 from vidclip.lexicons import Lexicon, load_lexicon
 from vidclip.pipeline.attributes import (
     AttributesError,
@@ -149,6 +150,17 @@ def test_caches_of_different_videos_do_not_go_together(caches, write_cache, enco
         attributes_of(caches[0], [load_lexicon("hmdb51")], retriever=empty)
     with pytest.raises(AttributesError, match="has no videos yet"):
         attributes_of(empty, [load_lexicon("hmdb51")])
+
+
+def test_verify_reads_attributes_too(caches):
+    lexicon = load_lexicon("hmdb51")
+    attributes_of(caches[0], [lexicon])
+    (path,) = caches[0].folder.glob("attributes-*.h5")
+    assert [problem for checked in verify(caches[0].folder) for problem in checked.problems] == []
+    shutil.copy(path, caches[1].folder / path.name)
+    problems = [problem for checked in verify(caches[1].folder) for problem in checked.problems]
+    assert len(problems) == 1
+    assert "attributes that another encoder has read" in problems[0]
 
 
 def test_a_damaged_file_is_named(caches):
