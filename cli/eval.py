@@ -1,4 +1,4 @@
-"""`vidclip eval`: zero-shot accuracy from the cache."""
+"""`vidclip eval`: accuracy from the cache, without training and with."""
 
 from __future__ import annotations
 
@@ -8,34 +8,48 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import cache_option, device_option, json_option, vidclip_command
+from .training import Shots, head_options
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.evaluate import Comparison, Result, TestSet
-    from ..pipeline.scorers import Scorer
-    from ..pipeline.texts import EncoderLoader
+    from ..pipeline.few_shot import Run
 
 POOLS = ("mean", "max", "vote", "vcs")
 RELEASED = ("bike", "text4vis")
 """Papers whose released code scores its halves in a way of its own: a raw vote, the mean."""
-_NO_SETTINGS = ("lexicon", "split", "device", "protocols", "head", "retriever")
+LEARNING = ("general", "few-shot")
+_NO_SETTINGS = ("lexicon", "split", "device", "protocols", "heads", "retriever", "text_encoder")
+_ZERO_SHOT = (
+    "prompts",
+    "pools",
+    "attributes",
+    "top",
+    "fusion",
+    "words",
+    "saliency",
+    "recognition",
+    "temperature",
+)
+_ZERO_SHOT += ("renormalise", "as_released", "repeats")
 
 
 @vidclip_command(
     epilog="Example:  vidclip eval --protocol half-classes --pool mean --pool vcs --attributes k400",
-    short_help="Zero-shot accuracy, from the cache.",
+    short_help="Accuracy, from the cache: zero-shot, few-shot, general.",
 )
 @cache_option
 @click.option(
     "--protocol",
     "protocols",
     multiple=True,
-    type=click.Choice(["full-classes", "half-classes", "kinetics600", "splits"]),
+    type=click.Choice(["full-classes", "half-classes", "kinetics600", "splits", *LEARNING]),
     default=("full-classes",),
     show_default=True,
     help="All classes; ten random halves (BIKE A.3); the three Kinetics-600 splits of 160 new classes; "
-    "the test splits test1, test2, test3 (X-CLIP).",
+    "the test splits test1, test2, test3 (X-CLIP). After training: on the whole training split; on K videos "
+    "of every class.",
 )
 @click.option(
     "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
@@ -63,8 +77,8 @@ _NO_SETTINGS = ("lexicon", "split", "device", "protocols", "head", "retriever")
     "--attributes", "attributes", multiple=True, help="Lexicon of attributes: adds their scores, and fusions."
 )
 @click.option(
-    "--head", type=click.Path(path_type=Path, dir_okay=False),
-    help="A head that `vidclip fit` trained: adds its scores, and fusions with the pools.",
+    "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="A head that `vidclip fit` trained: adds its scores.",
 )  # fmt: skip
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
 @click.option(
@@ -106,17 +120,28 @@ _NO_SETTINGS = ("lexicon", "split", "device", "protocols", "head", "retriever")
 @click.option(
     "--repeats", type=click.IntRange(1), default=10, show_default=True, help="Halves of half-classes."
 )
+@head_options(several=True)
+@click.option(
+    "--shots", multiple=True, type=Shots(), default=(0, 1, 2, 4, 8, 16, "all"), show_default=True,
+    help="few-shot: videos of every class to learn from; several, one table.",
+)  # fmt: skip
+@click.option(
+    "--seeds", type=click.IntRange(1), help="Trainings of each head.  [default: few-shot 3, general 1]"
+)
 @json_option
 @device_option
 def command(cache: Path, json_file: Path | None, **options: Any) -> None:
-    """Scores the videos of the cache against their class names, without training.
+    """Scores the videos of the cache against their class names.
 
-    No video is opened; the encoder is loaded only for names it has not embedded before. Several pools, and
-    attributes, make one table; below it, each is compared with the first on the same videos.
+    full-classes, half-classes, kinetics600 and splits train nothing: several pools, and attributes, make one
+    table; below it, each is compared with the first on the same videos. general and few-shot train heads on the
+    cached features first (--classifier, --temporal, --pool; one head for each combination).
+
+    No video is opened; the encoder is loaded only for names it has not embedded before.
     """
     from ..cache import FeatureCache
     from ..lexicons import load_lexicon
-    from ..pipeline.evaluate import compare, evaluate, own_classes, select_test_set
+    from ..pipeline.evaluate import own_classes
     from ..pipeline.prompts import resolve_prompts
 
     try:
@@ -125,9 +150,42 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
         raise click.BadParameter(str(error), param_hint="--prompt") from error
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
-    scorers = _scorers(features, classes, options)
+    protocols = list(dict.fromkeys(options["protocols"]))
+    documents = _zero_shot(features, classes, [p for p in protocols if p not in LEARNING], options, json_file)
+    for protocol in protocols:
+        if protocol in LEARNING:
+            documents.append(_learning(features, classes, protocol, options, json_file))
+    if json_file:
+        from .output import write_json
+
+        write_json(json_file, documents)
+
+
+def _settings(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> dict[str, Any]:
+    """What shaped the figures of any protocol."""
+    return {
+        "cache": str(features.folder),
+        "features": features.identity.digest,
+        "encoder": features.identity.encoder_name,
+        "lexicon": classes.name,
+        "lexicon_sha256": classes.digest,
+        "prompts": options["prompts"],
+    }
+
+
+def _zero_shot(
+    features: FeatureCache,
+    classes: Lexicon,
+    protocols: list[str],
+    options: dict[str, Any],
+    json_file: Path | None,
+) -> list[dict[str, Any]]:
+    from ..pipeline.evaluate import compare, evaluate, select_test_set
+    from .scoring import zero_shot_scorers
+
+    scorers = zero_shot_scorers(features, classes, options) if protocols else []
     documents = []
-    for protocol in dict.fromkeys(options["protocols"]):
+    for protocol in protocols:
         test = select_test_set(features, classes, options["split"], by_split_sets=protocol == "splits")
         results = evaluate(
             features,
@@ -137,14 +195,10 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
             len(classes),
             repeats=options["repeats"],
             settings={
-                "cache": str(cache),
-                "features": features.identity.digest,
-                "encoder": features.identity.encoder_name,
-                "lexicon": classes.name,
-                "lexicon_sha256": classes.digest,
-                "head": str(options["head"] or ""),
+                **_settings(features, classes, options),
+                "heads": [str(path) for path in options["heads"]],
                 "retriever": str(options["retriever"] or ""),
-                **{key: value for key, value in options.items() if key not in _NO_SETTINGS},
+                **{key: options[key] for key in _ZERO_SHOT},
             },
             **_sets(protocol, classes, test),
         )
@@ -158,92 +212,73 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
                 "comparisons": [vars(comparison) for comparison in comparisons],
             }
         )
-    if json_file:
-        from .output import write_json
-
-        write_json(json_file, documents)
+    return documents
 
 
-def _scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> list[Scorer]:
-    from ..pipeline.scorers import (
-        AttributesScorer,
-        FusionScorer,
-        MaxScorer,
-        MeanScorer,
-        SpottingScorer,
-        VoteScorer,
-        default_fusion,
-    )
-    from ..pipeline.texts import EncoderLoader, text_embeddings
-    from .output import warn
+def _learning(
+    features: FeatureCache, classes: Lexicon, protocol: str, options: dict[str, Any], json_file: Path | None
+) -> dict[str, Any]:
+    from ..pipeline.devices import choose_device
+    from ..pipeline.few_shot import FEW_SHOT_SETTINGS, learn_and_test
+    from ..pipeline.texts import EncoderLoader
+    from .output import progress_bar
+    from .training import class_knowledge, designs, examples, fit_settings
 
+    few = protocol == "few-shot"
+    made = designs(options, tuple(options["pools"]))
     load = EncoderLoader(options["device"])
-    words = options["words"] if "vcs" in options["pools"] else "none"
-    texts = text_embeddings(features, classes, options["prompts"], words=words, load=load)
-    for phrase in texts.truncated[:3]:
-        warn(f"{phrase!r} is longer than the text encoder's context, and was cut.")
-    sentence = texts.sentence
-    made: list[Scorer] = []
-    for pool in dict.fromkeys(options["pools"]):
-        if pool == "vcs":
-            from ..pipeline.concept_spotting import ConceptSpotter, Spotting
-            from ..pipeline.devices import choose_device
-
-            settings = {
-                key: options[key] for key in ("saliency", "recognition", "temperature", "renormalise")
-            }
-            device = choose_device(options["device"])
-            made.append(SpottingScorer(ConceptSpotter(texts, Spotting(**settings), device=device)))
-        else:
-            made.append({"mean": MeanScorer, "max": MaxScorer, "vote": VoteScorer}[pool](sentence))
-    for paper in options["as_released"]:
-        name = f"{paper}, released"
-        made.append(
-            VoteScorer(sentence, raw=True, name=name) if paper == "bike" else MeanScorer(sentence, name)
+    train, test = (
+        examples(features, classes, options["train_split"]),
+        examples(features, classes, options["split"]),
+    )
+    if set(train.of.rows) & set(test.of.rows):
+        raise click.UsageError(
+            f"the videos of split {train.of.split!r} would be learnt from and tested: name another --split."
         )
-    videos = list(made)
-    weight = options["fusion"]
-    if weight is None:
-        weight = default_fusion(features.identity.encoder.get("architecture", {}))
-    if options["attributes"]:
-        from ..cache import FeatureCache
-        from ..lexicons import load_lexicon
-        from ..pipeline.attributes import attributes_of
+    knowledge = class_knowledge(features, classes, made, options, load)
+    given = {"epochs": FEW_SHOT_SETTINGS.epochs, "held_out": FEW_SHOT_SETTINGS.held_out} if few else {}
+    with progress_bar("training") as advance:
 
-        lexicons = [load_lexicon(name) for name in options["attributes"]]
-        retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
-        stored, _ = attributes_of(features, lexicons, retriever=retriever, top=options["top"], load=load)
-        attributes = AttributesScorer(stored.sentence, sentence)
-        made += [attributes, *(FusionScorer(video, attributes, weight) for video in videos)]
-    if options["head"]:
-        trained = _trained_scorer(features, classes, options["head"], load)
-        made += [trained, *(FusionScorer(video, trained, weight) for video in videos)]
-    return made
+        def show(run: Run) -> None:
+            advance(
+                run.number - 1, run.of, f"{run.head}, {'all' if run.shots is None else run.shots} a class"
+            )
 
-
-def _trained_scorer(features: FeatureCache, classes: Lexicon, path: Path, load: EncoderLoader) -> Scorer:
-    """The attributes branch with the head of a file, on the attributes and prompts it was trained with."""
-    from ..cache import attributes_path, read_attributes
-    from ..pipeline.heads import HeadError, load_head
-    from ..pipeline.scorers import AttributesScorer
-    from ..pipeline.texts import text_embeddings
-
-    head = load_head(path)
-    head.check_encoder(features.identity.encoder_digest, str(features.folder))
-    settings = head.settings["attributes"]
-    path = attributes_path(features.folder, settings["lexicon"], settings)
-    if not path.exists():
-        raise HeadError(
-            f"{features.folder} has no attributes like those the head was trained on (lexicon "
-            f"{settings['lexicon']}, top {settings['top']}): make them with `vidclip attributes`."
+        results = learn_and_test(
+            train,
+            test,
+            knowledge,
+            made,
+            protocol=protocol,
+            shots=options["shots"] if few else (None,),
+            seeds=options["seeds"] or (3 if few else 1),
+            fit=fit_settings(options, **given),
+            settings=_settings(features, classes, options),
+            device=choose_device(options["device"]),
+            on_run=show,
         )
-    stored = read_attributes(path)
-    if list(stored.ids) != features.ids:
-        raise HeadError(
-            f"{path} is of other videos than {features.folder} now has; run `vidclip attributes` again."
-        )
-    texts = text_embeddings(features, classes, head.settings["prompts"], words="none", load=load)
-    return AttributesScorer(*head.module.apply_to(stored.sentence, texts.sentence), "attributes, trained")
+    comparisons = _compared_by_shots(results)
+    if str(json_file) != "-":
+        _print_learnt(results, comparisons, few)
+    return {
+        "protocol": protocol,
+        "results": [result.to_dict() for result in results],
+        "comparisons": [{**vars(comparison), "shots": shots} for shots, comparison in comparisons],
+    }
+
+
+def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Comparison]]:
+    """Every head against the first, where both learnt from as many videos."""
+    from ..pipeline.evaluate import compare
+
+    first = {r.settings["shots"]: r for r in results if r.scorer == results[0].scorer}
+    return [
+        (result.settings["shots"], compare(result, first[result.settings["shots"]]))
+        for result in results
+        if result.scorer != results[0].scorer
+        and result.settings["shots"] in first
+        and len(result.hits) == len(first[result.settings["shots"]].hits)
+    ]
 
 
 def _sets(protocol: str, classes: Lexicon, test: TestSet) -> dict[str, Any]:
@@ -256,6 +291,38 @@ def _sets(protocol: str, classes: Lexicon, test: TestSet) -> dict[str, Any]:
     if protocol == "splits":
         return {"video_sets": test.split_sets}
     return {}
+
+
+def _print_learnt(results: list[Result], comparisons: list[tuple[int | str, Comparison]], few: bool) -> None:
+    from ..pipeline.evaluate import METRICS
+    from .output import console, count, printable, table, warn
+
+    first = results[0]
+    settings = first.settings
+    title = (
+        f"{first.protocol}: {count(first.n_videos, 'video')}"
+        f"{' of split ' + printable(settings['split']) if settings['split'] else ''}, "
+        f"{count(first.n_classes, 'class', 'classes')} ({printable(settings['lexicon'])}), learnt from split "
+        f"{printable(settings['train_split'])}"
+    )
+    heads = list(dict.fromkeys(result.scorer for result in results))
+    if few:
+        columns = list(dict.fromkeys(result.settings["shots"] for result in results))
+        cell = {(r.scorer, r.settings["shots"]): str(r.figures["top1"]) for r in results}
+        rows = [[head, *(cell.get((head, shots), "-") for shots in columns)] for head in heads]
+        names = ["top-1 %", *(f"{shots}-shot" if shots != "all" else "all" for shots in columns)]
+    else:
+        rows = [[r.scorer, *(str(r.figures[field]) for field in METRICS)] for r in results]
+        names = ["", *(f"{name} %" for name in METRICS.values())]
+    rows.append(["chance", f"{100 / first.n_classes:.1f}", *("" for _ in names[2:])])
+    console().print(table(title, names, rows))
+    for shots, comparison in comparisons:
+        click.echo(f"{f'{shots}-shot: ' if few else ''}{printable(comparison)}")
+    seeds = max(len(result.repetitions) for result in results)
+    spread = f"± standard deviation over {seeds} seeds; " if seeds > 1 else ""
+    click.echo(f"{printable(settings['encoder'])}; {spread}brackets: 95 % bootstrap interval over videos.")
+    for note in first.notes:
+        warn(note)
 
 
 def _print(results: list[Result], comparisons: list[Comparison]) -> None:

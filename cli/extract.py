@@ -33,7 +33,7 @@ class Part(click.ParamType):
         return int(index), int(count)
 
 
-def _processors() -> int:
+def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -76,7 +76,7 @@ def _processors() -> int:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    default=_processors,
+    default=processors,
     show_default="processors",
     help="Decoding processes.",
 )

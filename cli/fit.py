@@ -3,109 +3,213 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import cache_option, device_option, vidclip_command
+from .training import Shots, head_options
+
+if TYPE_CHECKING:
+    from ..cache import FeatureCache
+    from ..lexicons import Lexicon
+    from ..pipeline.evaluate import TestSet
+    from ..pipeline.fit import Epoch, Fitted
+    from ..pipeline.texts import EncoderLoader
+    from ..pipeline.video_head import VideoHead
 
 
 @vidclip_command(
-    epilog="Example:  vidclip fit --head attributes --attributes k400 --split train --output head.safetensors",
+    epilog="Example:  vidclip fit --classifier text --temporal transformer --output head.safetensors --plot loss.png",
     short_help="Train a light head on the cache.",
 )
 @cache_option
 @click.option(
-    "--head", type=click.Choice(["attributes"]), default="attributes", show_default=True,
-    help="attributes: two small MLPs on the frozen text embeddings of BIKE's attributes branch.",
+    "--head", type=click.Choice(["video", "attributes"]), default="video", show_default=True,
+    help="video: a temporal module and a classifier over frame embeddings. attributes: two small MLPs on the "
+    "frozen text embeddings of BIKE's attributes branch.",
 )  # fmt: skip
 @click.option(
     "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
 )
-@click.option("--split", default="train", show_default=True, help="Which videos are learnt from.")
-@click.option(
-    "--attributes",
-    multiple=True,
-    default=("kinetics400",),
-    show_default=True,
-    help="Lexicon of the attributes.",
-)
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
 @click.option("--prompt", default="This is a video about {}", show_default=True, help="Around class names.")
 @click.option(
-    "--retriever",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The cache that retrieves attributes.",
-)
-@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
+    "--pool", type=click.Choice(["mean", "vcs"]), default="mean", show_default=True,
+    help="What makes one score of the frames: their mean, or concept spotting.",
+)  # fmt: skip
 @click.option(
-    "--loss", type=click.Choice(["paper", "released"]), default="released", show_default=True,
-    help="Contrastive loss: cross entropy, or the released code's KL divergence.",
+    "--temperature", type=click.FloatRange(min=0, min_open=True), default=0.01, show_default=True,
+    help="vcs: of the softmax over frames.",
+)  # fmt: skip
+@head_options(several=False)
+@click.option("--shots", type=Shots(), help="Learn from so many videos of every class.  [default: all]")
+@click.option(
+    "--held-out", type=click.FloatRange(0, 1, max_open=True),
+    help="Share of the training videos that chooses the epoch.  [default: 0.1; 0 with --shots]",
+)  # fmt: skip
+@click.option(
+    "--attributes", multiple=True, default=("kinetics400",), show_default=True,
+    help="attributes: lexicon they come from.",
+)  # fmt: skip
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, help="attributes: how many of a video."
+)
+@click.option(
+    "--retriever", type=click.Path(path_type=Path, file_okay=False),
+    help="attributes: the cache that retrieves them.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("attributes-head.safetensors"),
+    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("head.safetensors"),
     show_default=True, help="Where the head is written.",
 )  # fmt: skip
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="A picture of the loss: .png or .svg."
+)
 @device_option
-def command(cache: Path, output: Path, head: str, **options: Any) -> None:
-    """Trains a head on the features, attributes and text embeddings of the cache, in seconds; no video is opened.
+def command(cache: Path, output: Path, plot: Path | None, head: str, **options: Any) -> None:
+    """Trains a head on the features of the cache, in seconds to minutes; no video is opened.
 
-    `vidclip eval --head FILE` uses it.
+    `vidclip eval --head FILE` tests it, `vidclip predict VIDEO --head FILE` uses it. The same seed makes the same
+    file.
     """
     from ..cache import FeatureCache
     from ..lexicons import load_lexicon
-    from ..pipeline.attributes import attributes_of
-    from ..pipeline.devices import choose_device
     from ..pipeline.evaluate import own_classes, select_test_set
-    from ..pipeline.fit import FitSettings, fit_attributes
     from ..pipeline.heads import StoredHead, save_head
     from ..pipeline.prompts import resolve_prompts
-    from ..pipeline.texts import EncoderLoader, text_embeddings
-    from .output import count, printable
+    from ..pipeline.texts import EncoderLoader
+    from .output import check_writable, count, printable
 
     try:
-        prompts = resolve_prompts([options["prompt"]])
+        options["prompts"] = resolve_prompts([options["prompt"]])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--prompt") from error
+    check_writable(output, "--output")
+    if plot:
+        check_writable(plot, "--plot", suffixes=(".png", ".svg"))
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
-    chosen = select_test_set(features, classes, options["split"])
+    chosen = select_test_set(features, classes, options["train_split"])
     load = EncoderLoader(options["device"])
-    texts = text_embeddings(features, classes, prompts, words="none", load=load)
-    retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
-    lexicons = [load_lexicon(name) for name in options["attributes"]]
-    stored, _ = attributes_of(features, lexicons, retriever=retriever, top=options["top"], load=load)
-    settings = FitSettings(
-        epochs=options["epochs"],
-        batch_size=options["batch_size"],
-        learning_rate=options["learning_rate"],
-        loss=options["loss"],
-        seed=options["seed"],
-    )
-    fitted = fit_attributes(
-        stored.sentence[chosen.rows],
-        chosen.labels,
-        texts.sentence,
-        settings,
-        device=choose_device(options["device"]),
-    )
+    train = _train_attributes if head == "attributes" else _train_video
+    fitted, name, settings = train(features, classes, chosen, options, load)
     save_head(
         output,
         StoredHead(
-            head,
             fitted.head,
-            features.identity.encoder_digest,
+            features.identity,
             classes.labels,
-            {**vars(settings), "attributes": dict(stored.settings), "prompts": list(prompts)},
+            {**settings, "prompts": list(options["prompts"]), "train_split": chosen.split},
+            fitted.context,
         ),
     )
     best = fitted.epochs[fitted.best_epoch - 1]
     held = "" if best.held_out_top1 is None else f", {best.held_out_top1:.1f} % of the held-out videos right"
+    n_videos = settings["n_train"]
     click.echo(
-        f"{printable(output)}: {head} head, {count(len(chosen.rows), 'video')} of {len(set(chosen.labels.tolist()))} "
+        f"{printable(output)}: {name} head, {count(n_videos, 'video')} of {len(set(chosen.labels.tolist()))} "
         f"classes; epoch {best.number} of {len(fitted.epochs)} kept, loss {best.loss:.3f}{held}."
     )
+    if plot:
+        from ..pipeline.plots import loss_curve, save_figure
+
+        save_figure(loss_curve(fitted.epochs, fitted.best_epoch, f"{name} head"), plot)
+        click.echo(f"{printable(plot)}: the loss of each epoch.")
+    if head == "video":
+        _test(features, classes, fitted.head, chosen, options, load)
     click.echo(f"Next: vidclip eval --head {printable(output)}")
+
+
+def _train_video(
+    features: FeatureCache, classes: Lexicon, chosen: TestSet, options: dict[str, Any], load: EncoderLoader
+) -> tuple[Fitted, str, dict[str, Any]]:
+    from ..pipeline.devices import choose_device
+    from ..pipeline.few_shot import draw_shots
+    from ..pipeline.fit import fit_head
+    from .output import progress_bar
+    from .training import class_knowledge, designs, fit_settings
+
+    (design,) = designs(options, (options["pool"],))
+    shots = options["shots"]
+    settings = fit_settings(options, **({"epochs": 10, "held_out": 0.0} if shots else {}))
+    rows = draw_shots(chosen.labels, classes.labels, shots, settings.seed)
+    knowledge = class_knowledge(features, classes, [design], options, load)
+    with progress_bar("training") as advance:
+        fitted = fit_head(
+            features.frames(chosen.rows[rows]),
+            chosen.labels[rows],
+            knowledge,
+            design,
+            settings,
+            videos_an_epoch=len(chosen.rows) * features.shape[1] if shots else None,
+            device=choose_device(options["device"]),
+            on_epoch=lambda epoch: advance(epoch.number, settings.epochs, _told(epoch)),
+        )
+    folder = options["text_encoder"]
+    stored = {**vars(settings), "text_encoder": folder.name if folder else "", "n_train": len(rows)}
+    return fitted, design.name, stored
+
+
+def _train_attributes(
+    features: FeatureCache, classes: Lexicon, chosen: TestSet, options: dict[str, Any], load: EncoderLoader
+) -> tuple[Fitted, str, dict[str, Any]]:
+    from ..cache import FeatureCache
+    from ..lexicons import load_lexicon
+    from ..pipeline.attributes import attributes_of
+    from ..pipeline.devices import choose_device
+    from ..pipeline.fit import fit_attributes
+    from ..pipeline.texts import text_embeddings
+    from .output import progress_bar
+    from .training import fit_settings
+
+    texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
+    retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
+    lexicons = [load_lexicon(name) for name in options["attributes"]]
+    stored, _ = attributes_of(features, lexicons, retriever=retriever, top=options["top"], load=load)
+    settings = fit_settings(options, loss="released")
+    with progress_bar("training") as advance:
+        fitted = fit_attributes(
+            stored.sentence[chosen.rows],
+            chosen.labels,
+            texts.sentence,
+            settings,
+            device=choose_device(options["device"]),
+            on_epoch=lambda epoch: advance(epoch.number, settings.epochs, _told(epoch)),
+        )
+    kept = {**vars(settings), "attributes": dict(stored.settings), "n_train": len(chosen.rows)}
+    return fitted, "attributes", kept
+
+
+def _told(epoch: Epoch) -> str:
+    held = "" if epoch.held_out_top1 is None else f", held out {epoch.held_out_top1:.1f} %"
+    return f"loss {epoch.loss:.3f}{held}"
+
+
+def _test(
+    features: FeatureCache,
+    classes: Lexicon,
+    head: VideoHead,
+    trained_on: TestSet,
+    options: dict[str, Any],
+    load: EncoderLoader,
+) -> None:
+    """The head on the test split, where there is one, beside the mean frame embedding without training."""
+    from ..pipeline.evaluate import METRICS, TEST_SPLITS, evaluate, select_test_set
+    from ..pipeline.scorers import HeadScorer, MeanScorer, Scorer
+    from ..pipeline.texts import text_embeddings
+    from .output import console, count, table
+
+    split = next((name for name in TEST_SPLITS if name in features.splits), None)
+    if split is None or split == trained_on.split:
+        return
+    test = select_test_set(features, classes, split)
+    texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
+    scorers: list[Scorer] = [
+        MeanScorer(texts.sentence, "mean, untrained"),
+        HeadScorer(head, name=head.design.name),
+    ]
+    results = evaluate(features, test, scorers, "full-classes", len(classes))
+    rows = [[result.scorer, *(str(result.figures[field]) for field in METRICS)] for result in results]
+    title = f"{count(len(test.rows), 'video')} of split {split}"
+    console().print(table(title, ["", *(f"{name} %" for name in METRICS.values())], rows))

@@ -16,9 +16,11 @@ from .config import CONFIG_FILE, read_config
 COMMANDS = {
     "demo": "Render a small world, and see everything at work in it.",
     "extract": "Read videos once; keep their CLIP embeddings.",
-    "eval": "Zero-shot accuracy, from the cache.",
+    "eval": "Accuracy, from the cache: zero-shot, few-shot, general.",
     "attributes": "The phrases that are nearest to each video.",
     "fit": "Train a light head on the cache.",
+    "predict": "The classes of video files, by a trained head.",
+    "plot": "Pictures: correlations, few-shot curves, confusions.",
     "saliency": "Which frames of a video speak of a phrase.",
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",

@@ -16,7 +16,9 @@ def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> 
         ctx.meta["vidclip.debug"] = True
 
 
-def vidclip_command(**attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def vidclip_command(
+    name: str | None = None, **attributes: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with `--debug`."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -28,7 +30,7 @@ def vidclip_command(**attributes: Any) -> Callable[[Callable[..., Any]], click.C
             callback=_set_debug,
             help="Show the traceback of an error.",
         )
-        return click.command(**attributes)(debug(function))
+        return click.command(name, **attributes)(debug(function))
 
     return decorate
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,34 @@ def duration(seconds: float) -> str:
 
 def warn(message: str) -> None:
     click.echo(f"Warning: {printable(message)}", err=True)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """On standard error, where that is a terminal: call with done, total, and what is done now."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = console(err=True)
+    columns = (
+        TextColumn(what, markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}", markup=False),
+    )
+    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None, now="")
+        yield lambda done, total, now: bar.update(task, completed=done, total=total, now=now)
+
+
+def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
+    """Before the work begins: raises click.UsageError where `path` could not be written afterwards."""
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise click.UsageError(f"{option} {printable(path)}: the name must end in {' or '.join(suffixes)}.")
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        state = "is not a folder" if not folder.is_dir() else "cannot be written to"
+        raise click.UsageError(f"{option} {printable(path)}: {printable(folder)} {state}.")
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -38,15 +38,13 @@ class Figure:
     spread: float | None = None
     """Population standard deviation over the repetitions; None where there is one."""
     low: float | None = None
-    """End of the 95 % bootstrap interval over videos; None where the protocol repeats."""
+    """End of the 95 % bootstrap interval over videos; None where repetitions test different videos or classes."""
     high: float | None = None
 
     def __str__(self) -> str:
-        if self.spread is not None:
-            return f"{self.mean:.1f} ± {self.spread:.1f}"
-        if self.low is not None and self.high is not None:
-            return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
-        return f"{self.mean:.1f}"
+        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
+        interval = "" if self.low is None or self.high is None else f" [{self.low:.1f}, {self.high:.1f}]"
+        return f"{self.mean:.1f}{spread}{interval}"
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ def evaluate(
                 of_run[first:last] = label_ranks(scores, run.labels[first:last])
         start = stop
     return [
-        _result(scorer.name, protocol, runs, of_scorer, test, n_classes, dict(settings or {}), seed)
+        result_of_ranks(scorer.name, protocol, runs, of_scorer, test, n_classes, settings, seed=seed)
         for scorer, of_scorer in zip(scorers, ranks, strict=True)
     ]
 
@@ -235,16 +233,26 @@ def _evidence(scorer: Scorer, rows: np.ndarray, frames: np.ndarray, known: dict[
     return known[id(scorer)]
 
 
-def _result(
+def result_of_ranks(
     scorer: str,
     protocol: str,
     runs: Sequence[Trial],
     ranks: Sequence[np.ndarray],
     test: TestSet,
     n_classes: int,
-    settings: dict[str, Any],
-    seed: int,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
 ) -> Result:
+    """The result of R trials with the ranks [n] of their labels, as `label_ranks` gives them.
+
+    Repetitions give mean and standard deviation; where all test the same videos among all classes (or there
+    is one), the bootstrap interval over videos too.
+    """
+    same = all(
+        np.array_equal(run.classes, runs[0].classes) and np.array_equal(run.videos, runs[0].videos)
+        for run in runs
+    )
     found = [
         (run.name, metrics_of_ranks(of_run, run.labels, len(run.classes)))
         for run, of_run in zip(runs, ranks, strict=True)
@@ -252,14 +260,13 @@ def _result(
     figures = {}
     for name in METRICS:
         values = [getattr(metrics, name) for _, metrics in found]
-        if len(values) > 1:
-            figures[name] = Figure(float(np.mean(values)), spread=float(np.std(values)))
-        elif name in _HITS_WITHIN:
-            hits = 100.0 * (ranks[0] < _HITS_WITHIN[name])
+        low = high = None
+        if same and name in _HITS_WITHIN:
+            hits = np.mean([100.0 * (of_run < _HITS_WITHIN[name]) for of_run in ranks], axis=0)
             interval = bootstrap_interval(hits, np.random.default_rng(seed))
-            figures[name] = Figure(values[0], low=interval.low, high=interval.high)
-        else:
-            figures[name] = Figure(values[0])
+            low, high = interval.low, interval.high
+        spread = float(np.std(values)) if len(values) > 1 else None
+        figures[name] = Figure(float(np.mean(values)), spread, low, high)
     return Result(
         protocol=protocol,
         scorer=scorer,
@@ -267,7 +274,7 @@ def _result(
         repetitions=found,
         n_videos=len(test.rows),
         n_classes=n_classes,
-        settings={**settings, "split": test.split},
+        settings={**(settings or {}), "split": test.split},
         notes=test.notes,
         hits=[(run.videos, of_run < 1) for run, of_run in zip(runs, ranks, strict=True)],
     )

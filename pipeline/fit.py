@@ -1,16 +1,32 @@
-"""Trains light heads on what the cache holds."""
+"""Trains light heads on what the cache holds.
+
+Videos are held in memory as they were cached, and stay where they are computed with; an epoch is a pass over
+batches of rows. The same seed gives the same head.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
+from ..cache import TextEmbeddings
+from .classifiers import classifier_weights
 from .heads import AttributesHead
-from .losses import contrastive_loss
+from .learned_prompts import LearnedPrompt
+from .losses import LOSSES, scores_loss
+from .pooling import mean_embeddings
+from .video_head import HeadDesign, VideoHead, head_inputs, word_queries
+
+ROWS_RATE = 10
+"""How much faster the rows of a trained classifier learn than the rest: they begin as noise, the rest at what the
+encoder knows (the papers' new layers learn ten times faster too)."""
 
 
 class FitError(ValueError):
@@ -19,28 +35,49 @@ class FitError(ValueError):
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How a head is trained. Defaults: BIKE's batch, epochs, warm-up and schedule; the rest for heads alone."""
+    """How a head is trained. Defaults: BIKE's and Text4Vis' batch, epochs, warm-up and schedule; the rest for heads
+    alone."""
 
+    loss: str = "cross-entropy"
+    """cross-entropy, or a contrastive loss over the batch in the paper's or the released code's form."""
     epochs: int = 30
-    warm_up_epochs: int = 5
-    batch_size: int = 256
+    warm_up_epochs: float | None = None
+    """None: a sixth of the epochs, the papers' 5 of 30."""
+    batch_size: int | None = None
+    """None: a fortieth of an epoch as a power of two, between 16 and the papers' 256, which would be few steps on a
+    small set."""
     learning_rate: float = 1e-3
     """The papers' 5e-5 goes with weeks of steps; a head on cached embeddings sees few."""
     weight_decay: float = 0.2
+    temperature: float = 0.01
+    """Of the softmax over classes."""
     held_out: float = 0.1
     """Share of each class's videos that choose the epoch; 0 keeps the last."""
-    loss: str = "released"
-    """Form of the contrastive loss: paper or released."""
+    patience: int = 10
+    """Epochs without a better one on the held-out part that end the training."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        for name in ("epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, got {self.held_out}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        for name in ("learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+
+    def batch_of(self, examples: int) -> int:
+        """Examples in a batch, where an epoch has so many."""
+        return self.batch_size or min(256, max(16, 2 ** round(math.log2(max(1, examples / 40)))))
+
+    @property
+    def warm_up(self) -> float:
+        """Epochs of warm-up."""
+        return self.epochs / 6 if self.warm_up_epochs is None else self.warm_up_epochs
 
 
 @dataclass(frozen=True)
@@ -53,13 +90,138 @@ class Epoch:
     """Percent; None where nothing is held out."""
 
 
+Head = TypeVar("Head", VideoHead, AttributesHead)
+
+
 @dataclass(frozen=True)
-class Fitted:
+class Fitted(Generic[Head]):
     """A trained head and its history."""
 
-    head: AttributesHead
+    head: Head
     epochs: list[Epoch]
     best_epoch: int
+    context: torch.Tensor | None = None
+    """[M, D_token] of a learnable prompt."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What is known of the C classes, whatever their videos."""
+
+    names: tuple[str, ...]
+    texts: TextEmbeddings | None = None
+    """Their sentences, for the text classifier, and words, for concept spotting."""
+    prompt: Callable[[int], LearnedPrompt] | None = field(default=None, repr=False)
+    """seed -> a learnable prompt over the names, where one is to be trained."""
+
+
+def fit_head(
+    frames: np.ndarray,
+    labels: np.ndarray,
+    classes: Classes,
+    design: HeadDesign | None = None,
+    settings: FitSettings | None = None,
+    *,
+    videos_an_epoch: int | None = None,
+    device: str | torch.device = "cpu",
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Fitted[VideoHead]:
+    """Trains a temporal module, and where the design has them a projection, a classifier or a prompt.
+
+    frames             [N, V, T, D] as the cache has them; every view is an example
+    labels             [N] class indices
+    videos_an_epoch    examples in an epoch, repeated where there are fewer: few-shot training has as many
+                       iterations as that on the full set (Text4Vis, B.1). Default: all, once
+
+    The head is that of the epoch which does best on the held-out part, never on a test split; without such a
+    part, the last. Raises FitError for NaN, fewer than two classes with videos, classes that the classifier
+    cannot do without, or shapes that do not fit.
+    Source: Wu et al. 2023 (Text4Vis), 2.2, 4.3, A.4, B.1.
+    """
+    design, settings = design or HeadDesign(), settings or FitSettings()
+    if frames.ndim != 4:
+        raise FitError(f"frames must be [N, V, T, D], got shape {frames.shape}")
+    _check(frames, labels, len(classes.names))
+    rng = np.random.default_rng(settings.seed)
+    training, held = _hold_out(labels, settings.held_out, rng)
+    head = untrained_head(frames[training], labels[training], classes, design, seed=settings.seed)
+    prompt = None
+    if design.prompt_context:
+        if classes.prompt is None:
+            raise FitError("a learnable prompt needs the text tower of its classes")
+        prompt = classes.prompt(settings.seed)
+    head.to(device)
+    views = frames.shape[1]
+    x = head_inputs(frames, design).to(device)
+    y = torch.from_numpy(np.repeat(labels.astype(np.int64), views)).to(device)
+    rows = _views(training, views)
+
+    def scores(batch: torch.Tensor) -> torch.Tensor:
+        return head(x[batch].float(), None if prompt is None else prompt())
+
+    def held_top1() -> float:
+        best = head.scores(x[_views(held, views)]).reshape(len(held), views, -1).mean(axis=1).argmax(axis=1)
+        return 100 * float((best == labels[held]).mean())
+
+    def settle() -> None:
+        if prompt is not None:
+            head.rows = prompt().detach().to(head.rows)
+
+    trained = nn.ModuleList([head] if prompt is None else [head, prompt])
+    epochs, best_epoch = _train(
+        trained,
+        lambda batch: scores_loss(
+            scores(batch), y[batch], temperature=settings.temperature, form=settings.loss
+        ),
+        _Batches(rows, len(rows) if videos_an_epoch is None else videos_an_epoch, settings, rng),
+        settings,
+        held_top1 if len(held) else None,
+        settle,
+        on_epoch,
+    )
+    context = None if prompt is None else prompt.context.detach().cpu().clone()
+    return Fitted(head.cpu().eval(), epochs, best_epoch, context)
+
+
+def untrained_head(
+    frames: np.ndarray, labels: np.ndarray, classes: Classes, design: HeadDesign, *, seed: int = 0
+) -> VideoHead:
+    """The head as it is before the first step; frames [N, V, T, D] and labels [N] are read for lda alone.
+
+    Raises FitError where the design needs texts or videos that are not there.
+    """
+    if (design.classifier == "text" or design.pool == "vcs") and classes.texts is None:
+        raise FitError(f"the head {design.name!r} needs the text embeddings of its classes")
+    lda = design.classifier == "lda"
+    if lda:
+        absent = sorted(set(range(len(classes.names))) - set(labels.tolist()))
+        if absent:
+            raise FitError(
+                f"{len(absent)} of {len(classes.names)} classes have no training video, {classes.names[absent[0]]!r} "
+                "among them: lda has no row for them. Name the classes that have videos with --lexicon."
+            )
+    try:
+        weights = classifier_weights(
+            design.classifier,
+            n_classes=len(classes.names),
+            dimension=frames.shape[-1],
+            text=None if classes.texts is None else classes.texts.sentence,
+            features=mean_embeddings(frames) if lda else None,
+            labels=labels if lda else None,
+            seed=seed,
+        )
+        words = word_queries(classes.texts) if design.pool == "vcs" and classes.texts is not None else None
+        return VideoHead(
+            design, weights, frames.shape[-1], frames.shape[2], words, seed=seed, scale=_element_size(frames)
+        ).eval()
+    except ValueError as error:
+        raise FitError(str(error)) from error
+
+
+def _element_size(frames: np.ndarray) -> float:
+    """Root mean square of the elements of frame embeddings; of some videos, as all are much alike."""
+    some = frames[:: max(1, len(frames) // 256)].astype(np.float32)
+    return float(np.sqrt(np.mean(some**2))) if some.size else 1.0
 
 
 def fit_attributes(
@@ -70,19 +232,23 @@ def fit_attributes(
     *,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
-) -> Fitted:
+) -> Fitted[AttributesHead]:
     """Trains the attributes branch: two MLPs, contrastive loss, the text tower frozen.
 
     sentences    [N, D] embeddings of the attributes sentences
     labels       [N] class indices
     classes      [C, D] embeddings of the class sentences
+    settings     default: BIKE's released loss
 
-    The head is that of the epoch which does best on the held-out part, never on a test split. The same
-    seed gives the same head. Raises FitError for NaN, fewer than two classes with videos, or shapes that
-    do not fit.
+    As in `fit_head`, the held-out part chooses the epoch, and the same seed gives the same head. Raises FitError
+    for NaN, fewer than two classes with videos, or shapes that do not fit.
     """
-    settings = settings or FitSettings()
-    _check(sentences, labels, classes)
+    settings = settings or FitSettings(loss="released")
+    if sentences.ndim != 2 or classes.ndim != 2 or sentences.shape[1] != classes.shape[1]:
+        raise FitError(f"sentences {sentences.shape} and classes {classes.shape} do not fit")
+    _check(sentences, labels, len(classes))
+    if not np.isfinite(classes).all():
+        raise FitError("the embeddings of the class sentences hold numbers that are not finite")
     rng = np.random.default_rng(settings.seed)
     training, held = _hold_out(labels, settings.held_out, rng)
     with torch.random.fork_rng(devices=[]):
@@ -92,44 +258,123 @@ def fit_attributes(
     x = torch.from_numpy(np.ascontiguousarray(sentences, np.float32)).to(device)
     y = torch.from_numpy(np.ascontiguousarray(labels, np.int64)).to(device)
     c = torch.from_numpy(np.ascontiguousarray(classes, np.float32)).to(device)
-    optimiser = torch.optim.AdamW(
-        head.parameters(), lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.weight_decay
+
+    def scores(batch: torch.Tensor | np.ndarray) -> torch.Tensor:
+        return head.embed_sentences(x[batch]) @ head.embed_classes(c).T
+
+    def held_top1() -> float:
+        return 100 * float((scores(held).argmax(dim=1) == y[held]).float().mean())
+
+    epochs, best_epoch = _train(
+        head,
+        lambda batch: scores_loss(
+            scores(batch), y[batch], temperature=settings.temperature, form=settings.loss
+        ),
+        _Batches(training, len(training), settings, rng),
+        settings,
+        held_top1 if len(held) else None,
+        None,
+        on_epoch,
     )
-    steps = math.ceil(len(training) / settings.batch_size)
+    return Fitted(head.cpu().eval(), epochs, best_epoch)
+
+
+class _Batches:
+    """Rows in random order; an epoch is a fixed number of them, each row as often as every other, give or take one."""
+
+    def __init__(
+        self, rows: np.ndarray, an_epoch: int, settings: FitSettings, rng: np.random.Generator
+    ) -> None:
+        self._rows, self._an_epoch, self._rng = rows, an_epoch, rng
+        self._size = settings.batch_of(an_epoch)
+
+    def __len__(self) -> int:
+        return math.ceil(self._an_epoch / self._size)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        rounds = math.ceil(self._an_epoch / len(self._rows))
+        order = np.concatenate([self._rng.permutation(self._rows) for _ in range(rounds)])[: self._an_epoch]
+        yield from torch.from_numpy(order).split(self._size)
+
+
+def _train(
+    module: nn.Module,
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    batches: _Batches,
+    settings: FitSettings,
+    held_top1: Callable[[], float] | None,
+    settle: Callable[[], None] | None,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> tuple[list[Epoch], int]:
+    """Leaves in `module` the best epoch's weights; returns all epochs and the best one's number."""
+    optimiser = torch.optim.AdamW(
+        _groups(module, settings.learning_rate, settings.weight_decay), betas=(0.9, 0.999)
+    )
+    steps = len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _rate(step, settings.warm_up_epochs * steps, settings.epochs * steps)
+        optimiser, lambda step: _rate(step, settings.warm_up * steps, settings.epochs * steps)
     )
     epochs: list[Epoch] = []
-    best, best_state = -1.0, {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    best_epoch = 0
+    best, best_epoch, best_state = -1.0, 0, None
+    since = 0  # the epoch of the last gain on the held-out part
     for number in range(1, settings.epochs + 1):
-        total = 0.0
-        order = torch.from_numpy(rng.permutation(training))
-        for batch in order.split(settings.batch_size):
-            loss = contrastive_loss(
-                head.embed_sentences(x[batch]), head.embed_classes(c)[y[batch]], y[batch], form=settings.loss
-            )
+        module.train()
+        total = count = 0.0
+        for batch in batches:
+            loss = loss_of(batch)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             total += float(loss.detach()) * len(batch)
-        accuracy = _top1(head, x[held], y[held], c) if len(held) else None
-        epochs.append(Epoch(number, total / len(training), accuracy))
+            count += len(batch)
+        if not math.isfinite(total):
+            raise FitError(
+                f"the loss of epoch {number} is {total}: the training has diverged. Use a smaller --learning-rate "
+                f"than {settings.learning_rate:g}."
+            )
+        module.eval()
+        with torch.no_grad():
+            if settle:
+                settle()
+            accuracy = held_top1() if held_top1 else None
+        epochs.append(Epoch(number, total / count, accuracy))
         if on_epoch:
             on_epoch(epochs[-1])
         if accuracy is None or accuracy >= best:  # of equals the later, which has learnt more
+            if accuracy is None or accuracy > best:
+                since = number
             best, best_epoch = (-1.0 if accuracy is None else accuracy), number
-            best_state = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    head.load_state_dict(best_state)
-    return Fitted(head.cpu().eval(), epochs, best_epoch)
+            best_state = copy.deepcopy(module.state_dict()) if accuracy is not None else None
+        if accuracy is not None and number - since >= settings.patience:
+            break
+    if best_state is not None:
+        module.load_state_dict(best_state)
+    return epochs, best_epoch
 
 
-def _rate(step: int, warm_up: int, total: int) -> float:
+def _groups(module: nn.Module, learning_rate: float, weight_decay: float) -> list[dict]:
+    """Matrices decay; biases, norms and positions do not. A classifier that starts from noise learns faster."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        last = name.rpartition(".")[2]
+        rate = learning_rate * (ROWS_RATE if last == "rows" else 1)
+        decay = 0.0 if parameter.ndim < 2 or last in ("positions", "context") else weight_decay
+        if parameter.requires_grad:
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
+
+
+def _rate(step: int, warm_up: float, total: int) -> float:
     """Share of the learning rate: a linear rise, then half a cosine."""
     if step < warm_up:
-        return (step + 1) / warm_up
+        return min(1.0, (step + 1) / warm_up)
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+
+
+def _views(rows: np.ndarray, views: int) -> np.ndarray:
+    """Rows of videos -> rows of all their views."""
+    return (rows[:, None] * views + np.arange(views)).reshape(-1)
 
 
 def _hold_out(labels: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -142,18 +387,21 @@ def _hold_out(labels: np.ndarray, share: float, rng: np.random.Generator) -> tup
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
-@torch.inference_mode()
-def _top1(head: AttributesHead, x: torch.Tensor, y: torch.Tensor, c: torch.Tensor) -> float:
-    scores = head.embed_sentences(x) @ head.embed_classes(c).T
-    return 100 * float((scores.argmax(dim=1) == y).float().mean())
-
-
-def _check(sentences: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> None:
-    if sentences.ndim != 2 or classes.ndim != 2 or sentences.shape[1] != classes.shape[1]:
-        raise FitError(f"sentences {sentences.shape} and classes {classes.shape} do not fit")
-    if labels.shape != sentences.shape[:1]:
-        raise FitError(f"{len(sentences)} sentences, but labels {labels.shape}")
-    if not (np.isfinite(sentences).all() and np.isfinite(classes).all()):
-        raise FitError("the embeddings hold numbers that are not finite; `vidclip verify` says where")
+def _check(embeddings: np.ndarray, labels: np.ndarray, n_classes: int) -> None:
+    what = "sentences" if embeddings.ndim == 2 else "videos"
+    if labels.shape != embeddings.shape[:1]:
+        raise FitError(f"{len(embeddings)} {what}, but labels {labels.shape}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
+        raise FitError(
+            f"labels lie between {labels.min()} and {labels.max()}, but there are {n_classes} classes"
+        )
+    for start in range(0, len(embeddings), 1024):
+        piece = embeddings[start : start + 1024]
+        if not np.isfinite(piece).all():
+            bad = start + int(np.argmin(np.isfinite(piece.reshape(len(piece), -1)).all(axis=1)))
+            raise FitError(
+                f"the embeddings of the training {what[:-1]} {bad} hold numbers that are not finite; "
+                "`vidclip verify` says where"
+            )
     if len(np.unique(labels)) < 2:
         raise FitError("the training videos are all of one class; there is nothing to tell apart")

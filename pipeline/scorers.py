@@ -16,6 +16,7 @@ import numpy as np
 
 from .concept_spotting import ConceptSpotter
 from .pooling import cosine_scores, mean_embeddings
+from .video_head import VideoHead, head_inputs
 
 TEMPERATURE = 0.01
 """Of the softmax over classes: cosines become probabilities as in CLIP."""
@@ -103,26 +104,47 @@ class VoteScorer:
     probabilities = combine
 
 
-class SpottingScorer:
-    """Video Concept Spotting. Several views: the mean of their probabilities, as BIKE does; one: the cosine."""
+def view_scores(scores: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
+    """Scores [n, C] of cosines [n, V, C]: those of a single view as they are, of several the mean of their
+    probabilities (BIKE, X-CLIP)."""
+    return scores[:, 0] if scores.shape[1] == 1 else softmax(scores / temperature).mean(axis=1)
+
+
+class _Views:
+    """Evidence [n, V, C] of cosines, one row a view."""
+
+    temperature: float = TEMPERATURE
+
+    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return view_scores(evidence[:, :, classes], self.temperature)
+
+    def probabilities(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return softmax(evidence[:, :, classes] / self.temperature).mean(axis=1)
+
+
+class SpottingScorer(_Views):
+    """Video Concept Spotting."""
 
     def __init__(
         self, spotter: ConceptSpotter, *, temperature: float = TEMPERATURE, name: str = "vcs"
     ) -> None:
-        self.name, self._spotter, self._temperature = name, spotter, temperature
+        self.name, self._spotter, self.temperature = name, spotter, temperature
 
     def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         n, views, times, dimensions = frames.shape
         scores = self._spotter.scores(frames.reshape(n * views, times, dimensions))
         return scores.reshape(n, views, -1)
 
-    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        if evidence.shape[1] == 1:
-            return evidence[:, 0, classes]
-        return self.probabilities(evidence, classes)
 
-    def probabilities(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return softmax(evidence[:, :, classes] / self._temperature).mean(axis=1)
+class HeadScorer(_Views):
+    """A trained video head."""
+
+    def __init__(self, head: VideoHead, *, temperature: float = TEMPERATURE, name: str = "head") -> None:
+        self.name, self._head, self.temperature = name, head, temperature
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        scores = self._head.scores(head_inputs(frames, self._head.design))
+        return scores.reshape(*frames.shape[:2], -1)
 
 
 class AttributesScorer(_Cosine):

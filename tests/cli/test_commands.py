@@ -86,12 +86,23 @@ def test_help_imports_neither_torch_nor_h5py():
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "extract", "attributes", "eval", "fit", "saliency", "info", "verify", "merge", "lexicons"],
+    [
+        "demo",
+        "extract",
+        "attributes",
+        "eval",
+        "fit",
+        "predict",
+        "plot correlation",
+        "plot few-shot",
+        "plot confusion",
+    ]
+    + ["saliency", "info", "verify", "merge", "lexicons"],
 )
 def test_every_command_has_help_with_an_example(command):
-    done = vidclip(command, "--help")
+    done = vidclip(*command.split(), "--help")
     assert done.returncode == 0
-    assert f"Example:  vidclip {command}" in done.stdout
+    assert f"vidclip {command}" in done.stdout.split("Example:")[1]
     assert "--debug" in done.stdout
 
 
@@ -374,6 +385,8 @@ def test_a_head_is_trained_and_used_and_refused(folder, videos, other_tiny_model
     head = tmp_path / "head.safetensors"
     done = vidclip(
         "fit",
+        "--head",
+        "attributes",
         "--attributes",
         "hmdb51",
         "--cache",
@@ -388,7 +401,7 @@ def test_a_head_is_trained_and_used_and_refused(folder, videos, other_tiny_model
     assert "attributes head, 6 videos of 3 classes; epoch 3 of 3 kept" in done.stdout
     used = vidclip("eval", "--cache", tmp_path / "c", "--split", "train", "--head", head, cwd=folder)
     assert used.returncode == 0, used.stderr
-    assert re.search(r"mean \+ attributes, trained \(0\.6\) +\d", used.stdout)
+    assert re.search(r"mean \+ attributes, trained \(head\) \(0\.6\) +\d", used.stdout)
     for path in (tmp_path / "c").glob("text-labels-*.h5"):
         path.unlink()
     vidclip(

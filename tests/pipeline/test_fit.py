@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from making import an_identity
 from vidclip.pipeline.fit import FitError, FitSettings, fit_attributes
 from vidclip.pipeline.heads import AttributesHead, HeadError, StoredHead, load_head, save_head
-from vidclip.pipeline.losses import contrastive_loss
+from vidclip.pipeline.losses import scores_loss
 
 
 def u(x):
@@ -35,35 +36,31 @@ def test_the_contrastive_loss_by_hand(rng, form):
             else:
                 target = np.exp(10.0 * same[i]) / np.exp(10.0 * same[i]).sum()
                 rows.append((target * (np.log(target) - log_probability)).sum())
-    found = contrastive_loss(
-        torch.tensor(videos),
-        torch.tensor(by_class[labels]),
-        torch.tensor(labels),
-        temperature=0.07,
-        form=form,
-    )
+    scores = torch.tensor(u(videos) @ u(by_class).T)
+    found = scores_loss(scores, torch.tensor(labels), temperature=0.07, form=form)
     assert float(found) == pytest.approx(np.mean(rows))
 
 
 def test_distinct_labels_make_clips_own_loss(rng):
-    videos, classes = torch.randn(4, 5), torch.randn(4, 5)
-    logits = (
-        torch.nn.functional.normalize(videos, dim=-1)
-        @ torch.nn.functional.normalize(classes, dim=-1).T
-        / 0.01
-    )
+    """In a batch without repeated labels, BIKE's equations are CLIP's."""
+    scores = torch.tensor(rng.uniform(-1, 1, (4, 4)))
     own = torch.arange(4)
-    expected = (
-        torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)
-    ) / 2
-    assert contrastive_loss(videos, classes, own) == pytest.approx(float(expected), rel=1e-5)
+    both = [torch.nn.functional.cross_entropy(direction / 0.01, own) for direction in (scores, scores.T)]
+    assert float(scores_loss(scores, own, form="paper")) == pytest.approx(float(sum(both) / 2))
+
+
+def test_cross_entropy_is_that_of_the_label_among_all_classes(rng):
+    scores, labels = rng.uniform(-1, 1, (6, 3)), np.array([0, 1, 0, 2, 0, 1])
+    log_probabilities = scores / 0.5 - np.log(np.exp(scores / 0.5).sum(axis=1, keepdims=True))
+    found = scores_loss(torch.tensor(scores), torch.tensor(labels), temperature=0.5)
+    assert float(found) == pytest.approx(-log_probabilities[np.arange(6), labels].mean())
 
 
 def test_what_the_loss_refuses():
-    with pytest.raises(ValueError, match="form must be one of paper, released"):
-        contrastive_loss(torch.ones(2, 3), torch.ones(2, 3), torch.zeros(2), form="clip")
+    with pytest.raises(ValueError, match="must be one of cross-entropy, paper, released"):
+        scores_loss(torch.ones(2, 3), torch.zeros(2, dtype=torch.long), form="clip")
     with pytest.raises(ValueError, match="do not fit"):
-        contrastive_loss(torch.ones(2, 3), torch.ones(3, 3), torch.zeros(2))
+        scores_loss(torch.ones(2, 3), torch.zeros(3, dtype=torch.long))
 
 
 @pytest.fixture
@@ -84,7 +81,12 @@ def accuracy(head, sentences, labels, classes):
 def test_a_head_learns_what_the_cosine_cannot_see(learnable):
     sentences, labels, classes = learnable
     untrained = 100 * ((u(sentences) @ u(classes).T).argmax(axis=1) == labels).mean()
-    fitted = fit_attributes(sentences[:120], labels[:120], classes, FitSettings(batch_size=32, epochs=60))
+    fitted = fit_attributes(
+        sentences[:120],
+        labels[:120],
+        classes,
+        FitSettings(loss="released", batch_size=32, epochs=60, patience=60),
+    )
     assert untrained < 50
     assert accuracy(fitted.head, sentences[120:], labels[120:], classes) > 90
     assert fitted.epochs[-1].loss < fitted.epochs[0].loss / 2
@@ -96,7 +98,7 @@ def test_held_out_videos_are_not_learnt_from(rng):
     """Labels drawn by lot can be learnt by heart, but not foretold."""
     sentences = rng.standard_normal((120, 64)).astype(np.float32)
     labels, classes = rng.integers(4, size=120), rng.standard_normal((4, 64)).astype(np.float32)
-    settings = FitSettings(epochs=150, batch_size=32, held_out=0.5)
+    settings = FitSettings(loss="released", epochs=150, batch_size=32, held_out=0.5, patience=150)
     fitted = fit_attributes(sentences, labels, classes, settings)
     assert fitted.epochs[-1].loss < 0.1, "its own half by heart"
     assert fitted.epochs[-1].held_out_top1 < 50, "of the other it knows nothing: chance is 25"
@@ -105,7 +107,7 @@ def test_held_out_videos_are_not_learnt_from(rng):
 def test_one_seed_makes_one_file_and_another_seed_another(learnable, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         fitted = fit_attributes(*learnable, FitSettings(epochs=3, seed=seed))
-        save_head(tmp_path / name, StoredHead("attributes", fitted.head, "digest", ("x",), {"seed": 0}))
+        save_head(tmp_path / name, StoredHead(fitted.head, an_identity(), ("x",), {"seed": 0}))
     files = [(tmp_path / name).read_bytes() for name in "abc"]
     assert files[0] == files[1]
     assert files[0] != files[2]
@@ -113,16 +115,18 @@ def test_one_seed_makes_one_file_and_another_seed_another(learnable, tmp_path):
 
 def test_a_head_comes_back_with_what_it_is(learnable, tmp_path):
     fitted = fit_attributes(*learnable, FitSettings(epochs=2))
-    save_head(tmp_path / "h", StoredHead("attributes", fitted.head, "abc", ("one", "zwei ü"), {"epochs": 2}))
+    stored = StoredHead(fitted.head, an_identity(), ("one", "zwei ü"), {"epochs": 2})
+    save_head(tmp_path / "h", stored)
     loaded = load_head(tmp_path / "h")
-    assert (loaded.encoder, loaded.classes, loaded.settings) == ("abc", ("one", "zwei ü"), {"epochs": 2})
+    assert (loaded.kind, loaded.identity, loaded.classes) == ("attributes", an_identity(), ("one", "zwei ü"))
+    assert loaded.settings == {"epochs": 2}
     sentences, _labels, classes = learnable
     for mine, theirs in zip(
         fitted.head.apply_to(sentences, classes), loaded.module.apply_to(sentences, classes), strict=True
     ):
         np.testing.assert_array_equal(mine, theirs)
-    loaded.check_encoder("abc", "features")
-    with pytest.raises(HeadError, match="trained on another encoder than that of features"):
+    loaded.check_encoder(an_identity().encoder_digest, "features")
+    with pytest.raises(HeadError, match=r"another encoder \(ViT-B-16 \(openai\)\) than that of features"):
         loaded.check_encoder("abd", "features")
 
 
@@ -135,7 +139,7 @@ def test_files_that_are_no_heads_are_named(tmp_path):
     save_file({"x": torch.ones(1)}, tmp_path / "foreign")
     with pytest.raises(HeadError, match="foreign is no head of vidclip"):
         load_head(tmp_path / "foreign")
-    save_head(tmp_path / "h", StoredHead("attributes", AttributesHead(4), "abc", ("x",), {}))
+    save_head(tmp_path / "h", StoredHead(AttributesHead(4), an_identity(), ("x",), {}))
     weights = load_file(tmp_path / "h")
     metadata = {"format": "vidclip-head", "version": "9", "kind": "attributes"}
     save_file(weights, tmp_path / "newer", {"vidclip": json.dumps(metadata)})

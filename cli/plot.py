@@ -1,0 +1,203 @@
+"""`vidclip plot`: pictures of classifiers, of few-shot results and of confusions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import cache_option, device_option, vidclip_command
+from .training import CLASSIFIERS
+
+_SUFFIXES = (".png", ".svg")
+_lexicon = click.option(
+    "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
+)
+_prompt = click.option(
+    "--prompt", "prompts", multiple=True, default=("bike",), show_default=True,
+    help="Around class names, as in `vidclip eval`.",
+)  # fmt: skip
+
+
+def _output(default: str):
+    return click.option(
+        "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path(default), show_default=True,
+        help="The picture: .png or .svg.",
+    )  # fmt: skip
+
+
+@click.group(short_help="Pictures: correlations, few-shot curves, confusions.")
+def command() -> None:
+    """Draws what was found, as .png or .svg."""
+
+
+@vidclip_command(
+    epilog="Example:  vidclip plot correlation --classifier text --classifier linear --output correlation.svg",
+    short_help="How alike the classes are to each classifier.",
+)
+@cache_option
+@click.option(
+    "--classifier", "classifiers", multiple=True, type=click.Choice(CLASSIFIERS[:4]),
+    default=("random", "orthogonal", "lda", "text"), show_default=True, help="One map each.",
+)  # fmt: skip
+@click.option(
+    "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="Adds the map of a trained head's classifier.",
+)  # fmt: skip
+@_lexicon
+@_prompt
+@click.option("--train-split", default="train", show_default=True, help="Of the videos that lda learns from.")
+@click.option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of random and orthogonal.")
+@_output("correlation.png")
+@device_option
+def correlation(
+    cache: Path, classifiers: tuple[str, ...], heads: tuple[Path, ...], output: Path, **options: Any
+) -> None:
+    """The cosines between the classes of several classifiers, side by side (Text4Vis, Figures 1 and A.5)."""
+    from ..cache import FeatureCache
+    from ..lexicons import load_lexicon
+    from ..pipeline.evaluate import own_classes, select_test_set
+    from ..pipeline.fit import Classes, untrained_head
+    from ..pipeline.heads import load_head
+    from ..pipeline.plots import correlation_maps, save_figure
+    from ..pipeline.prompts import resolve_prompts
+    from ..pipeline.texts import EncoderLoader, text_embeddings
+    from ..pipeline.video_head import HeadDesign
+    from .output import check_writable, printable
+    from .training import head_over
+
+    check_writable(output, "--output", _SUFFIXES)
+    features = FeatureCache(cache)
+    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
+    load = EncoderLoader(options["device"])
+    maps = {}
+    for kind in dict.fromkeys(classifiers):
+        texts = None
+        if kind == "text":
+            prompts = resolve_prompts(options["prompts"])
+            texts = text_embeddings(features, classes, prompts, words="none", load=load)
+        rows = select_test_set(features, classes, options["train_split"]) if kind == "lda" else None
+        frames = features.frames(rows.rows if rows else [])
+        known = Classes(classes.labels, texts)
+        labels = rows.labels if rows else frames[:, 0, 0, 0].astype(int)
+        made = untrained_head(frames, labels, known, HeadDesign(kind), seed=options["seed"])
+        maps[kind] = made.rows.detach().numpy()
+    for path in heads:
+        stored = load_head(path)
+        stored.check_encoder(features.identity.encoder_digest, str(cache))
+        trained = head_over(stored, classes, load, features)
+        maps[f"{trained.design.classifier} ({path.stem})"] = trained.rows.detach().numpy()
+    names = classes.labels[: options["first"]]
+    figure = correlation_maps({name: rows[: len(names)] for name, rows in maps.items()}, names)
+    save_figure(figure, output)
+    click.echo(f"{printable(output)}: {len(names)} classes, {', '.join(maps)}.")
+
+
+@vidclip_command(
+    "few-shot",
+    epilog="Example:  vidclip eval --protocol few-shot --json shots.json && vidclip plot few-shot shots.json",
+    short_help="Accuracy over the number of training videos.",
+)
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@_output("few-shot.png")
+def few_shot(results: tuple[Path, ...], output: Path) -> None:
+    """Draws RESULTS, files of `vidclip eval --protocol few-shot --json FILE`: a line for each head, and a band of one
+    standard deviation over seeds."""
+    import json
+
+    from ..pipeline.plots import few_shot_curves, save_figure
+    from .output import check_writable, count, printable
+
+    check_writable(output, "--output", _SUFFIXES)
+    found = []
+    for path in results:
+        try:
+            documents = json.loads(path.read_text(encoding="utf-8"))
+            found += [r for d in documents if d["protocol"] == "few-shot" for r in d["results"]]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise click.UsageError(
+                f"{printable(path)} is no result of `vidclip eval --json`: {printable(error)}"
+            ) from error
+    try:
+        figure = few_shot_curves(found)
+    except (ValueError, TypeError, KeyError) as error:
+        raise click.UsageError(
+            f"{', '.join(map(printable, results))}: {printable(error)}. Make such a file with `vidclip eval "
+            "--protocol few-shot --json FILE`."
+        ) from error
+    save_figure(figure, output)
+    click.echo(f"{printable(output)}: {count(len({r['scorer'] for r in found}), 'head')}.")
+
+
+@vidclip_command(
+    epilog="Example:  vidclip plot confusion --head head.safetensors --split test",
+    short_help="What each class is taken for.",
+)
+@cache_option
+@click.option(
+    "--head", type=click.Path(path_type=Path, dir_okay=False),
+    help="A trained head.  [default: the mean frame embedding, zero-shot]",
+)  # fmt: skip
+@_lexicon
+@_prompt
+@click.option("--split", help="Which videos are tested.  [default: test, then val, else all]")
+@_output("confusion.png")
+@device_option
+def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> None:
+    """For each class, the share of its videos that is taken for each other; the worst confusions in words."""
+    import numpy as np
+
+    from ..cache import FeatureCache
+    from ..lexicons import load_lexicon
+    from ..pipeline.evaluate import own_classes, select_test_set
+    from ..pipeline.heads import load_head
+    from ..pipeline.plots import confusion_counts, confusion_map, save_figure
+    from ..pipeline.prompts import resolve_prompts
+    from ..pipeline.scorers import HeadScorer, MeanScorer, Scorer
+    from ..pipeline.texts import EncoderLoader, text_embeddings
+    from .output import check_writable, count, printable
+    from .training import head_over
+
+    check_writable(output, "--output", _SUFFIXES)
+    features = FeatureCache(cache)
+    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
+    test = select_test_set(features, classes, options["split"])
+    load = EncoderLoader(options["device"])
+    scorer: Scorer
+    if head:
+        stored = load_head(head)
+        stored.check_encoder(features.identity.encoder_digest, str(cache))
+        stored.check_features(features.shape, str(cache))
+        module = head_over(stored, classes, load, features)
+        scorer = HeadScorer(module, name=module.design.name)
+    else:
+        texts = text_embeddings(
+            features, classes, resolve_prompts(options["prompts"]), words="none", load=load
+        )
+        scorer = MeanScorer(texts.sentence, "mean, zero-shot")
+    every = np.arange(len(classes))
+    predicted = np.concatenate(
+        [
+            scorer.combine(scorer.evidence(rows, frames), every).argmax(axis=1)
+            for rows, frames in features.batches(1024, test.rows)
+        ]
+    )
+    counts = confusion_counts(predicted, test.labels, len(classes))
+    right = 100 * np.trace(counts) / counts.sum()
+    title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test.rows), 'video')}"
+    save_figure(confusion_map(counts, classes.labels, title), output)
+    click.echo(f"{printable(output)}: {title}.")
+    wrong = counts * (1 - np.eye(len(classes), dtype=int))
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:5]:
+        true, taken = divmod(int(place), len(classes))
+        if wrong[true, taken]:
+            of = f"{wrong[true, taken]} of {count(int(counts[true].sum()), 'video')}"
+            click.echo(
+                f"  {printable(classes.labels[true])}: {of} taken for {printable(classes.labels[taken])}"
+            )
+
+
+for _command in (correlation, few_shot, confusion):
+    command.add_command(_command)

@@ -1,0 +1,119 @@
+"""What `eval` scores videos with, from its options: pools, released forms, heads, attributes, fusions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..cache import FeatureCache
+    from ..lexicons import Lexicon
+    from ..pipeline.heads import StoredHead
+    from ..pipeline.scorers import Scorer
+    from ..pipeline.texts import EncoderLoader
+
+
+def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> list[Scorer]:
+    """One for each pool, released form, head and source of attributes that the options ask for, and fusions."""
+    from ..pipeline.heads import load_head
+    from ..pipeline.scorers import (
+        AttributesScorer,
+        FusionScorer,
+        HeadScorer,
+        MaxScorer,
+        MeanScorer,
+        SpottingScorer,
+        VoteScorer,
+        default_fusion,
+    )
+    from ..pipeline.texts import EncoderLoader, text_embeddings
+    from .output import warn
+    from .training import head_over
+
+    load = EncoderLoader(options["device"])
+    words = options["words"] if "vcs" in options["pools"] else "none"
+    texts = text_embeddings(features, classes, options["prompts"], words=words, load=load)
+    for phrase in texts.truncated[:3]:
+        warn(f"{phrase!r} is longer than the text encoder's context, and was cut.")
+    sentence = texts.sentence
+    made: list[Scorer] = []
+    for pool in dict.fromkeys(options["pools"]):
+        if pool == "vcs":
+            from ..pipeline.concept_spotting import ConceptSpotter, Spotting
+            from ..pipeline.devices import choose_device
+
+            settings = {
+                key: options[key] for key in ("saliency", "recognition", "temperature", "renormalise")
+            }
+            device = choose_device(options["device"])
+            made.append(SpottingScorer(ConceptSpotter(texts, Spotting(**settings), device=device)))
+        else:
+            made.append({"mean": MeanScorer, "max": MaxScorer, "vote": VoteScorer}[pool](sentence))
+    for paper in options["as_released"]:
+        name = f"{paper}, released"
+        made.append(
+            VoteScorer(sentence, raw=True, name=name) if paper == "bike" else MeanScorer(sentence, name)
+        )
+    heads = [(path, load_head(path)) for path in options["heads"]]
+    for path, stored in heads:
+        stored.check_encoder(features.identity.encoder_digest, str(features.folder))
+        if stored.kind == "video":
+            stored.check_features(features.shape, str(features.folder))
+            head = head_over(stored, classes, load, features)
+            made.append(HeadScorer(head, name=f"{head.design.name} ({path.stem})"))
+    videos = list(made)
+    weight = options["fusion"]
+    if weight is None:
+        weight = default_fusion(features.identity.encoder.get("architecture", {}))
+    if options["attributes"]:
+        from ..cache import FeatureCache
+        from ..lexicons import load_lexicon
+        from ..pipeline.attributes import attributes_of
+
+        lexicons = [load_lexicon(name) for name in options["attributes"]]
+        retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
+        stored, _ = attributes_of(features, lexicons, retriever=retriever, top=options["top"], load=load)
+        attributes = AttributesScorer(stored.sentence, sentence)
+        made += [attributes, *(FusionScorer(video, attributes, weight) for video in videos)]
+    for path, stored in heads:
+        if stored.kind == "attributes":
+            trained = _trained_attributes(features, classes, path, stored, load)
+            made += [trained, *(FusionScorer(video, trained, weight) for video in videos)]
+    names = [scorer.name for scorer in made]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise click.UsageError(
+            f"two rows of the table would be called {twice!r}: give the heads other file names."
+        )
+    return made
+
+
+def _trained_attributes(
+    features: FeatureCache, classes: Lexicon, head_path: Path, head: StoredHead, load: EncoderLoader
+) -> Scorer:
+    """The attributes branch with the head of a file, on the attributes and prompts it was trained with."""
+    from ..cache import attributes_path, read_attributes
+    from ..pipeline.heads import AttributesHead, HeadError
+    from ..pipeline.scorers import AttributesScorer
+    from ..pipeline.texts import text_embeddings
+
+    settings = head.settings["attributes"]
+    path = attributes_path(features.folder, settings["lexicon"], settings)
+    if not path.exists():
+        raise HeadError(
+            f"{features.folder} has no attributes like those the head was trained on (lexicon "
+            f"{settings['lexicon']}, top {settings['top']}): make them with `vidclip attributes`."
+        )
+    stored = read_attributes(path)
+    if list(stored.ids) != features.ids:
+        raise HeadError(
+            f"{path} is of other videos than {features.folder} now has; run `vidclip attributes` again."
+        )
+    texts = text_embeddings(features, classes, head.settings["prompts"], words="none", load=load)
+    if not isinstance(head.module, AttributesHead):
+        raise HeadError(f"{head_path} is no attributes head.")
+    return AttributesScorer(
+        *head.module.apply_to(stored.sentence, texts.sentence), f"attributes, trained ({head_path.stem})"
+    )

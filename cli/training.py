@@ -1,0 +1,224 @@
+"""What `fit`, `eval` and `predict` share: options of heads, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..cache import FeatureCache
+    from ..lexicons import Lexicon
+    from ..pipeline.few_shot import Examples
+    from ..pipeline.fit import Classes, FitSettings
+    from ..pipeline.heads import StoredHead
+    from ..pipeline.texts import EncoderLoader
+    from ..pipeline.video_head import HeadDesign, VideoHead
+
+CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
+TEMPORAL = ("mean", "conv", "transformer", "mit")
+LOSSES = ("cross-entropy", "paper", "released")
+
+
+class Shots(click.ParamType):
+    """A number of videos of every class, or `all`."""
+
+    name = "K|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value is None or isinstance(value, int):
+            return value
+        if value == "all":
+            return None
+        if not str(value).isdecimal():
+            self.fail(f"{value!r} is not a number of videos, nor `all`", param, ctx)
+        return int(value)
+
+
+def head_options(*, several: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The design of a head, and how it is trained; with `several`, one head for each combination."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        many: dict[str, Any] = {"multiple": True} if several else {}
+
+        def default(value: str) -> Any:
+            return (value,) if several else value
+
+        made = [
+            click.option(
+                "--classifier", "classifiers" if several else "classifier", type=click.Choice(CLASSIFIERS),
+                default=default("text"), show_default=True,
+                help="Text4Vis: text, random, orthogonal, lda are frozen; linear is trained (vision-only).", **many,
+            ),
+            click.option(
+                "--temporal", "temporals" if several else "temporal", type=click.Choice(TEMPORAL),
+                default=default("mean"), show_default=True,
+                help="Trained over the sequence of frames: nothing, a convolution (T1D), the six-layer transformer "
+                "(T-Trans), X-CLIP's multi-frame integration.", **many,
+            ),
+            click.option(
+                "--projection/--no-projection", default=None,
+                help="Train a linear map below the classifier.  [default: where nothing else is trained]",
+            ),
+            click.option(
+                "--prompt-context", type=click.IntRange(0), default=0, show_default=True, metavar="M",
+                help="Learnable words before the class name (CoOp; Text4Vis A.4).",
+            ),
+            click.option(
+                "--text-encoder", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="FOLDER",
+                help="A Hugging Face text encoder (DistilBERT, ...) for the text classifier.",
+            ),
+            click.option(
+                "--loss", type=click.Choice(LOSSES),
+                help="cross-entropy, or BIKE's contrastive loss as in the paper or as released.  [default: "
+                "cross-entropy]",
+            ),
+            click.option("--epochs", type=click.IntRange(1), help="[default: 30; few-shot 10]"),
+            click.option(
+                "--batch-size", type=click.IntRange(1), help="[default: by the number of videos, 16 to 256]"
+            ),
+            click.option(
+                "--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True
+            ),
+            click.option("--weight-decay", type=click.FloatRange(min=0), default=0.2, show_default=True),
+            click.option(
+                "--train-split", default="train", show_default=True, help="Which videos are learnt from."
+            ),
+        ]  # fmt: skip
+        for option in reversed(made):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]:
+    """Every combination of classifier, temporal module and pool that was asked for."""
+    from ..pipeline.video_head import POOLS, HeadDesign
+
+    unfit = [pool for pool in pools if pool not in POOLS]
+    if unfit:
+        raise click.UsageError(f"--pool {unfit[0]} cannot be trained; heads pool by {' or '.join(POOLS)}.")
+    classifiers = options.get("classifiers") or (options["classifier"],)
+    temporals = options.get("temporals") or (options["temporal"],)
+    try:
+        return [
+            HeadDesign(
+                classifier,
+                temporal,
+                pool,
+                options["projection"],
+                options["prompt_context"] if classifier == "text" else 0,
+                options["temperature"],
+            )
+            for classifier in dict.fromkeys(classifiers)
+            for temporal in dict.fromkeys(temporals)
+            for pool in dict.fromkeys(pools)
+        ]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def fit_settings(options: dict[str, Any], **given: Any) -> FitSettings:
+    """How to train, from options; those not given are the defaults of `given`, then of `FitSettings`."""
+    from ..pipeline.fit import FitSettings
+
+    asked = {
+        key: options[key]
+        for key in ("loss", "epochs", "batch_size", "learning_rate", "weight_decay", "seed", "held_out")
+        if options.get(key) is not None
+    }
+    return FitSettings(**{**given, **asked})
+
+
+def class_knowledge(
+    features: FeatureCache,
+    classes: Lexicon,
+    made: list[HeadDesign],
+    options: dict[str, Any],
+    load: EncoderLoader,
+) -> Classes:
+    """Names, texts and learnable prompts, as far as the heads need them."""
+    from dataclasses import replace
+
+    from ..pipeline.fit import Classes
+    from ..pipeline.texts import text_embeddings
+
+    spots = any(design.pool == "vcs" for design in made)
+    texts = None
+    if spots or any(design.classifier == "text" for design in made):
+        words = options.get("words", "name") if spots else "none"
+        texts = text_embeddings(features, classes, options["prompts"], words=words, load=load)
+    folder = options["text_encoder"]
+    if folder is not None and texts is not None:
+        if spots or options["prompt_context"]:
+            raise click.UsageError(
+                "--text-encoder goes without --pool vcs and --prompt-context: these need CLIP's own words."
+            )
+        from ..pipeline.classifiers import transformers_embedder
+
+        prompt = options["prompts"][0]
+        sentence = transformers_embedder(folder, prompt=prompt)(classes.phrases)
+        texts = replace(
+            texts, sentence=sentence, words=sentence[:0], offsets=texts.offsets * 0, word_mode="none"
+        )
+
+    def prompt_of(seed: int) -> Any:
+        from ..pipeline.learned_prompts import LearnedPrompt
+
+        return LearnedPrompt(
+            load(features.identity), classes.phrases, length=options["prompt_context"], seed=seed
+        )
+
+    return Classes(classes.labels, texts, prompt_of if options["prompt_context"] else None)
+
+
+def examples(features: FeatureCache, classes: Lexicon, split: str | None) -> Examples:
+    """The videos of a split that carry a label of the list, with their features."""
+    from ..pipeline.evaluate import select_test_set
+    from ..pipeline.few_shot import Examples
+
+    return Examples.read(features, select_test_set(features, classes, split))
+
+
+def head_over(
+    stored: StoredHead, classes: Lexicon | None, load: EncoderLoader, features: FeatureCache | None = None
+) -> VideoHead:
+    """The stored head over `classes` (None: its own): its own rows where it knows the names, else new ones from
+    their texts, which `features` keeps."""
+    from ..lexicons import lexicon_of_labels
+    from ..pipeline.heads import HeadError
+    from ..pipeline.learned_prompts import LearnedPrompt
+    from ..pipeline.texts import text_embeddings
+    from ..pipeline.video_head import VideoHead, word_queries
+
+    head = stored.module
+    if not isinstance(head, VideoHead):
+        raise HeadError("this is an attributes head: `vidclip eval --head` uses it, on stored attributes.")
+    if classes is None:
+        return head
+    own = lexicon_of_labels(stored.classes)
+    places = [own.find(label) for label in classes.labels]
+    if all(len(place) == 1 for place in places):
+        position = {name: i for i, name in enumerate(stored.classes)}
+        return head.select([position[own.labels[place[0]]] for place in places])
+    unknown = [label for label, place in zip(classes.labels, places, strict=True) if len(place) != 1]
+    if head.design.classifier != "text" or stored.settings.get("text_encoder"):
+        raise HeadError(
+            f"the head was trained for {len(stored.classes)} classes, and {unknown[0]!r} is none of them "
+            f"({len(unknown)} such): the classes of this classifier are fixed. Use the --lexicon it was trained with."
+        )
+    spots = head.design.pool == "vcs"
+    words, prompts = "name" if spots else "none", stored.settings["prompts"]
+    if features is None:
+        texts = load(stored.identity).encode_text(classes.phrases, prompts, words=words)
+    else:
+        texts = text_embeddings(features, classes, prompts, words=words, load=load)
+    sentence = texts.sentence
+    if stored.context is not None:
+        prompt = LearnedPrompt(load(stored.identity), classes.phrases, length=len(stored.context))
+        prompt.context.data.copy_(stored.context)
+        sentence = prompt().detach().cpu().numpy()
+    return head.with_classes(sentence, word_queries(texts) if spots else None)

@@ -1,0 +1,180 @@
+"""Protocols that train before they test: `general` (the whole training split) and `few-shot` (K videos of every
+class, all classes: K-shot C-way).
+
+Training and test features are read once; every head is trained and tested from memory.
+Source: Wu et al. 2023 (Text4Vis), 4.2 and B.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..cache import FeatureCache
+from .evaluate import Result, TestSet, result_of_ranks
+from .fit import Classes, FitError, FitSettings, Fitted, fit_head, untrained_head
+from .metrics import label_ranks
+from .protocols import Trial
+from .scorers import view_scores
+from .video_head import HeadDesign, VideoHead, head_inputs
+
+LEARNING_PROTOCOLS = ("general", "few-shot")
+FEW_SHOT_SHOTS = (0, 1, 2, 4, 8, 16, None)
+"""K; None: all videos."""
+FEW_SHOT_SETTINGS = FitSettings(epochs=10, held_out=0)
+"""Ten epochs of as many iterations as the full set has, and nothing held out of so few (Text4Vis, B.1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Videos to learn from or to test, with their features in memory."""
+
+    frames: np.ndarray
+    """[n, V, T, D] float16."""
+    of: TestSet
+    """Their rows in the cache and classes."""
+
+    @classmethod
+    def read(cls, cache: FeatureCache, chosen: TestSet) -> Examples:
+        return cls(cache.frames(chosen.rows), chosen)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of the many, for whoever watches."""
+
+    number: int
+    of: int
+    head: str
+    shots: int | None
+    seed: int
+
+
+def draw_shots(labels: np.ndarray, names: Sequence[str], shots: int | None, seed: int) -> np.ndarray:
+    """Rows [C * shots], ascending: so many videos of every class, drawn by seed. None: all rows.
+
+    A draw of more shots holds that of fewer under the same seed. Raises FitError for a class that has no video, or
+    fewer than asked for.
+    """
+    if shots is None:
+        return np.arange(len(labels))
+    count = np.bincount(labels, minlength=len(names))
+    short = np.flatnonzero(count < shots)
+    if len(short):
+        fewest = int(short[np.argmin(count[short])])
+        have = "no training video" if not count[fewest] else f"{count[fewest]} training videos"
+        rest = f", and {len(short) - 1} more classes have too few" if len(short) > 1 else ""
+        raise FitError(
+            f"the class {names[fewest]!r} has {have}, {shots} are asked for{rest}. Use --shots {count.min()} at most, "
+            "or name the classes that have enough with --lexicon."
+            if count[fewest]
+            else f"the class {names[fewest]!r} has no training video{rest}. Name the classes that have some with "
+            "--lexicon, or another --train-split."
+        )
+    order = np.random.default_rng(seed).permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    return np.sort((by_class[start[:, None] + np.arange(shots)]).reshape(-1))
+
+
+def learn_and_test(
+    train: Examples,
+    test: Examples,
+    classes: Classes,
+    designs: Sequence[HeadDesign],
+    *,
+    protocol: str = "few-shot",
+    shots: Sequence[int | None] = FEW_SHOT_SHOTS,
+    seeds: int = 3,
+    fit: FitSettings = FEW_SHOT_SETTINGS,
+    settings: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+    on_run: Callable[[Run], None] | None = None,
+) -> list[Result]:
+    """Trains every head on every number of shots with every seed, and tests it on all test videos.
+
+    shots    of every class; 0 tests the untrained head, None trains on all. Heads that cannot be had from so
+             few videos (lda without any) are left out there
+    seeds    draws 0, 1, ...; of the videos and of the head's own initialisation
+    Every run has as many iterations an epoch as the whole training set would take.
+
+    Returns for each design and number of shots a Result over the seeds: mean and standard deviation, and the
+    bootstrap interval over test videos. `settings["shots"]` says which it is.
+    Raises FitError before the first run where a class has too few videos, or videos of one class alone.
+    """
+    names = classes.names
+    for k in shots:  # what cannot be done is said before the work begins
+        if k:
+            draw_shots(train.of.labels, names, k, 0)
+    plan = [(design, k) for design in designs for k in shots if _possible(design, k)]
+    inputs: dict[tuple[str, str], torch.Tensor] = {}
+    results = []
+    n_runs = sum(1 if k == 0 else seeds for _, k in plan)
+    number = 0
+    for design, k in plan:
+        ranks, tested = [], []
+        for seed in range(1 if k == 0 else seeds):
+            number += 1
+            if on_run:
+                on_run(Run(number, n_runs, design.name, k, seed))
+            head = _learn(train, classes, design, k, replace(fit, seed=seed), device).head
+            key = (design.temporal if design.temporal == "mean" else "", design.pool)
+            if key not in inputs:
+                inputs[key] = head_inputs(test.frames, design)
+            scores = head.to(device).scores(inputs[key]).reshape(*test.frames.shape[:2], -1)
+            ranks.append(label_ranks(view_scores(scores, fit.temperature), test.of.labels))
+            tested.append(
+                Trial(f"seed {seed}", np.arange(len(names)), np.arange(len(test.of.labels)), test.of.labels)
+            )
+        results.append(
+            result_of_ranks(
+                design.name,
+                protocol,
+                tested,
+                ranks,
+                test.of,
+                len(names),
+                {
+                    **(settings or {}),
+                    **{f"fit_{key}": value for key, value in vars(fit).items() if key != "seed"},
+                    **vars(design),
+                    "shots": "all" if k is None else k,
+                    "train_split": train.of.split,
+                    "n_train": len(train.of.rows) if k is None else k * len(names),
+                },
+            )
+        )
+    return results
+
+
+def _possible(design: HeadDesign, shots: int | None) -> bool:
+    """LDA needs more videos than classes."""
+    return design.classifier != "lda" or shots is None or shots > 1
+
+
+def _learn(
+    train: Examples,
+    classes: Classes,
+    design: HeadDesign,
+    shots: int | None,
+    settings: FitSettings,
+    device: str | torch.device,
+) -> Fitted[VideoHead]:
+    if shots == 0:
+        head = untrained_head(train.frames[:0], train.of.labels[:0], classes, design, seed=settings.seed)
+        return Fitted(head, [], 0)
+    rows = draw_shots(train.of.labels, classes.names, shots, settings.seed)
+    part = round((1 - settings.held_out) * train.frames.shape[0] * train.frames.shape[1])
+    return fit_head(
+        train.frames[rows],
+        train.of.labels[rows],
+        classes,
+        design,
+        settings,
+        videos_an_epoch=part,
+        device=device,
+    )
