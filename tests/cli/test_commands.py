@@ -96,8 +96,12 @@ def test_help_imports_neither_torch_nor_h5py():
         "plot correlation",
         "plot few-shot",
         "plot confusion",
-    ]
-    + ["saliency", "info", "verify", "merge", "lexicons"],
+        "saliency",
+        "info",
+        "verify",
+        "merge",
+        "lexicons",
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     done = vidclip(*command.split(), "--help")
