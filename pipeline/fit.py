@@ -54,7 +54,7 @@ class FitSettings:
     held_out: float = 0.1
     """Share of each class's videos that choose the epoch; 0 keeps the last."""
     patience: int = 10
-    """Epochs without a better one on the held-out part that end the training."""
+    """Epochs after the warm-up without a gain on the held-out part, in top-1 or in loss, that end the training."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +88,8 @@ class Epoch:
     loss: float
     held_out_top1: float | None
     """Percent; None where nothing is held out."""
+    held_out_loss: float | None = None
+    """Cross entropy there."""
 
 
 Head = TypeVar("Head", VideoHead, AttributesHead)
@@ -159,9 +161,8 @@ def fit_head(
     def scores(batch: torch.Tensor) -> torch.Tensor:
         return head(x[batch].float(), None if prompt is None else prompt())
 
-    def held_top1() -> float:
-        best = head.scores(x[_views(held, views)]).reshape(len(held), views, -1).mean(axis=1).argmax(axis=1)
-        return 100 * float((best == labels[held]).mean())
+    def held_scores() -> np.ndarray:
+        return head.scores(x[_views(held, views)]).reshape(len(held), views, -1).mean(axis=1)
 
     def settle() -> None:
         if prompt is not None:
@@ -175,7 +176,7 @@ def fit_head(
         ),
         _Batches(rows, len(rows) if videos_an_epoch is None else videos_an_epoch, settings, rng),
         settings,
-        held_top1 if len(held) else None,
+        _Held(held_scores, labels[held], settings.temperature) if len(held) else None,
         settle,
         on_epoch,
     )
@@ -262,8 +263,8 @@ def fit_attributes(
     def scores(batch: torch.Tensor | np.ndarray) -> torch.Tensor:
         return head.embed_sentences(x[batch]) @ head.embed_classes(c).T
 
-    def held_top1() -> float:
-        return 100 * float((scores(held).argmax(dim=1) == y[held]).float().mean())
+    def held_scores() -> np.ndarray:
+        return scores(held).cpu().numpy()
 
     epochs, best_epoch = _train(
         head,
@@ -272,11 +273,26 @@ def fit_attributes(
         ),
         _Batches(training, len(training), settings, rng),
         settings,
-        held_top1 if len(held) else None,
+        _Held(held_scores, labels[held], settings.temperature) if len(held) else None,
         None,
         on_epoch,
     )
     return Fitted(head.cpu().eval(), epochs, best_epoch)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The held-out part: (top-1 in percent, cross entropy) of its scores as they are now."""
+
+    scores: Callable[[], np.ndarray]
+    labels: np.ndarray
+    temperature: float
+
+    def __call__(self) -> tuple[float, float]:
+        scores = self.scores()
+        logits = torch.from_numpy(scores / self.temperature)
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(self.labels.astype(np.int64)))
+        return 100 * float((scores.argmax(axis=1) == self.labels).mean()), float(loss)
 
 
 class _Batches:
@@ -302,7 +318,7 @@ def _train(
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     batches: _Batches,
     settings: FitSettings,
-    held_top1: Callable[[], float] | None,
+    held: _Held | None,
     settle: Callable[[], None] | None,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> tuple[list[Epoch], int]:
@@ -315,8 +331,8 @@ def _train(
         optimiser, lambda step: _rate(step, settings.warm_up * steps, settings.epochs * steps)
     )
     epochs: list[Epoch] = []
-    best, best_epoch, best_state = -1.0, 0, None
-    since = 0  # the epoch of the last gain on the held-out part
+    best, best_epoch, best_state = (-math.inf, -math.inf), 0, None
+    lowest, gained = math.inf, 0  # the held-out loss, and the last epoch that gained anything
     for number in range(1, settings.epochs + 1):
         module.train()
         total = count = 0.0
@@ -337,16 +353,20 @@ def _train(
         with torch.no_grad():
             if settle:
                 settle()
-            accuracy = held_top1() if held_top1 else None
-        epochs.append(Epoch(number, total / count, accuracy))
+            top1, held_loss = held() if held else (None, None)
+        epochs.append(Epoch(number, total / count, top1, held_loss))
         if on_epoch:
             on_epoch(epochs[-1])
-        if accuracy is None or accuracy >= best:  # of equals the later, which has learnt more
-            if accuracy is None or accuracy > best:
-                since = number
-            best, best_epoch = (-1.0 if accuracy is None else accuracy), number
-            best_state = copy.deepcopy(module.state_dict()) if accuracy is not None else None
-        if accuracy is not None and number - since >= settings.patience:
+        if top1 is None or held_loss is None:
+            best_epoch = number
+            continue
+        if top1 > best[0] or held_loss < lowest:
+            gained = number
+        lowest = min(lowest, held_loss)
+        if (top1, -held_loss) > best:
+            best, best_epoch = (top1, -held_loss), number
+            best_state = copy.deepcopy(module.state_dict())
+        if number - max(gained, settings.warm_up) >= settings.patience:
             break
     if best_state is not None:
         module.load_state_dict(best_state)
