@@ -20,7 +20,7 @@ from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon, load_lexicon
 from ..pipeline.attributes import attributes_of
 from ..pipeline.concept_spotting import ConceptSpotter, Spotting
-from ..pipeline.datasets import read_videos
+from ..pipeline.datasets import VideoList, read_videos
 from ..pipeline.encoder import load_encoder
 from ..pipeline.evaluate import Result, compare, evaluate, select_test_set
 from ..pipeline.extract import extract
@@ -36,7 +36,8 @@ from ..pipeline.scorers import (
     VoteScorer,
 )
 from ..pipeline.texts import EncoderLoader, text_embeddings
-from .actions import ACTIONS, ORDER_PAIRS
+from .actions import ACTIONS
+from .learnt import by_shots, by_temporal_module, order_classes
 from .measure import KINDS, PROMPT, TEMPERATURE, results_by_kind, split_of, spotting_scorer, subset
 from .videos import LIST_FILE, list_clips, write_world
 
@@ -44,7 +45,7 @@ COUNTS = {
     "trimmed": {"train": 16, "validation": 4, "test": 10},
     "idle": {"validation": 4, "test": 10},
     "distracting": {"validation": 4, "test": 10},
-    "order": {"test": 50},
+    "order": {"train": 50, "test": 50},
 }
 """Videos per class that the report measures: a part of those that `videos.csv` lists."""
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -58,19 +59,30 @@ class Measurements:
         for done, total in write_world(folder, list_clips(COUNTS)):
             _say(f"rendering {done}/{total}")
         self.features = folder / ("features" if model == "demo" else f"features-{Path(model).name}")
-        encoder = load_encoder(model)
+        self._encoder = load_encoder(model)
         videos = read_videos(folder / LIST_FILE)
+        self.cache = self._extract(videos, self.features, Sampling(frames=8))
+        self.classes = load_lexicon("demo-classes")
+        self.load = EncoderLoader()
+
+    def _extract(self, videos: VideoList, folder: Path, sampling: Sampling) -> FeatureCache:
         extract(
             videos,
-            encoder,
-            self.features,
-            Sampling(frames=8),
+            self._encoder,
+            folder,
+            sampling,
             workers=os.cpu_count() or 1,
             on_progress=lambda progress: _say(f"extracting {progress.done}/{progress.listed}"),
         )
-        self.cache = FeatureCache(self.features)
-        self.classes = load_lexicon("demo-classes")
-        self.load = EncoderLoader()
+        return FeatureCache(folder)
+
+    def sequences(self) -> FeatureCache:
+        """The order videos, sampled in the middle of each segment: the first frame of each, as elsewhere, would
+        show one direction a little later than the other, and give some of the order away."""
+        videos = read_videos(self.folder / LIST_FILE)
+        order = VideoList(video for video in videos if video.split.endswith("-order"))
+        folder = self.features.with_name(f"{self.features.name}-middle")
+        return self._extract(order, folder, Sampling(frames=8, position="middle"))
 
     def texts(
         self, prompt: str = PROMPT, words: str = "name", classes: Lexicon | None = None
@@ -206,8 +218,8 @@ def attribute_settings(world: Measurements) -> str:
 
 def order_pairs(world: Measurements) -> str:
     """Mean pooling between the two classes of each order pair: what stills can say."""
-    names = [action.name for pair in ORDER_PAIRS for action in pair]
-    pairs = Lexicon("order-pairs", tuple(names), tuple(names))
+    pairs = order_classes()
+    names = pairs.labels
     test = select_test_set(world.cache, pairs, split_of("order"))
     scorer = MeanScorer(world.texts(classes=pairs).sentence)
     rows, right = [], []
@@ -221,6 +233,16 @@ def order_pairs(world: Measurements) -> str:
         right.append(result.figures["top1"].mean)
     rows.append(["mean", test.rows.size, f"{np.mean(right):.1f}"])
     return _table(["pair", "n", "mean pooling, top-1 % (chance 50)"], rows)
+
+
+def classifiers_by_shots(world: Measurements) -> str:
+    """Every classifier after so many training videos of a class, on trimmed test videos."""
+    return _table(*by_shots(world.cache, world.classes, world.texts()))
+
+
+def order_heads(world: Measurements) -> str:
+    """Temporal modules among the ten order classes, on test videos."""
+    return _table(*by_temporal_module(world.sequences(), world.texts(classes=order_classes())))
 
 
 def _attributes(
@@ -276,7 +298,9 @@ SECTIONS: dict[str, Callable[[Measurements], str]] = {
     "attributes": attributes,
     "attributes-trained": attributes_trained,
     "attribute-settings": attribute_settings,
+    "shots": classifiers_by_shots,
     "order": order_pairs,
+    "order-heads": order_heads,
 }
 
 

@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from torch import nn
 from ..cache import TextEmbeddings
 from .classifiers import classifier_weights
 from .heads import AttributesHead
-from .learned_prompts import LearnedPrompt
 from .losses import LOSSES, scores_loss
 from .pooling import mean_embeddings
 from .video_head import HeadDesign, VideoHead, head_inputs, word_queries
+
+if TYPE_CHECKING:  # it brings open_clip, which takes seconds to import
+    from .learned_prompts import LearnedPrompt
 
 ROWS_RATE = 10
 """How much faster the rows of a trained classifier learn than the rest: they begin as noise, the rest at what the
