@@ -24,6 +24,10 @@ lexicon = ["demo"]
 lexicon = "demo-classes"
 pool = ["mean", "vcs"]
 temperature = {temperature}         # of concept spotting, chosen on validation videos
+shots = [0, 1, 2, 4]       # of few-shot: there are four training videos of a class
+
+[fit]
+lexicon = "demo-classes"
 """
 
 
@@ -35,7 +39,7 @@ temperature = {temperature}         # of concept spotting, chosen on validation 
 @click.option("--videos-only", is_flag=True, help="Render the videos and their list, and stop.")
 @click.option(
     "--count", type=click.IntRange(1),
-    help="With --videos-only: this many trimmed videos, for benchmarks.  [default: 600 of all kinds]",
+    help="With --videos-only: this many trimmed videos, for benchmarks.  [default: 900 of all kinds]",
 )  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), help="Processes that render.  [default: one a processor]")
 def command(folder: Path, videos_only: bool, count: int | None, workers: int | None) -> None:
@@ -72,6 +76,8 @@ def command(folder: Path, videos_only: bool, count: int | None, workers: int | N
         f"\nTry next:\n"
         f"  cd {shlex.quote(str(folder))}\n"
         "  vidclip eval --split test-idle --attributes demo       # videos that show their action 30 % of the time\n"
+        "  vidclip eval --protocol few-shot --classifier text --classifier linear --pool mean --json shots.json\n"
+        "  vidclip plot few-shot shots.json\n"
         "  vidclip eval --pool mean --pool max --pool vote --pool vcs --split test-distracting\n"
         "  vidclip info                                           # what the cache knows\n"
         "  vidclip extract YOUR_VIDEOS --cache features-b16 --model ViT-B-16 --pretrained openai"

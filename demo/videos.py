@@ -22,11 +22,11 @@ SPLIT_SEEDS: dict[str, range] = {"train": TRAIN_SEEDS, "validation": VALIDATION_
 """The seeds of each split's videos; no two overlap."""
 
 DEFAULT_COUNTS: dict[str, dict[str, int]] = {
-    "trimmed": {"test": 4},
+    "trimmed": {"train": 4, "test": 4},
     "idle": {"test": 2},
     "distracting": {"test": 2},
 }
-"""Videos per class of each kind and split that `vidclip demo` renders: 600 in all."""
+"""Videos per class of each kind and split that `vidclip demo` renders: 900 in all."""
 
 OFFICIAL_COUNTS: dict[str, dict[str, int]] = {
     "trimmed": {"train": 16, "validation": 4, "test": 10},

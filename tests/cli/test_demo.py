@@ -19,7 +19,7 @@ def run(*arguments, cwd):
 
 def test_the_demo_from_nothing_and_again(tmp_path):
     output = run("demo", cwd=tmp_path)
-    assert "600 videos, 600 of them rendered now" in output
+    assert "900 videos, 900 of them rendered now" in output
     for command in ("extract", "attributes --lexicon demo", "eval --protocol half-classes"):
         assert f"$ vidclip {command}" in output
     table = output[output.index("zero-shot top-1 %") :]
@@ -37,11 +37,11 @@ def test_the_demo_from_nothing_and_again(tmp_path):
     folder = tmp_path / "vidclip-demo"
     videos = {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
     again = run("demo", cwd=tmp_path)
-    assert "600 videos, 0 of them rendered now" in again
+    assert "900 videos, 0 of them rendered now" in again
     assert "0 videos encoded" in again
     assert videos == {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
 
-    assert "600 done before" in run("extract", cwd=folder)
+    assert "900 done before" in run("extract", cwd=folder)
     assert "there already" in run("attributes", "--lexicon", "demo", cwd=folder)
     assert re.search(r"chance +2\.7", run("eval", "--protocol", "half-classes", cwd=folder))
     idle = run("eval", "--split", "test-idle", cwd=folder)
