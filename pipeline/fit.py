@@ -6,6 +6,7 @@ batches of rows. The same seed gives the same head.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -156,12 +157,14 @@ def fit_head(
         prompt = classes.prompt(settings.seed)
     head.to(device)
     views = frames.shape[1]
-    x = head_inputs(frames, design).to(device)
+    x = head_inputs(frames, design)
+    with contextlib.suppress(torch.OutOfMemoryError):  # then batches are brought over one by one
+        x = x.to(device)
     y = torch.from_numpy(np.repeat(labels.astype(np.int64), views)).to(device)
     rows = _views(training, views)
 
     def scores(batch: torch.Tensor) -> torch.Tensor:
-        return head(x[batch].float(), None if prompt is None else prompt())
+        return head(x[batch].to(device, torch.float32), None if prompt is None else prompt())
 
     def held_scores() -> np.ndarray:
         return head.scores(x[_views(held, views)]).reshape(len(held), views, -1).mean(axis=1)
