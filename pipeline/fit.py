@@ -149,7 +149,9 @@ def fit_head(
     _check(frames, labels, len(classes.names))
     rng = np.random.default_rng(settings.seed)
     training, held = _hold_out(labels, settings.held_out, rng)
-    head = untrained_head(frames[training], labels[training], classes, design, seed=settings.seed)
+    # All training videos where rows are made of them; else some, to see how large their elements are.
+    looked_at = training if design.classifier == "lda" else training[:: max(1, len(training) // 256)]
+    head = untrained_head(frames[looked_at], labels[looked_at], classes, design, seed=settings.seed)
     prompt = None
     if design.prompt_context:
         if classes.prompt is None:
@@ -192,7 +194,10 @@ def fit_head(
 def untrained_head(
     frames: np.ndarray, labels: np.ndarray, classes: Classes, design: HeadDesign, *, seed: int = 0
 ) -> VideoHead:
-    """The head as it is before the first step; frames [N, V, T, D] and labels [N] are read for lda alone.
+    """The head as it is before the first step.
+
+    frames, labels    [N, V, T, D] and [N] of training videos: all for lda; else any, as positions are as large as a
+                      share of their elements
 
     Raises FitError where the design needs texts or videos that are not there.
     """
@@ -226,7 +231,7 @@ def untrained_head(
 
 def _element_size(frames: np.ndarray) -> float:
     """Root mean square of the elements of frame embeddings; of some videos, as all are much alike."""
-    some = frames[:: max(1, len(frames) // 256)].astype(np.float32)
+    some = frames[:512].astype(np.float32)
     return float(np.sqrt(np.mean(some**2))) if some.size else 1.0
 
 
