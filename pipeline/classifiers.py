@@ -500,6 +500,9 @@ def _load_text_encoder(folder: Path) -> tuple[Any, Any]:
         if not any(path.is_file() for pattern in patterns for path in folder.glob(pattern)):
             raise FileNotFoundError(f"{folder} lacks {what}; `save_pretrained` of transformers writes it.")
     local = {"local_files_only": True, "trust_remote_code": False}
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()  # a bar of a few files, and a thread of tqdm's that never ends
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **local)
         if hasattr(config, "vision_config"):
@@ -511,6 +514,9 @@ def _load_text_encoder(folder: Path) -> tuple[Any, Any]:
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"the text encoder in {folder} cannot be read: {error}") from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
     # A pooler sits on top of the states and is not used here; masked-language checkpoints come without.
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:

@@ -42,6 +42,8 @@ __all__ = [
 DECODERS = ("auto", "decord", "pyav")
 START_SECONDS = 120.0
 """How long a worker may take to start: it imports numpy and the decoders, perhaps from a slow disk."""
+STUCK_SECONDS = 60.0
+"""How long all slots may be held, while nothing is decoded, by threads that might give one back."""
 FAILED_STARTS = 3
 """So many workers that end before they are ready, one after the other, end the run."""
 
@@ -233,6 +235,7 @@ class DecodePool:
                 self._wake()
             if not outstanding:
                 return
+            began = time.monotonic()
             with self._changed:
                 while not (ready := self._next_result(outstanding, ordered)):
                     if self._error is not None:
@@ -240,7 +243,7 @@ class DecodePool:
                     if self._closed:
                         raise RuntimeError("This DecodePool was closed while it was decoding")
                     self._ensure_thread()
-                    self._complain_when_stuck()
+                    self._complain_when_stuck(time.monotonic() - began)
                     self._changed.wait(1)
                 index, result = ready
             outstanding.remove(index)
@@ -252,10 +255,12 @@ class DecodePool:
         index = outstanding[0] if ordered else next(iter(self._results), -1)
         return (index, self._results.pop(index)) if index in self._results else None
 
-    def _complain_when_stuck(self) -> None:
+    def _complain_when_stuck(self, waited_seconds: float) -> None:
         idle = self._waiting and not self._free and not self._results
         busy = any(seat.task is not None for seat in self._seats)
-        if idle and not busy and threading.active_count() <= 2:  # this thread and the pool's
+        # Another thread may be about to give a slot back; but some libraries' threads never end, nor give.
+        alone = threading.active_count() <= 2  # this thread and the pool's
+        if idle and not busy and (alone or waited_seconds > STUCK_SECONDS):
             raise RuntimeError(
                 f"All {self.n_slots} slots of the DecodePool are held, and nobody is there to give one back: "
                 f"call release() on results that are done with, or ask for more slots"
