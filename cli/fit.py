@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import cache_option, device_option, vidclip_command
-from .training import Shots, head_options
+from .training import SEED, Shots, head_options
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     help="vcs: of the softmax over frames.",
 )  # fmt: skip
 @head_options(several=False)
-@click.option("--shots", type=Shots(), help="Learn from so many videos of every class.  [default: all]")
+@click.option("--shots", type=Shots(1), help="Learn from so many videos of every class.  [default: all]")
 @click.option(
     "--held-out", type=click.FloatRange(0, 1, max_open=True),
     help="Share of the training videos that chooses the epoch.  [default: 0.1; 0 with --shots]",
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     "--retriever", type=click.Path(path_type=Path, file_okay=False),
     help="attributes: the cache that retrieves them.",
 )  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("head.safetensors"),
     show_default=True, help="Where the head is written.",
@@ -67,7 +68,10 @@ if TYPE_CHECKING:
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="A picture of the loss: .png or .svg."
 )
 @device_option
-def command(cache: Path, output: Path, plot: Path | None, head: str, **options: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, cache: Path, output: Path, plot: Path | None, head: str, **options: Any
+) -> None:
     """Trains a head on the features of the cache, in seconds to minutes; no video is opened.
 
     `vidclip eval --head FILE` tests it, `vidclip predict VIDEO --head FILE` uses it. The same seed makes the same
@@ -79,8 +83,10 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     from ..pipeline.heads import StoredHead, save_head
     from ..pipeline.prompts import resolve_prompts
     from ..pipeline.texts import EncoderLoader
-    from .output import check_writable, count, printable
+    from .output import check_writable, count, printable, warn
 
+    if head == "attributes":
+        _refuse_video_options(ctx)
     try:
         options["prompts"] = resolve_prompts([options["prompt"]])
     except ValueError as error:
@@ -92,6 +98,7 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     chosen = select_test_set(features, classes, options["train_split"])
     load = EncoderLoader(options["device"])
+    test = _test_set(features, classes, chosen) if head == "video" else None
     train = _train_attributes if head == "attributes" else _train_video
     fitted, name, settings = train(features, classes, chosen, options, load)
     save_head(
@@ -114,11 +121,33 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     if plot:
         from ..pipeline.plots import loss_curve, save_figure
 
-        save_figure(loss_curve(fitted.epochs, fitted.best_epoch, f"{name} head"), plot)
+        boxes = save_figure(loss_curve(fitted.epochs, fitted.best_epoch, f"{name} head"), plot)
+        if boxes:
+            warn(f"no font here has {boxes}: {plot} shows boxes.")
         click.echo(f"{printable(plot)}: the loss of each epoch.")
-    if head == "video":
-        _test(features, classes, fitted.head, chosen, options, load)
-    click.echo(f"Next: vidclip eval --head {printable(output)}")
+    if test is not None:
+        _test(features, classes, fitted.head, test, options, load)
+    click.echo(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
+
+
+_OF_VIDEO_HEADS = (
+    "classifier",
+    "temporal",
+    "pool",
+    "temperature",
+    "projection",
+    "prompt_context",
+    "text_encoder",
+)
+_OF_VIDEO_HEADS += ("shots",)
+
+
+def _refuse_video_options(ctx: click.Context) -> None:
+    """What was typed, and would not be heeded."""
+    typed = click.core.ParameterSource.COMMANDLINE
+    for name in _OF_VIDEO_HEADS:
+        if ctx.get_parameter_source(name) == typed:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --head video, not with attributes.")
 
 
 def _train_video(
@@ -128,16 +157,18 @@ def _train_video(
     from ..pipeline.few_shot import draw_shots
     from ..pipeline.fit import fit_head
     from .output import progress_bar
-    from .training import class_knowledge, designs, fit_settings
+    from .training import check_finite, class_knowledge, designs, fit_settings
 
     (design,) = designs(options, (options["pool"],))
     shots = options["shots"]
     settings = fit_settings(options, **({"epochs": 10, "held_out": 0.0} if shots else {}))
     rows = draw_shots(chosen.labels, classes.labels, shots, settings.seed)
+    frames = features.frames(chosen.rows[rows])
+    check_finite(features, chosen.rows[rows], frames)
     knowledge = class_knowledge(features, classes, [design], options, load)
     with progress_bar("training") as advance:
         fitted = fit_head(
-            features.frames(chosen.rows[rows]),
+            frames,
             chosen.labels[rows],
             knowledge,
             design,
@@ -186,30 +217,43 @@ def _told(epoch: Epoch) -> str:
     return f"loss {epoch.loss:.3f}{held}"
 
 
+def _test_set(features: FeatureCache, classes: Lexicon, trained_on: TestSet) -> TestSet | None:
+    """The test split, where there is one, and its labels are known: looked up before the training."""
+    from ..pipeline.evaluate import TEST_SPLITS, EvaluationError, select_test_set
+    from .output import warn
+
+    split = next((name for name in TEST_SPLITS if name in features.splits), None)
+    if split is None or split == trained_on.split:
+        return None
+    try:
+        return select_test_set(features, classes, split)
+    except EvaluationError as error:
+        warn(f"the head will not be tested on the split {split}: {error}")
+        return None
+
+
 def _test(
     features: FeatureCache,
     classes: Lexicon,
     head: VideoHead,
-    trained_on: TestSet,
+    test: TestSet,
     options: dict[str, Any],
     load: EncoderLoader,
 ) -> None:
-    """The head on the test split, where there is one, beside the mean frame embedding without training."""
-    from ..pipeline.evaluate import METRICS, TEST_SPLITS, evaluate, select_test_set
+    """The head on the test split, beside the mean frame embedding without training."""
+    from ..pipeline.encoder import EncoderError
+    from ..pipeline.evaluate import METRICS, evaluate
     from ..pipeline.scorers import HeadScorer, MeanScorer, Scorer
     from ..pipeline.texts import text_embeddings
-    from .output import console, count, table
+    from .output import console, count, table, warn
 
-    split = next((name for name in TEST_SPLITS if name in features.splits), None)
-    if split is None or split == trained_on.split:
-        return
-    test = select_test_set(features, classes, split)
-    texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
-    scorers: list[Scorer] = [
-        MeanScorer(texts.sentence, "mean, untrained"),
-        HeadScorer(head, name=head.design.name),
-    ]
+    scorers: list[Scorer] = [HeadScorer(head, name=head.design.name)]
+    try:
+        texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
+        scorers.insert(0, MeanScorer(texts.sentence, "mean, untrained"))
+    except EncoderError as error:  # a head that reads no names is trained without the encoder
+        warn(f"there is no zero-shot row to compare with: {error}")
     results = evaluate(features, test, scorers, "full-classes", len(classes))
     rows = [[result.scorer, *(str(result.figures[field]) for field in METRICS)] for result in results]
-    title = f"{count(len(test.rows), 'video')} of split {split}"
+    title = f"{count(len(test.rows), 'video')} of split {test.split}"
     console().print(table(title, ["", *(f"{name} %" for name in METRICS.values())], rows))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import cache_option, device_option, vidclip_command
-from .training import CLASSIFIERS
+from .training import CLASSIFIERS, SEED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SUFFIXES = (".png", ".svg")
 _lexicon = click.option(
@@ -27,13 +30,23 @@ def _output(default: str):
     )  # fmt: skip
 
 
+def _save(figure: Figure, output: Path) -> None:
+    from ..pipeline.plots import save_figure
+    from .output import warn
+
+    boxes = save_figure(figure, output)
+    if boxes:
+        shown = boxes if len(boxes) <= 20 else f"{boxes[:20]} ..."
+        warn(f"no font here has {shown}: {output} shows boxes. A .svg shows them where the fonts are.")
+
+
 @click.group(short_help="Pictures: correlations, few-shot curves, confusions.")
 def command() -> None:
     """Draws what was found, as .png or .svg."""
 
 
 @vidclip_command(
-    epilog="Example:  vidclip plot correlation --classifier text --classifier linear --output correlation.svg",
+    epilog="Example:  vidclip plot correlation --classifier lda --classifier text --output correlation.svg",
     short_help="How alike the classes are to each classifier.",
 )
 @cache_option
@@ -49,7 +62,7 @@ def command() -> None:
 @_prompt
 @click.option("--train-split", default="train", show_default=True, help="Of the videos that lda learns from.")
 @click.option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of random and orthogonal.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of random and orthogonal.")
 @_output("correlation.png")
 @device_option
 def correlation(
@@ -61,25 +74,28 @@ def correlation(
     from ..pipeline.evaluate import own_classes, select_test_set
     from ..pipeline.fit import Classes, untrained_head
     from ..pipeline.heads import load_head
-    from ..pipeline.plots import correlation_maps, save_figure
-    from ..pipeline.prompts import resolve_prompts
+    from ..pipeline.plots import correlation_maps
     from ..pipeline.texts import EncoderLoader, text_embeddings
     from ..pipeline.video_head import HeadDesign
     from .output import check_writable, printable
-    from .training import head_over
+    from .training import check_finite, head_over
 
     check_writable(output, "--output", _SUFFIXES)
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     load = EncoderLoader(options["device"])
     maps = {}
+    if len(classes) < 2:
+        raise click.UsageError("a correlation is between classes, and there is only one.")
+    prompts = _prompts(options["prompts"])
     for kind in dict.fromkeys(classifiers):
         texts = None
         if kind == "text":
-            prompts = resolve_prompts(options["prompts"])
             texts = text_embeddings(features, classes, prompts, words="none", load=load)
         rows = select_test_set(features, classes, options["train_split"]) if kind == "lda" else None
         frames = features.frames(rows.rows if rows else [])
+        if rows:
+            check_finite(features, rows.rows, frames)
         known = Classes(classes.labels, texts)
         labels = rows.labels if rows else frames[:, 0, 0, 0].astype(int)
         made = untrained_head(frames, labels, known, HeadDesign(kind), seed=options["seed"])
@@ -88,16 +104,19 @@ def correlation(
         stored = load_head(path)
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         trained = head_over(stored, classes, load, features)
-        maps[f"{trained.design.classifier} ({path.stem})"] = trained.rows.detach().numpy()
+        name = f"{trained.design.classifier} ({path.stem})"
+        if name in maps:
+            raise click.UsageError(f"two maps would be called {name!r}: give the heads other file names.")
+        maps[name] = trained.rows.detach().numpy()
     names = classes.labels[: options["first"]]
     figure = correlation_maps({name: rows[: len(names)] for name, rows in maps.items()}, names)
-    save_figure(figure, output)
-    click.echo(f"{printable(output)}: {len(names)} classes, {', '.join(maps)}.")
+    _save(figure, output)
+    click.echo(f"{printable(output)}: {len(names)} classes, {', '.join(map(printable, maps))}.")
 
 
 @vidclip_command(
     "few-shot",
-    epilog="Example:  vidclip eval --protocol few-shot --json shots.json && vidclip plot few-shot shots.json",
+    epilog="Example:  vidclip plot few-shot shots.json --output few-shot.svg",
     short_help="Accuracy over the number of training videos.",
 )
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
@@ -107,28 +126,42 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     standard deviation over seeds."""
     import json
 
-    from ..pipeline.plots import few_shot_curves, save_figure
+    from ..pipeline.plots import few_shot_curves
     from .output import check_writable, count, printable
 
     check_writable(output, "--output", _SUFFIXES)
-    found = []
-    for path in results:
+    found: list[tuple[Path, Any]] = []
+    for path in dict.fromkeys(results):
         try:
             documents = json.loads(path.read_text(encoding="utf-8"))
-            found += [r for d in documents if d["protocol"] == "few-shot" for r in d["results"]]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except OSError as error:
+            raise click.UsageError(f"{printable(path)} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
+            raise click.UsageError(f"{printable(path)} is no JSON: {printable(error)}.") from error
+        try:
+            found += [(path, dict(r)) for d in documents if d["protocol"] == "few-shot" for r in d["results"]]
+        except (ValueError, TypeError, KeyError) as error:
             raise click.UsageError(
-                f"{printable(path)} is no result of `vidclip eval --json`: {printable(error)}"
+                f"{printable(path)} is JSON, but no result of `vidclip eval --json FILE`."
             ) from error
+    sources: dict[Any, set[Path]] = {}
+    for path, result in found:
+        sources.setdefault(str(result.get("scorer")), set()).add(path)
+    for path, result in found:  # heads of one name, of several files, are lines of their own
+        own = sources[str(result.get("scorer"))]
+        if len(own) > 1:
+            alike = sum(other.stem == path.stem for other in own) > 1
+            result["scorer"] = f"{result.get('scorer')} ({path if alike else path.stem})"
     try:
-        figure = few_shot_curves(found)
-    except (ValueError, TypeError, KeyError) as error:
+        figure = few_shot_curves([result for _, result in found])
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise click.UsageError(
-            f"{', '.join(map(printable, results))}: {printable(error)}. Make such a file with `vidclip eval "
+            f"{', '.join(map(printable, results))}: {printable(why)}. Make such a file with `vidclip eval "
             "--protocol few-shot --json FILE`."
         ) from error
-    save_figure(figure, output)
-    click.echo(f"{printable(output)}: {count(len({r['scorer'] for r in found}), 'head')}.")
+    _save(figure, output)
+    click.echo(f"{printable(output)}: {count(len({r['scorer'] for _, r in found}), 'head')}.")
 
 
 @vidclip_command(
@@ -153,12 +186,11 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ..lexicons import load_lexicon
     from ..pipeline.evaluate import own_classes, select_test_set
     from ..pipeline.heads import load_head
-    from ..pipeline.plots import confusion_counts, confusion_map, save_figure
-    from ..pipeline.prompts import resolve_prompts
+    from ..pipeline.plots import confusion_counts, confusion_map
     from ..pipeline.scorers import HeadScorer, MeanScorer, Scorer
     from ..pipeline.texts import EncoderLoader, text_embeddings
     from .output import check_writable, count, printable
-    from .training import head_over
+    from .training import check_finite, head_over
 
     check_writable(output, "--output", _SUFFIXES)
     features = FeatureCache(cache)
@@ -173,21 +205,17 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         module = head_over(stored, classes, load, features)
         scorer = HeadScorer(module, name=module.design.name)
     else:
-        texts = text_embeddings(
-            features, classes, resolve_prompts(options["prompts"]), words="none", load=load
-        )
+        texts = text_embeddings(features, classes, _prompts(options["prompts"]), words="none", load=load)
         scorer = MeanScorer(texts.sentence, "mean, zero-shot")
     every = np.arange(len(classes))
-    predicted = np.concatenate(
-        [
-            scorer.combine(scorer.evidence(rows, frames), every).argmax(axis=1)
-            for rows, frames in features.batches(1024, test.rows)
-        ]
-    )
-    counts = confusion_counts(predicted, test.labels, len(classes))
+    predicted = []
+    for rows, frames in features.batches(1024, test.rows):
+        check_finite(features, rows, frames)
+        predicted.append(scorer.combine(scorer.evidence(rows, frames), every).argmax(axis=1))
+    counts = confusion_counts(np.concatenate(predicted), test.labels, len(classes))
     right = 100 * np.trace(counts) / counts.sum()
     title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test.rows), 'video')}"
-    save_figure(confusion_map(counts, classes.labels, title), output)
+    _save(confusion_map(counts, classes.labels, title), output)
     click.echo(f"{printable(output)}: {title}.")
     wrong = counts * (1 - np.eye(len(classes), dtype=int))
     for place in np.argsort(-wrong, axis=None, kind="stable")[:5]:
@@ -197,6 +225,15 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
             click.echo(
                 f"  {printable(classes.labels[true])}: {of} taken for {printable(classes.labels[taken])}"
             )
+
+
+def _prompts(names: tuple[str, ...]) -> tuple[str, ...]:
+    from ..pipeline.prompts import resolve_prompts
+
+    try:
+        return resolve_prompts(names)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--prompt") from error
 
 
 for _command in (correlation, few_shot, confusion):

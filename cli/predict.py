@@ -71,9 +71,11 @@ def command(
             on_progress=lambda progress: advance(progress.done, progress.listed, ""),
         )
     labels = classes.labels if classes else stored.classes
+    path_of = {video.id: str(video.path) for video in listed}
     found = [
         {
             "video": prediction.id,
+            "path": path_of[prediction.id],
             "classes": [
                 {"label": labels[i], "probability": float(prediction.probabilities[i])}
                 for i in prediction.best(options["top"])
@@ -84,7 +86,10 @@ def command(
     document = {
         "head": str(head),
         "predictions": found,
-        "failures": [{"video": failure.id, "reason": failure.reason} for failure in failures],
+        "failures": [
+            {"video": failure.id, "path": path_of[failure.id], "reason": failure.reason}
+            for failure in failures
+        ],
     }
     if str(json_file) != "-":
         rows = []

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.few_shot import Examples
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 TEMPORAL = ("mean", "conv", "transformer", "mit")
 LOSSES = ("cross-entropy", "paper", "released")
+SEED = click.IntRange(0, 2**32 - 1)
+"""What numpy, torch and scikit-learn all take."""
 
 
 class Shots(click.ParamType):
@@ -27,13 +31,16 @@ class Shots(click.ParamType):
 
     name = "K|all"
 
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value is None or isinstance(value, int):
-            return value
-        if value == "all":
+        if value is None or value == "all":
             return None
-        if not str(value).isdecimal():
+        if isinstance(value, bool) or not str(value).isdecimal():
             self.fail(f"{value!r} is not a number of videos, nor `all`", param, ctx)
+        if int(value) < self._least:
+            self.fail(f"there must be at least {self._least}", param, ctx)
         return int(value)
 
 
@@ -102,6 +109,11 @@ def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]
     if unfit:
         raise click.UsageError(f"--pool {unfit[0]} cannot be trained; heads pool by {' or '.join(POOLS)}.")
     classifiers = options.get("classifiers") or (options["classifier"],)
+    for key in ("prompt_context", "text_encoder"):
+        if options[key] and "text" not in classifiers:
+            raise click.UsageError(
+                f"--{key.replace('_', '-')} needs --classifier text; {', '.join(classifiers)} reads no names."
+            )
     temporals = options.get("temporals") or (options["temporal"],)
     try:
         return [
@@ -130,7 +142,12 @@ def fit_settings(options: dict[str, Any], **given: Any) -> FitSettings:
         for key in ("loss", "epochs", "batch_size", "learning_rate", "weight_decay", "seed", "held_out")
         if options.get(key) is not None
     }
-    return FitSettings(**{**given, **asked})
+    if not options["weight_decay"] >= 0:
+        raise click.UsageError(f"--weight-decay must be at least 0, got {options['weight_decay']}.")
+    try:
+        return FitSettings(**{**given, **asked})
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def class_knowledge(
@@ -157,10 +174,17 @@ def class_knowledge(
             raise click.UsageError(
                 "--text-encoder goes without --pool vcs and --prompt-context: these need CLIP's own words."
             )
+        if len(options["prompts"]) > 1:
+            raise click.UsageError(
+                "--text-encoder reads one --prompt; several are averaged by CLIP's own alone."
+            )
         from ..pipeline.classifiers import transformers_embedder
 
         prompt = options["prompts"][0]
-        sentence = transformers_embedder(folder, prompt=prompt)(classes.phrases)
+        try:
+            sentence = transformers_embedder(folder, prompt=prompt)(classes.phrases)
+        except (OSError, ImportError, ValueError) as error:
+            raise click.UsageError(f"--text-encoder: {error}") from error
         texts = replace(
             texts, sentence=sentence, words=sentence[:0], offsets=texts.offsets * 0, word_mode="none"
         )
@@ -180,7 +204,25 @@ def examples(features: FeatureCache, classes: Lexicon, split: str | None) -> Exa
     from ..pipeline.evaluate import select_test_set
     from ..pipeline.few_shot import Examples
 
-    return Examples.read(features, select_test_set(features, classes, split))
+    found = Examples.read(features, select_test_set(features, classes, split))
+    check_finite(features, found.of.rows, found.frames)
+    return found
+
+
+def check_finite(features: FeatureCache, rows: np.ndarray, frames: np.ndarray) -> None:
+    """Raises CacheError, by the name of the video, for numbers that nothing can be learnt from or tested with."""
+    import numpy as np
+
+    from ..cache import CacheError
+
+    for start in range(0, len(frames), 1024):
+        piece = frames[start : start + 1024]
+        whole = np.isfinite(piece.reshape(len(piece), -1)).all(axis=1)
+        if not whole.all():
+            raise CacheError(
+                f"the features of the video {features.ids[rows[start + int(whole.argmin())]]!r} in {features.folder} "
+                "hold numbers that are not finite; `vidclip verify` names the damaged file."
+            )
 
 
 def head_over(
