@@ -42,7 +42,7 @@ def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, An
         if not takers:
             raise _unknown(key, "no command has an option of this name", set().union(*known.values()))
         for name in takers:
-            _set(settings[name], known[name][_name(key)], value)
+            _set(settings[name], commands[name], _name(key), value)
     for table, values in document.items():
         if not isinstance(values, dict):
             continue
@@ -51,11 +51,18 @@ def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, An
         for key, value in values.items():
             if _name(key) not in known[table]:
                 raise _unknown(key, f"`vidclip {table}` has no such option", set(known[table]))
-            _set(settings[table], known[table][_name(key)], value)
+            _set(settings[table], commands[table], _name(key), value)
     return settings
 
 
-def _set(settings: dict[str, Any], parameter: click.Parameter, value: Any) -> None:
+def _set(settings: dict[str, Any], command: click.Command, key: str, value: Any) -> None:
+    """To a command; of a group, to those of its commands that have such an option: click looks there by their names."""
+    if isinstance(command, click.Group):
+        for name, own in command.commands.items():
+            if key in _parameters(own):
+                _set(settings.setdefault(name, {}), own, key, value)
+        return
+    parameter = _parameters(command)[key]
     # One value where several may stand: lexicon = "demo".
     several = parameter.nargs == -1 or parameter.multiple
     settings[parameter.name or ""] = [value] if several and not isinstance(value, list) else value
@@ -64,6 +71,9 @@ def _set(settings: dict[str, Any], parameter: click.Parameter, value: Any) -> No
 def _parameters(command: click.Command) -> dict[str, click.Parameter]:
     """By what a user calls them: `lexicon`, of --lexicon."""
     names: dict[str, click.Parameter] = {}
+    if isinstance(command, click.Group):
+        for own in command.commands.values():
+            names.update(_parameters(own))
     for parameter in command.params:
         if parameter.name and parameter.name != "help":
             spelt = [opt for opt in parameter.opts if opt.startswith("--")] or [parameter.name]

@@ -253,7 +253,10 @@ def _learning(
             shots=options["shots"] if few else (None,),
             seeds=options["seeds"] or (3 if few else 1),
             fit=fit_settings(options, **given),
-            settings=_settings(features, classes, options),
+            settings={
+                **_settings(features, classes, options),
+                "text_encoder": options["text_encoder"].name if options["text_encoder"] else "",
+            },
             device=choose_device(options["device"]),
             on_run=show,
         )

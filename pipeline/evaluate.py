@@ -206,6 +206,12 @@ def evaluate(
     start = 0
     for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):
         stop = start + len(piece)
+        bad = np.flatnonzero(~np.isfinite(frames).all(axis=(1, 2, 3)))
+        if len(bad):
+            raise EvaluationError(
+                f"the features of {cache.ids[piece[bad[0]]]!r} hold numbers that are not finite. `vidclip verify` looks "
+                "at every file of the cache."
+            )
         known: dict[int, Any] = {}
         for scorer, found in zip(scorers, ranks, strict=True):
             evidence = _evidence(scorer, piece, frames, known)

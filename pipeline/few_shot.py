@@ -66,14 +66,15 @@ def draw_shots(labels: np.ndarray, names: Sequence[str], shots: int | None, seed
     short = np.flatnonzero(count < shots)
     if len(short):
         fewest = int(short[np.argmin(count[short])])
-        have = "no training video" if not count[fewest] else f"{count[fewest]} training videos"
-        rest = f", and {len(short) - 1} more classes have too few" if len(short) > 1 else ""
+        n, others = int(count[fewest]), len(short) - 1
+        have = f"{n} training video{'s' * (n > 1)}, {shots} are asked for" if n else "no training video"
+        rest = (
+            f"; {others} other class{'es have' if others > 1 else ' has'} too few as well" if others else ""
+        )
         raise FitError(
-            f"the class {names[fewest]!r} has {have}, {shots} are asked for{rest}. Use --shots {count.min()} at most, "
-            "or name the classes that have enough with --lexicon."
-            if count[fewest]
-            else f"the class {names[fewest]!r} has no training video{rest}. Name the classes that have some with "
-            "--lexicon, or another --train-split."
+            f"the class {names[fewest]!r} has {have}{rest}. "
+            + (f"Use --shots {n} at most, or name" if n else "Name another --train-split, or")
+            + " the classes that have enough with --lexicon."
         )
     order = np.random.default_rng(seed).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]

@@ -52,10 +52,10 @@ def test_a_draw_has_k_of_every_class_and_grows(rng):
 
 def test_classes_with_too_few_videos_are_named():
     labels = np.array([0, 0, 0, 1, 1, 2])
-    with pytest.raises(FitError, match="'c' has 1 training videos, 2 are asked for. Use --shots 1 at most"):
+    with pytest.raises(FitError, match="'c' has 1 training video, 2 are asked for. Use --shots 1 at most"):
         draw_shots(labels, NAMES[:3], 2, 0)
     with pytest.raises(
-        FitError, match="'c' has 1 training videos, 3 are asked for, and 1 more classes have too few"
+        FitError, match="'c' has 1 training video, 3 are asked for; 1 other class has too few as well"
     ):
         draw_shots(labels, NAMES[:3], 3, 0)
     with pytest.raises(FitError, match="'d' has no training video"):

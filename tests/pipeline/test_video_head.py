@@ -290,8 +290,10 @@ def test_what_cannot_be_learnt_from(texts, videos):
         fit_head(frames, labels, Classes(NAMES))
     with pytest.raises(FitError, match="1 of 3 classes have no training video, 'bake a cake' among them"):
         fit_head(frames[labels < 2], labels[labels < 2], known, HeadDesign("lda"))
-    with pytest.raises(FitError, match="diverged"):
-        fit_head(frames, labels, known, HeadDesign("text", "conv"), FitSettings(learning_rate=1e38))
+    with pytest.raises(ValueError, match="learning_rate must be above 0 and at most 1"):
+        FitSettings(learning_rate=1e38)
+    with pytest.raises(ValueError, match="weight_decay must be at least 0"):
+        FitSettings(weight_decay=-1)
     with pytest.raises(FitError, match=r"must be \[N, V, T, D\]"):
         fit_head(frames[0], labels, known)
     with pytest.raises(ValueError, match="classifier must be one of text, random"):
