@@ -370,6 +370,194 @@ def test_what_cannot_be_a_video_is_refused(make):
         read_videos(root / "a.mp4", root=root / "none")
 
 
+# --- folders of frames
+
+
+def test_a_folder_of_images_is_one_video(make):
+    root = make(
+        "run/clip10/img_00001.jpg",
+        "run/clip10/img_00002.JPG",
+        "run/clip9/1.png",
+        "run/clip9/flow.txt",
+        "run/clip9/.hidden.jpg",
+        "run/b.mp4",
+    )
+    videos = read_videos(root)
+    assert told(videos) == [
+        ("run/b.mp4", ("run",), ""),
+        ("run/clip9", ("run",), ""),
+        ("run/clip10", ("run",), ""),
+    ]
+    assert videos[2].path == root / "run/clip10"
+    assert videos.n_other_files == 2
+
+
+@pytest.mark.parametrize("beside", ["run/b.mp4", "run/more/b.mp4"])
+def test_images_beside_videos_or_folders_are_other_files(make, beside):
+    videos = read_videos(make("run/thumbnail.jpg", beside))
+    assert (ids(videos), videos.n_other_files) == ([beside], 1)
+
+
+def test_frames_in_folders_called_like_splits(make):
+    assert told(read_videos(make("train/run/a/1.jpg", "val/run/b/1.jpg"))) == [
+        ("train/run/a", ("run",), "train"),
+        ("val/run/b", ("run",), "val"),
+    ]
+
+
+def test_a_folder_of_frames_may_be_named_by_itself(make):
+    root = make("run/a/1.jpg", "run/b/1.jpg", "run/c.mp4")
+    assert told(read_videos(root / "run/a")) == [("a", (), "")]
+    assert told(read_videos(root / "run/a", root=root)) == [("run/a", (), "")]
+    assert ids(read_videos([root / "run/a", root / "run/c.mp4"])) == ["a", "c.mp4"]
+
+
+def test_a_csv_may_list_folders_of_frames(make_csv):
+    names = [f"frames/{i}" for i in range(7)]
+    rows = ["path", "frames/none", *names, "frames/8", "other"]
+    files = [*(f"{name}/1.jpg" for name in names), "frames/none/a.txt", "other/a.txt"]
+    videos = read_videos(make_csv("\n".join(rows), *files), allow_missing=True)
+    assert (ids(videos), ids(videos.missing)) == (names, ["frames/8", "frames/none", "other"])
+
+
+# --- segments and several labels
+
+
+def test_a_row_may_be_a_segment(make_csv):
+    path = make_csv(
+        "path,label,start,end\na.mp4,run,1.5,20\na.mp4,jump,20,\na.mp4,walk,,1e0\na.mp4,all,,\n", "a.mp4"
+    )
+    videos = read_videos(path)
+    assert [(video.id, video.labels[0], video.start_seconds, video.end_seconds) for video in videos] == [
+        ("a.mp4", "all", None, None),
+        ("a.mp4#t=,1", "walk", None, 1.0),
+        ("a.mp4#t=1.5,20", "run", 1.5, 20.0),
+        ("a.mp4#t=20", "jump", 20.0, None),
+    ]
+    assert {video.path for video in videos} == {path.parent / "a.mp4"}
+
+
+def test_the_same_segment_twice_is_refused(make_csv):
+    path = make_csv("path,start,end\na.mp4,1,2\na.mp4,1.0,2.00\n", "a.mp4")
+    with pytest.raises(DatasetError, match=r"listed twice: 'a\.mp4#t=1,2' \(.*row 2 and .*row 3\)"):
+        read_videos(path)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ("2", "1", "has a segment from 2 to 1 seconds: its end must be later"),
+        ("2", "2", "has a segment from 2 to 2 seconds: its end must be later"),
+        ("", "0", "has a segment from 0 to 0 seconds: its end must be later"),
+        ("-1", "2", "has the start '-1': write seconds"),
+        ("1", "inf", "has the end 'inf': write seconds"),
+        ("nan", "", "has the start 'nan': write seconds"),
+        ("1_0", "", "has the start '1_0': write seconds"),
+        ("00:10", "", "has the start '00:10': write seconds"),
+    ],
+)
+def test_segments_that_cannot_be_right(make_csv, start, end, message):
+    path = make_csv(f"path,start,end\na.mp4,,\na.mp4,{start},{end}\n", "a.mp4")
+    with pytest.raises(DatasetError, match=rf"list\.csv, row 3 {re.escape(message)}"):
+        read_videos(path)
+
+
+def test_a_row_may_have_several_labels(make_csv):
+    path = make_csv('path,labels\na.mp4,"run; wave a hand;run;"\nb.mp4,\n', "a.mp4", "b.mp4")
+    assert [video.labels for video in read_videos(path)] == [("run", "wave a hand"), ()]
+    # The twin: in the column `label` a semicolon is part of the name.
+    path.write_text("path,label\na.mp4,run;jump\n")
+    assert read_videos(path)[0].labels == ("run;jump",)
+    path.write_text("path,label,labels\na.mp4,run,jump\n")
+    with pytest.raises(
+        DatasetError, match="row 1 has a column 'label' and a column 'labels': keep label where"
+    ):
+        read_videos(path)
+
+
+# --- lists of the BIKE, Text4Vis and X-CLIP repositories
+
+CLASSES = Lexicon("own", ("brush hair", "run", "wave"), ("brush_hair", "run", "wave"))
+
+
+@pytest.fixture
+def make_list(make):
+    """Writes list.txt beside empty files, and returns its path."""
+
+    def make_list(content, *names):
+        path = make(*names) / "list.txt"
+        path.write_text(content)
+        return path
+
+    return make_list
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("run/b.mp4 1\nbrush_hair/a.avi 0\n", ["brush_hair/a.avi", "run/b.mp4"]),
+        ("run/b 130 1\nbrush_hair/a 20 0\n", ["brush_hair/a/img_00001.jpg", "run/b/img_00001.jpg"]),
+        ("run/b 130 1\r\n\r\nbrush_hair/a\t20\t0", ["brush_hair/a.avi", "run/b.mp4"]),
+        ("brush hair/v 1 7 20 0\nbrush hair/w 3 2 0\n", ["brush hair/v 1 7.avi", "brush hair/w 3/1.jpg"]),
+        ("brush hair/v 1.avi 0\nbrush hair/w 3.avi 0\n", ["brush hair/v 1.avi", "brush hair/w 3.avi"]),
+    ],
+)
+def test_a_list_of_a_repository(make_list, content, names):
+    path = make_list(content, *names)
+    videos = read_videos(path, lexicon=CLASSES)
+    expected = [name.rpartition("/")[0] if name.endswith(".jpg") else name for name in names]
+    assert ids(videos) == expected
+    assert [video.labels for video in videos] == [
+        ("run",) if video.id.startswith("run") else ("brush_hair",) for video in videos
+    ]
+    assert videos[0].path == path.parent / expected[0]
+    assert re.fullmatch(r".*/list\.txt, row [123]", videos[0].origin)
+
+
+def test_the_official_order_decides_what_a_number_means(make_list):
+    path = make_list("a.mp4 2\nb.mp4 0\n", "a.mp4", "b.mp4")
+    assert told(read_videos(path, lexicon=CLASSES)) == [
+        ("a.mp4", ("wave",), ""),
+        ("b.mp4", ("brush_hair",), ""),
+    ]
+
+
+def test_a_list_is_relative_to_its_folder_or_the_root(make_list, tmp_path):
+    path = make_list("x/a 5 2\n../b.mp4 7 2\nx/gone 9 2\n", "videos/x/a.mkv", "b.mp4")
+    videos = read_videos(path, root=tmp_path / "videos", lexicon=CLASSES, allow_missing=True)
+    assert (ids(videos), ids(videos.missing)) == (["../b.mp4", "x/a.mkv"], ["x/gone"])
+    with pytest.raises(
+        DatasetError, match=r"2 listed videos cannot be found: .*/x/a \(.*list\.txt, row 1\);"
+    ):
+        read_videos(make_list("x/a 5 2\nb.mp4 2 2\nx/gone 9 2\n"), lexicon=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"list\.txt is not a video\. A list of videos is a \.csv file .* or a \.txt file with lines `path label`"),
+        ("a.mp4\nb.mp4\n", r"not a list of videos: row 1, 'a\.mp4'; row 2, 'b\.mp4', where such lists read `path label`"),
+        ("a 5 1\nb 5 1\nc.mp4 1\n", r"row 3, 'c\.mp4 1', where other lines read `path frames label`"),
+        ("a.mp4 1\nb.mp4 run\n", r"row 2, 'b\.mp4 run', where other lines read `path label`\. .*names of labels need a \.csv"),
+        ("a.mp4 1\nb.mp4 -1\n", r"row 2, 'b\.mp4 -1', where"),
+        ("a.mp4 1\nb.mp4 3\n", r"list\.txt, row 2 has the label 3, but the lexicon own has the classes 0 to 2"),
+        ("a.mp4 99999999999999999999999\n", r"row 1 has the label 99999999999999999999, but"),
+        ("run/a.avi 2\n", r"row 1 has the label 2, which is 'wave' in the lexicon own, for a video in the folder 'run', class 1: the labels count from 1"),
+        ("a.mp4 1\na.mp4 1\n", r"listed twice: 'a\.mp4' \(.*row 1 and .*row 2\)"),
+    ],
+)  # fmt: skip
+def test_lists_that_cannot_be_right_say_where(make_list, content, message):
+    with pytest.raises(DatasetError, match=message):
+        read_videos(make_list(content, "a.mp4", "b.mp4"), lexicon=CLASSES)
+
+
+def test_a_list_needs_a_lexicon(make_list):
+    with pytest.raises(
+        DatasetError, match=r"list\.txt gives labels as numbers: say with --lexicon which classes"
+    ):
+        read_videos(make_list("a.mp4 1\n", "a.mp4"))
+
+
 # --- the list itself
 
 

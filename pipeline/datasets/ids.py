@@ -1,0 +1,72 @@
+"""What a video is called: its path below the root, and the segment of it that is meant."""
+
+# Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
+# ruff: noqa: PTH118
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+
+from .video_list import DatasetError, some
+
+
+def id_below(base: str, given: str) -> str:
+    """Of a path relative to `base`, or absolute: the path below base where it is, else as it was given."""
+    below = base if base.endswith("/") else f"{base}/"
+    whole = os.path.normpath(os.path.join(base, given))
+    if whole.startswith(below):
+        return whole[len(below) :]
+    return whole if os.path.isabs(given) else os.path.normpath(given)  # noqa: PTH117
+
+
+def segment_id(id: str, start: float | None, end: float | None) -> str:
+    """``a.mp4#t=12,15.5``; without an end ``a.mp4#t=12``, without a start ``a.mp4#t=,15.5``.
+
+    So the web writes a part of a video (W3C Media Fragments 1.0, 4.2.1), in seconds.
+    """
+    if start is None and end is None:
+        return id
+    return f"{id}#t={_said(start)}" + ("" if end is None else f",{_said(end)}")
+
+
+def _said(seconds: float | None) -> str:
+    return "" if seconds is None else repr(seconds).removesuffix(".0")
+
+
+def seconds(text: str, what: str, where: str) -> float:
+    """A time that is written in a file. Raises DatasetError where it is none, or before 0."""
+    try:
+        value = math.nan if "_" in text else float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
+        raise DatasetError(
+            f"{where} has the {what} {text!r}: write seconds from the start of the video, such as 12.5."
+        )
+    return value + 0.0  # -0.0 is 0.0
+
+
+def check_segment(start: float | None, end: float | None, where: str) -> None:
+    """Raises DatasetError for a segment that ends before it begins, or at once."""
+    if end is not None and end <= (start or 0.0):
+        raise DatasetError(
+            f"{where} has a segment from {_said(start) or '0'} to {_said(end)} seconds: its end must be later."
+        )
+
+
+def check_unicode(ids: Iterable[str]) -> None:
+    """Raises DatasetError for names that cannot be written as UTF-8."""
+    unwritable = [ascii(id) for id in ids if not _is_unicode(id)]
+    if unwritable:
+        raise DatasetError(
+            f"File names that are not valid UTF-8: {some(unwritable)}. Rename them: a video's id is text."
+        )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # undecodable bytes on disk come as lone surrogates
+        return False
+    return True

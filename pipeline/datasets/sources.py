@@ -1,0 +1,114 @@
+"""Video lists from what a user names: a folder, a list file, or videos one by one."""
+
+# Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
+# ruff: noqa: PTH100, PTH112, PTH120
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...lexicons import Lexicon
+from .csv_lists import read_csv_list
+from .folders import Found, find_in_folder, is_frame_folder
+from .ids import check_unicode, id_below
+from .presence import without_file
+from .repository_lists import read_list
+from .video_list import DatasetError, Video, VideoList, counted, natural_key, some
+
+_NO_VIDEO_SUFFIXES = frozenset({".txt", ".tsv", ".json", ".xls", ".xlsx", ".ods", ".parquet"})
+
+
+def read_videos(
+    source: str | Path | Sequence[str | Path],
+    *,
+    root: str | Path | None = None,
+    allow_missing: bool = False,
+    lexicon: Lexicon | None = None,
+) -> VideoList:
+    """The videos of a folder, of a list, or videos named one by one. A video is a file or a folder of frames.
+
+    source         A folder: every video file below it, and every folder below it that holds images
+                   (``img_00001.jpg``, ...) and neither videos nor folders. ``source/<label>/<video>`` gives
+                   labels; of a video that lies deeper, the first folder is the label; videos directly in the
+                   source have none. When every video is in a folder called train, val, validation
+                   or test, these are splits, and labels are one level below:
+                   ``source/<split>/<label>/<video>``. Symbolic links are followed.
+                   A ``.csv`` file in UTF-8 with the header ``path,label,split`` in any order; label
+                   and split may be absent, the header is row 1. A column ``labels`` in the place of ``label``
+                   gives several, with ``;`` between them. Columns ``start`` and ``end`` (seconds, either
+                   may be empty) make a row a segment of its video, with ``#t=START,END`` in its id. A video
+                   in several splits names them with spaces between: ``train1 test2``. Other columns are
+                   ignored.
+                   A ``.txt`` list of the BIKE, Text4Vis or X-CLIP repositories: lines ``path frames label``
+                   or ``path label``, the labels numbers that count the classes of `lexicon` from 0.
+                   Any other file, or several, or one folder of frames: videos without labels.
+    root           The folder where ids begin, and to which the paths of a list are relative. Default:
+                   the folder itself, the folder of the list, or the deepest folder that holds all the
+                   named files. A video elsewhere keeps its absolute path as id; one that a list
+                   reaches with ``../`` keeps that.
+    allow_missing  Leave out videos whose file is not there, and name them in `VideoList.missing`.
+    lexicon        The classes of a ``.txt`` list. Other sources name their labels; see `check_labels`.
+
+    Returns the videos in natural order of their ids (``clip2`` before ``clip10``), whatever the order
+    on disk or in the list, so that the same videos always make the same list.
+    Raises DatasetError when the source cannot be read or holds no video, when a video is listed
+    twice or missing, and when rows do not fit their header.
+    """
+    sources = [Path(source)] if isinstance(source, str | Path) else [Path(each) for each in source]
+    if not sources:
+        raise DatasetError("No videos were named: give a folder, a CSV file, or video files.")
+    if root is not None and not os.path.isdir(root):
+        raise DatasetError(f"The root {root} is not a folder: give the folder that holds the videos.")
+    base = None if root is None else os.path.abspath(root)
+    single = sources[0] if len(sources) == 1 else None
+    if single and single.is_dir() and not is_frame_folder(single):
+        found = find_in_folder(single, base)
+    elif single and single.suffix.lower() == ".csv":
+        found = read_csv_list(single, base)
+    elif single and single.suffix.lower() == ".txt" and single.exists() and not single.is_dir():
+        found = read_list(single, base, lexicon)
+    else:
+        found = _take_files(sources, base)
+    return _checked(found, allow_missing=allow_missing)
+
+
+def _take_files(files: list[Path], root: str | None) -> Found:
+    for file in files:
+        if not os.path.lexists(file):
+            raise DatasetError(f"There is no file or folder {file}.")
+        if (file.is_dir() and not is_frame_folder(file)) or file.suffix.lower() == ".csv":
+            kind = "folder" if file.is_dir() else "CSV file"
+            raise DatasetError(
+                f"{file} is a {kind} among several sources: give one folder, or one CSV file, or video files."
+            )
+        if file.suffix.lower() in _NO_VIDEO_SUFFIXES and not file.is_dir():
+            raise DatasetError(
+                f"{file} is not a video. A list of videos is a .csv file with the header path,label,split."
+            )
+    paths = [os.path.abspath(file) for file in files]
+    base = os.path.commonpath([os.path.dirname(path) for path in paths]) if root is None else root
+    videos = [
+        Video(id=id_below(base, path), path=Path(path), origin=str(file))
+        for file, path in zip(files, paths, strict=True)
+    ]
+    return Found(videos, without_file(videos), Counter())
+
+
+def _checked(found: Found, *, allow_missing: bool) -> VideoList:
+    check_unicode(video.id for video in found.videos)
+    ordered = sorted(found.videos, key=lambda video: natural_key(video.id))
+    listed = VideoList(ordered)  # finds what is listed twice, before what is missing
+    missing = [video for video in ordered if video.id in found.missing]
+    if missing and not allow_missing:
+        names = [f"{video.path} ({video.origin})" if video.origin else str(video.path) for video in missing]
+        slash = " Write / between folders, not \\." if any("\\" in video.id for video in missing) else ""
+        raise DatasetError(
+            f"{counted(len(missing), 'listed video')} cannot be found: {some(names)}.{slash} "
+            f"Correct the paths, or name the folder they are relative to (--root)."
+        )
+    if len(missing) == len(listed):
+        raise DatasetError(f"None of the {len(listed):,} listed videos can be found: correct their paths.")
+    present = [video for video in ordered if video.id not in found.missing] if missing else ordered
+    return VideoList(present, n_other_files=found.other_files.total(), missing=missing)
