@@ -1,0 +1,303 @@
+"""How good scores are where a video has several labels, or none: mean average precision, and how sure it is.
+
+N videos, C classes, R sets of weights. Average precisions of a class lie in 0..1; means over classes are in
+percent. Scores are compared as they come, in their own dtype: no softmax before ranking. A softmax over the
+classes divides each video by another number, so it reorders the videos of a class, beyond making ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .metrics import Interval
+
+CONVENTIONS = ("standard", "released")
+"""Names that `mean_average_precision` takes."""
+
+# Elements of the largest array made on the way, and of a block of resamples (which should fit a CPU's cache).
+_BLOCK_ELEMENTS = 1 << 22
+_BLOCK_WEIGHTS = 1 << 18
+
+
+@dataclass(frozen=True)
+class MultiLabelMetrics:
+    """The figures of one test with any number of labels a video."""
+
+    map: float
+    """Mean average precision, in percent."""
+
+    top1: float
+    """Percent of the videos with a label whose best-scored class is one of their labels."""
+
+    n_videos: int
+    """Videos tested, those without a label included: they are negatives of every class."""
+
+    n_unlabelled: int
+    """Videos without a label. They count in `map`, not in `top1`."""
+
+    n_classes: int
+    """Candidate classes, those without positives included."""
+
+    n_absent: int
+    """Classes that no video has: left out of `map`, or 0 in it under the convention ``released``."""
+
+
+def multi_label_metrics(
+    scores: ArrayLike, targets: ArrayLike, *, convention: str = "standard"
+) -> MultiLabelMetrics:
+    """All figures at once, for scores [N, C] and targets [N, C] as `mean_average_precision` takes them.
+
+    Top-1 is that of single labels where each video has one: of equal scores, the smallest class is the best.
+    """
+    scores, targets = _checked(scores, targets)
+    labelled = targets.any(axis=1)
+    hits = targets[np.arange(len(scores)), scores.argmax(axis=1)]
+    return MultiLabelMetrics(
+        map=mean_average_precision(scores, targets, convention=convention),
+        top1=100 * float(np.mean(hits[labelled])),
+        n_videos=len(scores),
+        n_unlabelled=int(np.sum(~labelled)),
+        n_classes=scores.shape[1],
+        n_absent=int(np.sum(~targets.any(axis=0))),
+    )
+
+
+def mean_average_precision(scores: ArrayLike, targets: ArrayLike, *, convention: str = "standard") -> float:
+    """Mean over the classes of their average precision, in percent.
+
+    scores      [N, C] larger is likelier; infinities are allowed
+    targets     [N, C] booleans: which classes each video has; some, one or none
+    convention  ``standard``: `average_precisions`, with classes without positives left out.
+                ``released``: as the meter counts that released BIKE (Charades) and Text4Vis (ActivityNet)
+                share. The precision at the place of each positive, averaged over the positives, in a
+                list where equal scores keep the order of the videos; a class without positives scores 0
+                and counts.
+    Raises ValueError as `average_precisions` does, when no video has any label, and for another convention.
+
+    Under ``released``, ties make the figure depend on the order of the videos. The scripts leave that order
+    open (`torch.sort`, not stable), so with many ties their figure can be met only by chance. The rest of
+    what they do is up to the caller: they rank float32 scores that went through two or three softmaxes over
+    the classes, and the Charades script prints, as its result, the mean over batches, weighted by their
+    videos, of this figure for all videos up to that batch.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"There is no convention {convention!r}; known: {', '.join(CONVENTIONS)}.")
+    scores, targets = _checked(scores, targets)
+    _check_labelled(targets)
+    if convention == "released":
+        return 100 * float(np.mean([_precision_at_positives(*pair) for pair in _by_class(scores, targets)]))
+    return 100 * float(np.nanmean(average_precisions(scores, targets)))
+
+
+def average_precisions(
+    scores: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Area under the precision-recall points of each class's ranked videos, without interpolation.
+
+    scores   [N, C] larger is likelier; infinities are allowed
+    targets  [N, C] booleans: which classes each video has
+    weights  [N] how often each video counts; finite and not negative. Default: once
+    Returns [C] in 0..1; NaN for a class without positives (or with none of a weight above 0).
+    Raises ValueError for shapes or types that do not fit, no videos, no classes, and scores that are not
+    numbers.
+
+    The list has one point for each different score, so videos that score the same come together, whatever
+    their order. With R_k and P_k the recall and precision of all that score at least the k-th best value:
+    AP = sum_k (R_k - R_(k-1)) P_k. This is what scikit-learn's `average_precision_score` computes, with its
+    `sample_weight` for weights.
+    """
+    scores, targets = _checked(scores, targets)
+    n_videos = len(scores)
+    weights = np.ones(n_videos) if weights is None else _checked_weights(weights, n_videos)
+    areas = np.full(scores.shape[1], np.nan)
+    for c, (of_class, truth) in enumerate(_by_class(scores, targets)):
+        if truth.any():
+            areas[c] = _areas(_rank(of_class, truth), weights[None])[0]
+    return areas
+
+
+def bootstrap_map(
+    scores: ArrayLike,
+    targets: ArrayLike,
+    rng: np.random.Generator,
+    repeats: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """How far the ``standard`` mean average precision of another N videos could lie: an interval, in percent.
+
+    scores   [N, C], targets [N, C]: as in `mean_average_precision`
+    repeats  how often N videos are drawn, with replacement
+    level    share of the resampled means inside the interval, between 0 and 1
+    Returns the percentile bootstrap interval of `resampled_maps`, moved so that their mean lies on the figure
+    itself, within 0..100.
+    Raises ValueError as `mean_average_precision` does, for a level or number of repeats out of range, and
+    when no resample has a video with a label.
+
+    Why it is moved: average precision falls as the list gets longer at the same share of positives, and the
+    copies of a drawn positive stand together, so resamples score higher than the videos they come from. The
+    percentile interval of weak scores can lie above the figure altogether; the spread is right. For the same
+    reason the interval is about test sets of N videos, not about the limit of ever more videos.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    means = resampled_maps(scores, targets, rng, repeats)
+    means = means[~np.isnan(means)]
+    if not len(means):
+        raise ValueError(f"none of the {repeats} resamples has a video with a label: ask for more repeats")
+    tail = (1 - level) / 2
+    ends = np.quantile(means, [tail, 1 - tail]) - means.mean() + mean_average_precision(scores, targets)
+    low, high = np.clip(ends, 0, 100)
+    return Interval(float(low), float(high))
+
+
+def resampled_maps(
+    scores: ArrayLike, targets: ArrayLike, rng: np.random.Generator, repeats: int
+) -> NDArray[np.float64]:
+    """Mean average precisions [repeats], in percent, of N of the videos drawn with replacement.
+
+    scores [N, C], targets [N, C], and errors, as in `mean_average_precision` under ``standard``. Classes of
+    which a resample has no positive are left out of its mean; NaN where that leaves no class.
+
+    The draws depend on the generator and N alone: two scorers of the same videos, each with a generator of
+    the same seed, are resampled in pairs.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    scores, targets = _checked(scores, targets)
+    _check_labelled(targets)
+    # A resample is the number of times each video was drawn, as weights: each class is sorted once.
+    rankings = [_rank(of_class, truth) for of_class, truth in _by_class(scores, targets) if truth.any()]
+    n_videos = len(scores)
+    means = np.full(repeats, np.nan)
+    at_once = max(1, _BLOCK_WEIGHTS // n_videos)
+    for start in range(0, repeats, at_once):
+        weights = _draw_counts(n_videos, min(at_once, repeats - start), rng)
+        total, n_present = np.zeros(len(weights)), np.zeros(len(weights))
+        for ranking in rankings:
+            areas = _areas(ranking, weights)
+            total += np.nan_to_num(areas)
+            n_present += ~np.isnan(areas)
+        np.divide(100 * total, n_present, out=means[start : start + at_once], where=n_present > 0)
+    return means
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """The videos of one class, best first, cut into segments that each end with the videos of one score.
+
+    Precision counts only where recall grows, so a segment runs to the last video of the next score that a
+    positive has, and the videos that follow the last positive's score are left out:
+
+        score     9 8 8 7 6 6 5        + positive, - negative
+        video     - - + - + - -
+        segments  |x x x|x x x|        G = 2
+    """
+
+    videos: NDArray[np.intp]
+    """[n] rows of the videos in the segments."""
+    starts: NDArray[np.intp]
+    """[G] where in `videos` each segment starts."""
+    positives: NDArray[np.intp]
+    """[P] rows of the positives, best first."""
+    positive_starts: NDArray[np.intp]
+    """[G] where in `positives` those of each segment start."""
+
+
+def _rank(scores: NDArray, truth: NDArray[np.bool_]) -> _Ranking:
+    """Of scores [N] and truth [N] with at least one positive."""
+    order = np.argsort(scores)[::-1]
+    ranked, hits = scores[order], truth[order]
+    last_of_score = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    score_of_hit = np.searchsorted(last_of_score, np.flatnonzero(hits))  # [P] which of the different scores
+    segments, positive_starts = np.unique(score_of_hit, return_index=True)
+    stops = last_of_score[segments] + 1
+    return _Ranking(order[: stops[-1]], np.append(0, stops[:-1]), order[hits], positive_starts)
+
+
+def _areas(ranking: _Ranking, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average precisions [R] under the weights [R, N]; NaN where no positive has a weight."""
+    positive_weights, all_weights = (
+        weights.take(rows, axis=1) for rows in (ranking.positives, ranking.videos)
+    )
+    gained = np.add.reduceat(positive_weights, ranking.positive_starts, axis=1)  # [R, G]
+    passed = np.add.reduceat(all_weights, ranking.starts, axis=1)  # [R, G]
+    found, seen = gained.cumsum(axis=1), passed.cumsum(axis=1)
+    precision = found / np.where(seen > 0, seen, 1)
+    n_positives = found[:, -1]
+    return (gained * precision).sum(axis=1) / np.where(n_positives > 0, n_positives, np.nan)
+
+
+def _precision_at_positives(scores: NDArray, truth: NDArray[np.bool_]) -> float:
+    """The released average precision of scores [N] and truth [N]."""
+    # Best first with equal scores in the order of the videos, without negating: unsigned scores stay whole.
+    order = (len(scores) - 1 - np.argsort(scores[::-1], kind="stable"))[::-1]
+    places = 1 + np.flatnonzero(truth[order])
+    return float(np.mean(np.arange(1, len(places) + 1) / places)) if len(places) else 0.0
+
+
+def _draw_counts(n_videos: int, repeats: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How often each of N videos is among N drawn with replacement: [repeats, N]."""
+    drawn = rng.integers(n_videos, size=(repeats, n_videos)) + n_videos * np.arange(repeats)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=repeats * n_videos)
+    return counts.reshape(repeats, n_videos).astype(np.float64)
+
+
+def _by_class(scores: NDArray, targets: NDArray[np.bool_]) -> Iterator[tuple[NDArray, NDArray[np.bool_]]]:
+    """(scores [N], truth [N]) of each class, contiguous: single columns lie scattered in memory."""
+    at_once = max(1, _BLOCK_ELEMENTS // len(scores))
+    for start in range(0, scores.shape[1], at_once):
+        classes = slice(start, start + at_once)
+        yield from zip(
+            np.ascontiguousarray(scores[:, classes].T),
+            np.ascontiguousarray(targets[:, classes].T),
+            strict=True,
+        )
+
+
+def _checked(scores: ArrayLike, targets: ArrayLike) -> tuple[NDArray, NDArray[np.bool_]]:
+    scores, targets = np.asarray(scores), np.asarray(targets)
+    if scores.ndim != 2:
+        raise ValueError(f"scores must have the shape [videos, classes], got {scores.shape}")
+    if targets.shape != scores.shape:
+        raise ValueError(
+            f"scores have the shape {scores.shape} [videos, classes], but targets have {targets.shape}"
+        )
+    if not scores.size:
+        raise ValueError(f"there are no {'classes' if len(scores) else 'videos'} to compute a precision of")
+    if scores.dtype.kind not in "biuf":
+        raise ValueError(f"scores must be numbers, but they are {scores.dtype}")
+    if targets.dtype.kind != "b":
+        raise ValueError(
+            f"targets must be booleans, True where a video has a class, but they are {targets.dtype}"
+        )
+    rows = max(1, _BLOCK_ELEMENTS // scores.shape[1])
+    for start in range(0, len(scores), rows):
+        bad = np.isnan(scores[start : start + rows]).any(axis=1)
+        if bad.any():
+            raise ValueError(f"the scores of video {start + int(np.argmax(bad))} are not numbers (NaN)")
+    return scores, targets
+
+
+def _check_labelled(targets: NDArray[np.bool_]) -> None:
+    if not targets.any():
+        n_videos, n_classes = targets.shape
+        raise ValueError(
+            f"none of the {n_videos} videos has any of the {n_classes} classes, so there is nothing to find"
+        )
+
+
+def _checked_weights(weights: ArrayLike, n_videos: int) -> NDArray[np.float64]:
+    weights = np.asarray(weights, np.float64)
+    if weights.shape != (n_videos,):
+        raise ValueError(f"{n_videos} videos have scores, but the weights have the shape {weights.shape}")
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"weights must be finite and not negative, but that of video {row} is {weights[row]}"
+        )
+    return weights
