@@ -3,6 +3,7 @@
     python benchmarks/extract.py                     # rendered clips, ViT-B-32 with random weights
     python benchmarks/extract.py --videos FOLDER --model ViT-B-16 --pretrained openai
     python benchmarks/extract.py --memory            # peak memory with 200 and with 2,000 videos
+    python benchmarks/extract.py --views             # what decoding 4 clips x 3 crops costs
     python benchmarks/extract.py --help-time         # CPU seconds and memory of `vidclip --help`
 
 Efficiency on a CPU: CPU seconds of decode-only plus encode-only, over cores x wall seconds of the pipeline.
@@ -217,6 +218,64 @@ def measure_memory(folder: Path) -> None:
     print(f"ratio: {peaks[1] / peaks[0]:.2f}")
 
 
+VIEWS_ROUNDS = 7
+
+
+def measure_views(arguments: argparse.Namespace, folder: Path) -> None:
+    """CPU seconds of decoding 4 clips x 3 crops, against the same frames in one clip of one crop.
+
+    Each frame is to be decoded and resized once, however many views show it: what is left is two more
+    crops of each. Frames stand at the middle of their parts: only there are the frames of K clips of T
+    those of one clip of K x T.
+    """
+    from vidclip.pipeline.decode import decode_video
+    from vidclip.pipeline.preprocess import Preprocess
+    from vidclip.pipeline.sampling import Sampling
+
+    clips, crops, length = 4, 3, arguments.frames
+    many = Sampling(length, clips=clips, crops=crops, position="middle")
+    single = Sampling(clips * length, position="middle")
+    preprocess = Preprocess((224, 224), resize=256)
+    if arguments.videos:
+        paths = sorted(path for path in arguments.videos.iterdir() if not path.name.startswith("."))
+    else:
+        paths = []
+        for name, *settings in CLIPS:
+            render(folder / name, *settings)
+            paths.append(folder / name)
+        paths.append(images_of(paths[0], folder / "jpg-340x256"))
+    print(
+        f"{clips} clips x {crops} crops x {length} frames, and the same frames in one view; best of {VIEWS_ROUNDS}"
+    )
+    print(f"{'':22}{'decoder':24}{'frames':>8}{'views CPU s':>13}{'one CPU s':>11}{'ratio':>7}")
+    totals = np.zeros(2)
+    for path in paths:
+        views, one = decode_video(path, many, preprocess), decode_video(path, single, preprocess)
+        if not np.array_equal(np.unique(views.frame_indices), np.unique(one.frame_indices)):
+            raise SystemExit(f"{path}: the two samplings choose other frames")
+        best = np.full(2, np.inf)
+        for _ in range(VIEWS_ROUNDS):  # by turns: whatever slows the machine slows both
+            for which, sampling in enumerate((many, single)):
+                with Clock() as clock:
+                    decode_video(path, sampling, preprocess)
+                best[which] = min(best[which], clock.measured.cpu)
+        totals += best
+        distinct = len(np.unique(views.frame_indices))
+        print(
+            f"{path.name:22}{views.decoder:24}{distinct:8}{best[0]:13.3f}{best[1]:11.3f}{best[0] / best[1]:7.2f}"
+        )
+    print(f"{'all':54}{totals[0]:13.3f}{totals[1]:11.3f}{totals[0] / totals[1]:7.2f}")
+
+
+def images_of(video: Path, folder: Path) -> Path:
+    """The frames of a video as JPEG images."""
+    folder.mkdir()
+    with av.open(str(video)) as container:
+        for number, frame in enumerate(container.decode(video=0), start=1):
+            frame.to_image().save(folder / f"img_{number:05}.jpg", quality=90)
+    return folder
+
+
 def measure_help() -> None:
     best = Measured(float("inf"), float("inf"))
     for _ in range(5):
@@ -244,11 +303,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--views", action="store_true")
     parser.add_argument("--help-time", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.memory:
             measure_memory(Path(folder))
+        elif arguments.views:
+            measure_views(arguments, Path(folder))
         elif arguments.help_time:
             measure_help()
         else:

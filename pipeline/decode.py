@@ -4,8 +4,9 @@
         for index, result in pool.decode(paths):     # a Decoded or a DecodeFailure for every path
             with result: ...                         # its pixels lie in shared memory: give them back
 
-`packets` looks at a file, `video_readers` reads its frames, `decode_worker` is a worker process. This
-module imports neither decord nor PyAV: a decoder that hangs or crashes does so in a worker.
+`packets` looks at a file, `video_readers` reads its frames, `frame_folders` those of a folder of images;
+`decode_worker` is a worker process. This module imports neither decord nor PyAV: a decoder that hangs or
+crashes does so in a worker.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ def decode_video(
 ) -> Decoded:
     """Decode one video in this process: nothing helps here when a decoder hangs or crashes.
 
-    decoder  `auto`: decord where its frames can be trusted, else PyAV; `decord`; `pyav`
+    path     a video file, a folder of images, or a VideoRequest for a segment of a video
+    decoder  `auto`: decord where its frames can be trusted, else PyAV; `decord`; `pyav`. Means
+             nothing for a folder of images.
     Raises DecodeError for a video that cannot be decoded, ValueError for an unknown decoder.
-    While decord runs, the standard error of the whole process is caught.
+    While decord or OpenCV runs, the standard error of the whole process is caught.
     """
     from .video_readers import decode_request
 

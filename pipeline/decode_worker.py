@@ -1,7 +1,7 @@
 """A decoding worker, from both sides: `WorkerProcess` as the pool has it, `main` as it runs.
 
 The process takes one video at a time and puts its pixels into memory that it shares with the pool. It
-imports numpy, Pillow, PyAV and decord: never torch.
+imports numpy, Pillow, PyAV and decord, and OpenCV for folders of images: never torch.
 """
 
 from __future__ import annotations

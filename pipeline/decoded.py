@@ -20,9 +20,14 @@ class DecodeError(Exception):
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """A video, or the part of it from `start_seconds` up to, not including, `end_seconds`."""
+    """A video, or the part of it whose frames are shown from `start_seconds` up to before `end_seconds`.
+
+    A segment that has no frame is a DecodeError. One that reaches beyond the end of its video gives the
+    frames that are there, and the note says so.
+    """
 
     path: str | os.PathLike[str]
+    """A video file, or a folder of images (see `frame_folders`), of which no segment can be asked for."""
     start_seconds: float | None = None
     """Counted from the first frame that is shown. None: from the start."""
     end_seconds: float | None = None
@@ -36,27 +41,32 @@ class VideoRequest:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Frames of one video as the model will see them."""
+    """Frames of one video as the model will see them.
+
+    Indices, times and counts are those of the whole video, also where a segment of it was asked for.
+    """
 
     frame_indices: np.ndarray
     """[K, T] int64: place of each frame among those the video shows, in the order of showing."""
     timestamps: np.ndarray
-    """[K, T] float64: seconds from the first frame shown to each frame."""
+    """[K, T] float64: seconds from the first frame shown to each frame; NaN for a folder of images."""
     pixels: np.ndarray
     """[V, T, height, width, 3] uint8, V = K x crops: view v is crop v % crops of clip v // crops."""
     duration_seconds: float
-    """From the first readable frame to the end of the last."""
+    """From the first readable frame to the end of the last; 0, for unknown, of a folder of images."""
     n_frames: int
     """Frames the video claims to show: those its edit list hides do not count."""
     readable_frames: int
     """Frames that can be read. Less than n_frames only where PyAV read a damaged file from end to end;
-    otherwise all packets are there, and no frame decoded on the way to the chosen ones was damaged."""
+    otherwise all packets are there, and no frame decoded on the way to the chosen ones was damaged. Of
+    a folder of images all that are there count, though the chosen ones alone are read."""
     decoder: str
-    """Name and version: `decord 0.6.0`, `pyav 18.1.0`."""
+    """Name and version: `decord 0.6.0`, `pyav 18.1.0`, `images (opencv 5.0.0)`."""
     repeated: bool
-    """Whether a clip has a frame twice, because the video is too short."""
+    """Whether a clip has a frame twice, because the video, or its segment, is too short."""
     note: str = ""
-    """Why decord was not used, and how many frames could not be read; empty when there is nothing to say."""
+    """Why decord was not used, how many frames could not be read, that the segment ends after the video,
+    that images have no times; empty when there is nothing to say."""
     on_release: Callable[[], None] | None = field(default=None, repr=False)
 
     def facts(self) -> dict[str, Any]:

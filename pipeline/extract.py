@@ -25,7 +25,7 @@ import torch
 
 from ..cache import CacheWriter, Failure, FeatureCache, Identity, VideoRecord
 from .datasets import Video, VideoList
-from .decode import Decoded, DecodeFailure, DecodePool
+from .decode import Decoded, DecodeFailure, DecodePool, VideoRequest
 from .encoder import Encoder, EncoderError
 from .preprocess import Preprocess
 from .sampling import Sampling
@@ -107,6 +107,9 @@ def extract(
 ) -> Summary:
     """Brings the features of `videos` into the cache `folder`; videos that are there are left alone.
 
+    A video may be a file, a segment of a file, or a folder of images. Of a segment, frames are chosen inside
+    it alone; `frame_indices`, `timestamps`, `duration_seconds` and `n_frames` are those of its whole file.
+
     preprocess      the encoder's own, or with another short side before cropping
     workers         processes that decode, one video at a time each
     batch_size      frames in one pass of the encoder
@@ -116,8 +119,8 @@ def extract(
 
     KeyboardInterrupt ends it early: what is encoded is written, and the summary says so.
     Raises CacheMismatch, CacheBusy, CacheError (see `CacheWriter`); EncoderError when the encoder runs
-    out of memory; OSError when the disk is full; ExtractionError when videos were lost. The cache is
-    whole in any case.
+    out of memory; OSError when the disk is full; ExtractionError when videos were lost; ValueError for a
+    segment that ends before it begins. The cache is whole in any case.
     """
     preprocess = preprocess or encoder.preprocess
     mine = videos if part is None else videos[part[0] :: part[1]]
@@ -137,6 +140,7 @@ def extract(
         report.progress.present = len(mine) - len(todo)
         report(force=True)
         if todo:
+            requests = [_request(video) for video in todo]  # now, not hours later: one may be wrong
             batches = _Batches(encoder, preprocess, batch_size)
             try:
                 with (
@@ -146,13 +150,20 @@ def extract(
                     ) as pool,
                 ):
                     # As they are finished: a video that hangs holds up its worker, and nobody else.
-                    results = pool.decode((video.path for video in todo), ordered=False)
+                    results = pool.decode(requests, ordered=False)
                     _encode_all(todo, results, writing, batches, report)
             except KeyboardInterrupt:
                 interrupted = True
     report(force=True)
     failures = _balance(mine, folder, interrupted)
     return Summary(report.progress, failures, interrupted)
+
+
+def _request(video: Video) -> VideoRequest:
+    try:
+        return VideoRequest(video.path, video.start_seconds, video.end_seconds)
+    except ValueError as error:
+        raise ValueError(f"{video.where}: {error}") from None
 
 
 def _balance(videos: VideoList, folder: str | Path, interrupted: bool) -> list[Failure]:

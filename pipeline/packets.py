@@ -96,8 +96,6 @@ class Packets:
 def check_file(path: str) -> None:
     try:
         status = os.stat(path)  # noqa: PTH116
-        if stat.S_ISDIR(status.st_mode):
-            raise DecodeError("open", "is a folder, not a video file")
         if not stat.S_ISREG(status.st_mode):
             raise DecodeError("open", "is no regular file")
         if status.st_size == 0:

@@ -1,4 +1,4 @@
-"""The frames of one video, by decord or by PyAV.
+"""The frames of one video, by decord or by PyAV; `frame_folders` has those of a folder of images.
 
 `packets` says which files decord gets: those alone where its counting of frames is right. One line of
 complaint from its decoder, and PyAV reads the file instead.
@@ -27,6 +27,8 @@ from .preprocess import Preprocess
 from .sampling import Sampling
 
 PYAV = f"pyav {av.__version__}"
+OVERSHOOT_SECONDS = 0.1
+"""A segment that ends so little after its video does so because somebody rounded: not worth a note."""
 
 
 def decode_request(
@@ -36,9 +38,13 @@ def decode_request(
     if decoder not in ("auto", "decord", "pyav"):
         raise ValueError(f"decoder must be auto, decord or pyav, got {decoder!r}")
     path = os.path.abspath(request.path)  # noqa: PTH100 - keeps bytes that are no UTF-8, as os.fspath does
+    wish = Wish(request, sampling, preprocess)
+    if os.path.isdir(path):  # noqa: PTH112
+        from .frame_folders import read_frame_folder  # OpenCV is not for those with video files alone
+
+        return read_frame_folder(path, wish)
     check_file(path)
     packets = read_packets(path)
-    wish = _Wish(request, sampling, preprocess)
     note = ""
     if decoder != "pyav":
         note = packets.trap
@@ -54,35 +60,65 @@ def decode_request(
         if note == "decord is not installed":
             note = ""
     try:
-        if packets.order and not packets.damage:
+        if packets.shown and not packets.damage:
             with contextlib.suppress(_Astray):
                 return _read_by_time_stamp(path, packets, wish, note)
         return _read_by_counting(path, packets, wish, note)
+    except NothingInside:
+        raise
     except DecodeError as error:
         reasons = dict.fromkeys(reason for reason in (note, error.reason) if reason)
         raise DecodeError(error.stage, "; ".join(reasons)) from error
 
 
+class NothingInside(DecodeError):
+    """A segment without a frame: no decoder is to blame, and another one would not help."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("decode", reason)
+
+
 @dataclass(frozen=True)
-class _Wish:
+class Wish:
     """What is asked of a video."""
 
     request: VideoRequest
     sampling: Sampling
     preprocess: Preprocess
 
-    def choose(self, seconds: np.ndarray) -> np.ndarray:
-        """Which of the frames, shown at `seconds`, are looked at: [K, T] places in that list."""
-        start, end = self.request.start_seconds, self.request.end_seconds
-        first = 0 if start is None else int(np.searchsorted(seconds, start - 1e-6))
-        last = len(seconds) if end is None else int(np.searchsorted(seconds, end - 1e-6))
-        if last <= first:
-            raise DecodeError(
-                "decode",
-                f"no frame between {start or 0:g} s and {'its end' if end is None else f'{end:g} s'}: "
-                f"the video's last frame is at {seconds[-1]:.2f} s",
-            )
-        return first + self.sampling.frame_indices(last - first)
+    def choose(self, seconds: np.ndarray, end: float, lost: int = 0) -> np.ndarray:
+        """Which frames are looked at: those that the sampling chooses inside the segment.
+
+        seconds  [n] when the frames that can be read are shown, counted from the first of the video
+        end      when the last of them has been shown
+        lost     frames of the video that cannot be read
+        Returns [K, T] places in `seconds`. Raises NothingInside.
+        """
+        # 1e-6: a frame that is shown at 0.4 s may stand at 0.39999999 here
+        start, stop = self.request.start_seconds or 0.0, self.request.end_seconds
+        first = int(np.searchsorted(seconds, start - 1e-6))
+        last = len(seconds) if stop is None else int(np.searchsorted(seconds, stop - 1e-6))
+        if last > first:
+            return first + self.sampling.frame_indices(last - first)
+        unread = f" ({lost} frames could not be read)" if lost else ""
+        if start > end - 1e-6:
+            raise NothingInside(f"{self._segment} begins after the video's end at {_said(end)} s{unread}")
+        around = " and ".join(f"{_said(second)} s" for second in seconds[max(0, first - 1) : first + 1])
+        raise NothingInside(f"{self._segment} has no frame: those next to it are at {around}{unread}")
+
+    def overshoot(self, end: float) -> str:
+        """What to note of a segment that reaches beyond the `end` of its video; empty when it does not."""
+        stop = self.request.end_seconds
+        if stop is None or stop <= end + OVERSHOOT_SECONDS:
+            return ""
+        return f"{self._segment} ends after the video's end at {_said(end)} s"
+
+    @property
+    def _segment(self) -> str:
+        start, stop = self.request.start_seconds or 0.0, self.request.end_seconds
+        if stop is None:
+            return f"the segment from {_said(start)} s"
+        return f"the segment {_said(start)} to {_said(stop)} s"
 
     def decoded(self, frames: Iterator[tuple[int, np.ndarray]], chosen: np.ndarray, **facts: Any) -> Decoded:
         """Preprocess frames (place, [H, W, 3]) as they come, and put each wherever it was chosen."""
@@ -95,6 +131,16 @@ class _Wish:
         repeated = any(len(np.unique(clip)) < length for clip in chosen)
         pixels = pixels.reshape(clips * crops, length, *self.preprocess.size, 3)
         return Decoded(pixels=pixels, repeated=repeated, **facts)
+
+
+def _said(seconds: float) -> str:
+    """Seconds for a person, to the millisecond: 30.0, 2.36."""
+    short = f"{seconds:.3f}".rstrip("0")
+    return f"{short}0" if short.endswith(".") else short
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
 class _Astray(Exception):
@@ -114,7 +160,8 @@ def _seconds(packets: Packets, stamps: list[int | None]) -> np.ndarray:
     return np.arange(len(stamps)) / (packets.rate or 25.0)
 
 
-def _duration(packets: Packets, seconds: np.ndarray) -> float:
+def _end(packets: Packets, seconds: np.ndarray) -> float:
+    """When the last frame has been shown; frames are shown at `seconds`, in order."""
     last = packets.last_duration * packets.time_base or 1 / (packets.rate or 25.0)
     return float(seconds[-1] + last)
 
@@ -122,19 +169,20 @@ def _duration(packets: Packets, seconds: np.ndarray) -> float:
 # ---- decord
 
 
-def _read_with_decord(path: str, packets: Packets, wish: _Wish) -> Decoded:
+def _read_with_decord(path: str, packets: Packets, wish: Wish) -> Decoded:
     """Frames by decord, of a file without traps. Raises DecodeError when decord complains, even softly."""
     import decord  # not everywhere, and not needed by those who ask for PyAV
 
     decord.logging.set_level(decord.logging.ERROR)
     seconds = _seconds(packets, list(packets.shown))
-    chosen = wish.choose(seconds)
+    end = _end(packets, seconds)
+    chosen = wish.choose(seconds, end)
 
     def frames(reader: Any) -> Iterator[tuple[int, np.ndarray]]:
         for place in np.unique(chosen).tolist():  # one by one: a clip of large frames need not fit in memory
             yield place, reader.get_batch([place]).asnumpy()
 
-    with _listening() as complaints:
+    with listening() as complaints:
         try:
             reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
             if len(reader) != len(packets.shown):
@@ -144,10 +192,11 @@ def _read_with_decord(path: str, packets: Packets, wish: _Wish) -> Decoded:
                 chosen,
                 frame_indices=chosen,
                 timestamps=seconds[chosen],
-                duration_seconds=_duration(packets, seconds),
+                duration_seconds=end,
                 n_frames=packets.n_frames,
                 readable_frames=packets.n_frames,
                 decoder=f"decord {decord.__version__}",
+                note=wish.overshoot(end),
             )
         except (decord.DECORDError, RuntimeError, AssertionError, IndexError) as error:
             raise DecodeError("decode", f"decord: {_tidy(str(error))}") from error
@@ -157,7 +206,7 @@ def _read_with_decord(path: str, packets: Packets, wish: _Wish) -> Decoded:
 
 
 @contextlib.contextmanager
-def _listening() -> Iterator[list[str]]:
+def listening() -> Iterator[list[str]]:
     """Catch what native code writes to standard error, of the whole process, while the block runs.
 
     Decord's decoder tells of damage there and nowhere else. The lines are in the list afterwards.
@@ -195,13 +244,14 @@ def _tidy(message: str) -> str:
 # ---- PyAV
 
 
-def _read_by_time_stamp(path: str, packets: Packets, wish: _Wish, note: str) -> Decoded:
+def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, note: str) -> Decoded:
     """Frames by PyAV, found by their time stamps, jumping to clean key frames on the way.
 
     Raises _Astray as soon as the decoder gives another frame than the one that should come next.
     """
     seconds = _seconds(packets, list(packets.shown))
-    chosen = wish.choose(seconds)
+    end = _end(packets, seconds)
+    chosen = wish.choose(seconds, end)
     rank = {pts: place for place, pts in enumerate(packets.shown)}
     jumps = (
         []
@@ -237,17 +287,17 @@ def _read_by_time_stamp(path: str, packets: Packets, wish: _Wish, note: str) -> 
             chosen,
             frame_indices=chosen,
             timestamps=seconds[chosen],
-            duration_seconds=_duration(packets, seconds),
+            duration_seconds=end,
             n_frames=packets.n_frames,
             readable_frames=packets.n_frames,
             decoder=PYAV,
-            note=note,
+            note=_joined(note, wish.overshoot(end)),
         )
     except av.error.FFmpegError as error:
         raise _Astray from error
 
 
-def _read_by_counting(path: str, packets: Packets, wish: _Wish, note: str) -> Decoded:
+def _read_by_counting(path: str, packets: Packets, wish: Wish, note: str) -> Decoded:
     """Frames by PyAV, of files that are damaged or whose packets do not tell their frames.
 
     The first pass decodes everything, converts nothing, and finds out which frames can be read; the
@@ -269,8 +319,13 @@ def _read_by_counting(path: str, packets: Packets, wish: _Wish, note: str) -> De
     if not readable:
         raise DecodeError("decode", f"0 readable frames, of {packets.n_frames or len(found)}")
 
-    seconds = _seconds(packets, [found[ordinal][0] for ordinal in readable])
-    chosen = wish.choose(seconds)
+    lost = max(packets.n_frames, len(found)) - len(readable)
+    late = _late_start(packets, found[0][0])
+    if not named:  # guesses again: the video starts at most as late as the frames that did not come
+        late = min(late, max(0, len(packets.shown) - len(found)) / (packets.rate or 25.0))
+    seconds = _seconds(packets, [pts for pts, _ in found])[readable] + late
+    end = _end(packets, seconds)
+    chosen = wish.choose(seconds, end, lost)
     rank = {pts: place for place, pts in enumerate(packets.shown)}
     numbers = [rank.get(stamps[ordinal], ordinal) for ordinal in readable] if named else readable
     wanted = {readable[place]: place for place in np.unique(chosen).tolist()}
@@ -288,27 +343,25 @@ def _read_by_counting(path: str, packets: Packets, wish: _Wish, note: str) -> De
                     return
         raise DecodeError("decode", "the file changes while it is read")
 
-    lost = max(packets.n_frames, len(found)) - len(readable)
-    if lost:
-        note = "; ".join(filter(None, [note, f"{lost} frames could not be read"]))
+    unread = f"{lost} frames could not be read" if lost else ""
     return wish.decoded(
         frames(),
         chosen,
         frame_indices=np.array(numbers, dtype=np.int64)[chosen],
-        timestamps=seconds[chosen] + _late_start(packets, found[readable[0]][0]),
-        duration_seconds=_duration(packets, seconds),
+        timestamps=seconds[chosen],
+        duration_seconds=end - float(seconds[0]),
         n_frames=max(packets.n_frames, len(found), max(numbers) + 1),
         readable_frames=len(readable),
         decoder=PYAV,
-        note=note,
+        note=_joined(note, unread, wish.overshoot(end)),
     )
 
 
-def _late_start(packets: Packets, first_readable: int | None) -> float:
-    """Seconds from the first frame to show to the first that can be read."""
-    if first_readable is None or not packets.shown:
+def _late_start(packets: Packets, first_given: int | None) -> float:
+    """Seconds from the first frame to show to the first that the decoder gives."""
+    if first_given is None or not packets.shown:
         return 0.0
-    return max(0, first_readable - packets.shown[0]) * packets.time_base
+    return max(0, first_given - packets.shown[0]) * packets.time_base
 
 
 def _spoilt(positions: list[int], faults: list[int], keys: list[int]) -> list[bool]:

