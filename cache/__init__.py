@@ -8,6 +8,7 @@ from .files import write_whole
 from .identity import Identity
 from .layout import VideoRecord
 from .merge import Merged, merge
+from .missing import MissingVideo, write_missing
 from .texts import TextEmbeddings, TextFileInfo, list_texts, read_texts, text_path, write_texts
 from .verify import Checked, verify
 from .writer import CacheWriter
@@ -22,6 +23,7 @@ __all__ = [
     "FeatureCache",
     "Identity",
     "Merged",
+    "MissingVideo",
     "Shard",
     "StoredAttributes",
     "TextEmbeddings",
@@ -37,6 +39,7 @@ __all__ = [
     "text_path",
     "verify",
     "write_attributes",
+    "write_missing",
     "write_texts",
     "write_whole",
 ]

@@ -15,6 +15,7 @@ from .errors import CacheError
 from .failures import Failure, read_failures
 from .identity import Identity
 from .layout import FRAMES_FORMAT, Columns, OpenFile, read_details
+from .missing import MissingVideo, read_missing
 
 IDENTITY_FILE = "cache.json"
 CACHE_FORMAT = "vidclip-features"
@@ -124,6 +125,10 @@ class FeatureCache:
     def failures(self) -> list[Failure]:
         """The videos that could not be read, and have no features from a later attempt."""
         return [failure for failure in read_failures(self.folder).values() if failure.id not in self._row_of]
+
+    def missing(self) -> list[MissingVideo]:
+        """The listed videos that were not there at the last extraction, and have no features from another."""
+        return [video for video in read_missing(self.folder) if video.id not in self._row_of]
 
     def frames(self, rows: Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
         """Frame embeddings [n, V, T, D] float16, not normalised; all, or those of `rows`, in that order."""

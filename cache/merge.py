@@ -10,6 +10,7 @@ from pathlib import Path
 from .errors import CacheError, CacheMismatch
 from .features import FeatureCache
 from .layout import VideoRecord
+from .missing import read_missing, write_missing
 from .writer import CacheWriter, mismatch_message
 
 
@@ -66,11 +67,14 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                     writer.add(record)
                     taken += 1
         writer.flush()
+        missing = {video.id: video for video in read_missing(writer.folder) if video.id not in writer.ids}
         for cache in caches:
             for failure in cache.failures():
                 if failure.id not in writer.ids and failure.id not in writer.failed_ids:
                     writer.add_failure(failure)
+            missing |= {video.id: video for video in cache.missing() if video.id not in writer.ids}
             for path in cache.folder.glob("text-*.h5"):
                 if not (writer.folder / path.name).exists():
                     shutil.copy2(path, writer.folder / path.name)
+        write_missing(writer.folder, missing.values())
         return Merged(taken, skipped, len(writer.failed_ids))

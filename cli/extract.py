@@ -12,9 +12,12 @@ import click
 from .options import cache_option, device_option, vidclip_command
 
 if TYPE_CHECKING:
+    from ..pipeline.datasets import VideoList
     from ..pipeline.extract import Progress, Summary
 
-_SHOWN_FAILURES = 5
+_SHOWN = 5
+"""How many failed and missing videos are named on the screen."""
+_OF_DATASETS = {"split": "--split", "annotations": "--annotations", "segments": "--segments"}
 
 
 class Part(click.ParamType):
@@ -70,9 +73,36 @@ def processors() -> int:
 @click.option("--size", type=click.IntRange(1), help="Side of the square the model sees.  [default: its own]")
 @click.option(
     "--root", type=click.Path(path_type=Path, file_okay=False),
-    help="Where ids begin, and what a CSV's paths are relative to.",
+    help="Where ids begin, and what a list's paths are relative to; of --dataset, the folder of its videos.",
 )  # fmt: skip
-@click.option("--lexicon", help="Check that every label is in this lexicon, before the work begins.")
+@click.option(
+    "--dataset", metavar="NAME",
+    help="In the place of SOURCE, a public data set as its own files list it: ucf101, hmdb51, kinetics400, ... "
+    "`vidclip dataset check --help` names them all.",
+)  # fmt: skip
+@click.option(
+    "--split",
+    help="Of --dataset: 1, 2 or 3 of UCF101 and HMDB51; train, val or test of the others.  [default: all]",
+)
+@click.option(
+    "--annotations", type=click.Path(path_type=Path),
+    help="Of --dataset: its split and label files, their folder or one file.  [default: looked for below the root]",
+)  # fmt: skip
+@click.option(
+    "--segments/--no-segments", default=None,
+    help="Of --dataset: whether a row is a segment of its video.  [default: of Kinetics, where a file is a whole "
+    "video; of ActivityNet not]",
+)  # fmt: skip
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Leave out videos of a list that are not there; of --dataset, always.",
+)
+@click.option(
+    "--lexicon",
+    help="Check that every label is in this lexicon, before the work begins. The classes that the numbers of a "
+    ".txt list count.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -99,30 +129,92 @@ def processors() -> int:
 def command(ctx: click.Context, source: tuple[Path, ...], **options: Any) -> None:
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
 
-    SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, or video
-    files. What the cache has is not done again: a run that was ended, however, is continued by the same
-    command.
+    SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, a .txt list of the
+    BIKE, Text4Vis or X-CLIP repositories (with --lexicon), or video files. In its place, --dataset and --root read
+    a public data set from its own split and label files.
 
-    Exit status: 0 done; 1 done, but some videos could not be read; 2 could not.
+    \b
+        vidclip extract --dataset ucf101 --root /data/UCF-101
+        vidclip extract val.txt --root /data/frames --lexicon kinetics400
+
+    What the cache has is not done again: a run that was ended, however, is continued by the same command.
+
+    Videos of a data set that are not there are counted and left out; the file missing.jsonl in the cache lists them
+    all. A list must be whole, unless --allow-missing is given.
+
+    Exit status: 0 done, also where videos are missing; 1 done, but some videos could not be read; 2 could not.
     """
-    ctx.exit(run(source, **options))
+    ctx.exit(run(*_choose_source(ctx, source, options), **options))
 
 
-def run(source: tuple[Path, ...], **options: Any) -> int:
-    """Does the work of the command; returns its exit status."""
-    from ..pipeline.datasets import check_labels, read_videos
-    from ..pipeline.sampling import Sampling
+def _choose_source(
+    ctx: click.Context, source: tuple[Path, ...], options: dict[str, Any]
+) -> tuple[tuple[Path, ...], str | None]:
+    """SOURCE or --dataset. What stands nearer counts: the command line before the environment before the file."""
+    known = click.core.ParameterSource
+    nearness = (known.COMMANDLINE, known.ENVIRONMENT, known.DEFAULT_MAP)
+    dataset: str | None = options.pop("dataset")
+    if source and dataset:
+        places = [ctx.get_parameter_source(name) for name in ("source", "dataset")]
+        of_source, of_dataset = (
+            nearness.index(place) if place in nearness else len(nearness) for place in places
+        )
+        if of_source == of_dataset:
+            raise click.UsageError(
+                f"SOURCE and --dataset {dataset} both say which videos to read: give one of them. The folder of a "
+                "data set is its --root."
+            )
+        source, dataset = (source, None) if of_source < of_dataset else ((), dataset)
+    if not dataset:
+        for name, option in _OF_DATASETS.items():
+            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError(
+                    f"{option} goes with --dataset alone. A CSV names splits in the column `split`, segments in the "
+                    "columns `start` and `end`."
+                )
+    return source, dataset
 
-    if not source:
+
+def _videos(source: tuple[Path, ...], dataset: str | None, options: dict[str, Any]) -> VideoList:
+    """What is to be read, its labels checked."""
+    from ..lexicons import load_lexicon
+    from ..pipeline.datasets import check_labels, read_dataset, read_videos
+
+    lexicon = load_lexicon(options["lexicon"]) if options["lexicon"] else None
+    if dataset:
+        if options["root"] is None:
+            raise click.UsageError(
+                f"--dataset {dataset} needs --root: the folder of its videos, or of their folders of frames."
+            )
+        videos = read_dataset(
+            dataset, options["root"], **{name: options[name] for name in ("split", "annotations", "segments")}
+        )
+    elif source:
+        videos = read_videos(
+            source[0] if len(source) == 1 else source,
+            root=options["root"],
+            allow_missing=options["allow_missing"],
+            lexicon=lexicon,
+        )
+    else:
         raise click.UsageError(
             'no videos were named. Say where they are: `vidclip extract videos/`, or source = "videos" in '
-            "vidclip.toml."
+            "vidclip.toml; or name a public data set: `vidclip extract --dataset ucf101 --root FOLDER`."
         )
-    videos = read_videos(source[0] if len(source) == 1 else source, root=options["root"])
-    if options["lexicon"]:
-        from ..lexicons import load_lexicon
+    if lexicon:
+        check_labels((*videos, *videos.missing), lexicon)
+    return videos
 
-        check_labels(videos, load_lexicon(options["lexicon"]))
+
+def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) -> int:
+    """Does the work of the command; returns its exit status."""
+    from ..pipeline.sampling import Sampling
+    from .output import printable, warn
+
+    videos = _videos(source, dataset, options)
+    for note in videos.notes:
+        warn(note)
+    _report_missing(videos)
     sampling = Sampling(
         frames=options["frames"],
         clips=options["clips"],
@@ -134,9 +226,9 @@ def run(source: tuple[Path, ...], **options: Any) -> int:
     from dataclasses import replace
     from importlib.metadata import version
 
+    from ..cache import MissingVideo, write_missing
     from ..pipeline.encoder import load_encoder
     from ..pipeline.extract import extract
-    from .output import printable, warn
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -170,10 +262,29 @@ def run(source: tuple[Path, ...], **options: Any) -> int:
             created_by=f"vidclip {version('vidclip')}",
             on_progress=display,
         )
-    return _report(summary, options["cache"], videos.n_other_files)
+    write_missing(
+        options["cache"],
+        (MissingVideo(video.id, video.split, video.labels, video.origin) for video in videos.missing),
+    )
+    return _report(summary, options["cache"], videos)
 
 
-def _report(summary: Summary, folder: Path, other_files: int) -> int:
+def _report_missing(videos: VideoList) -> None:
+    """Before the work: whoever gave the wrong folder need not wait for its end."""
+    from .output import count, printable
+
+    if not videos.missing:
+        return
+    listed = len(videos) + len(videos.missing)
+    click.echo(f"{count(len(videos.missing), 'video')} of {listed:,} listed ones are missing, and left out:")
+    for video in videos.missing[:_SHOWN]:
+        click.echo(f"  {printable(video.id)}  ({printable(video.origin)})")
+    if len(videos.missing) > _SHOWN:
+        click.echo(f"  ... and {len(videos.missing) - _SHOWN:,} more")
+
+
+def _report(summary: Summary, folder: Path, videos: VideoList) -> int:
+    from ..cache.missing import MISSING_FILE
     from .output import count, duration, printable
 
     progress = summary.progress
@@ -185,8 +296,12 @@ def _report(summary: Summary, folder: Path, other_files: int) -> int:
     if progress.present:
         parts.append(f"{progress.present:,} done before")
     click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
-    if other_files:
-        click.echo(f"Left out: {count(other_files, 'file')} not named like a video.")
+    if videos.n_other_files:
+        click.echo(f"Left out: {count(videos.n_other_files, 'file')} not named like a video.")
+    if videos.missing:
+        click.echo(
+            f"Missing: {count(len(videos.missing), 'video')}, listed in {printable(folder / MISSING_FILE)}."
+        )
     if summary.interrupted:
         left = progress.listed - progress.done
         click.echo(
@@ -199,10 +314,10 @@ def _report(summary: Summary, folder: Path, other_files: int) -> int:
             f"{count(len(summary.failures), 'video')} of {progress.listed:,} could not be read; all are listed in "
             f"{printable(folder / 'failures.jsonl')}, and --retry-failed tries them again:"
         )
-        for failure in summary.failures[:_SHOWN_FAILURES]:
+        for failure in summary.failures[:_SHOWN]:
             click.echo(f"  {printable(failure.id)}: {printable(failure.reason)}")
-        if len(summary.failures) > _SHOWN_FAILURES:
-            click.echo(f"  ... and {len(summary.failures) - _SHOWN_FAILURES:,} more")
+        if len(summary.failures) > _SHOWN:
+            click.echo(f"  ... and {len(summary.failures) - _SHOWN:,} more")
         return 1
     return 0
 

@@ -15,6 +15,7 @@ from .config import CONFIG_FILE, read_config
 
 COMMANDS = {
     "demo": "Render a small world, and see everything at work in it.",
+    "dataset": "Look at a public data set on this disk.",
     "extract": "Read videos once; keep their CLIP embeddings.",
     "eval": "Accuracy, from the cache: zero-shot, few-shot, general.",
     "attributes": "The phrases that are nearest to each video.",

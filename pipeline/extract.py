@@ -262,7 +262,7 @@ def _encode_all(
             break
         video = todo[index]
         if isinstance(result, DecodeFailure):
-            writing.put(Failure(video.id, str(video.path), result.stage, result.reason))
+            writing.put(Failure(video.id, str(video.path), result.stage, _why(video, result)))
             report.progress.failed += 1
         else:
             with result:
@@ -270,6 +270,12 @@ def _encode_all(
             _hand_over(finished, writing, report)
         report()
     _hand_over(batches.finish(), writing, report)
+
+
+def _why(video: Video, failure: DecodeFailure) -> str:
+    """Of a segment, the row with its times too: that may be what is wrong."""
+    segment = video.start_seconds is not None or video.end_seconds is not None
+    return f"{failure.reason} ({video.origin})" if segment and video.origin else failure.reason
 
 
 def _hand_over(records: list[VideoRecord], writing: _Writing, report: _Reporter) -> None:

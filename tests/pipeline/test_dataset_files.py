@@ -650,9 +650,7 @@ def test_names_and_aliases():
 
 
 @pytest.fixture
-def check(monkeypatch):
-    monkeypatch.setitem(program.COMMANDS, "dataset", "")
-
+def check():
     def check(*arguments):
         return CliRunner().invoke(program.main, ["dataset", "check", *map(str, arguments)])
 
