@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .compare import PAPERS, dataset_of, documents_of, print_published, published_beside
+from .multi_label import multi_label, print_multi_label
 from .options import cache_option, device_option, json_option, vidclip_command
 from .training import Shots, head_options
 
@@ -15,12 +18,13 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.evaluate import Comparison, Result, TestSet
     from ..pipeline.few_shot import Run
+    from ..pipeline.scorers import Scorer
 
 POOLS = ("mean", "max", "vote", "vcs")
 RELEASED = ("bike", "text4vis")
 """Papers whose released code scores its halves in a way of its own: a raw vote, the mean."""
 LEARNING = ("general", "few-shot")
-_NO_SETTINGS = ("lexicon", "split", "device", "protocols", "heads", "retriever", "text_encoder")
+MULTI_LABEL = "multi-label"
 _ZERO_SHOT = (
     "prompts",
     "pools",
@@ -44,17 +48,21 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
     "--protocol",
     "protocols",
     multiple=True,
-    type=click.Choice(["full-classes", "half-classes", "kinetics600", "splits", *LEARNING]),
+    type=click.Choice(["full-classes", "half-classes", "kinetics600", "splits", MULTI_LABEL, *LEARNING]),
     default=("full-classes",),
     show_default=True,
     help="All classes; ten random halves (BIKE A.3); the three Kinetics-600 splits of 160 new classes; "
-    "the test splits test1, test2, test3 (X-CLIP). After training: on the whole training split; on K videos "
+    "the test splits test1, test2, test3 (X-CLIP); mean average precision, of videos with several labels "
+    "(Charades) or one (ActivityNet). After training: on the whole training split; on K videos "
     "of every class.",
 )
 @click.option(
     "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
 )
-@click.option("--split", help="Which videos are tested.  [default: test, then val, else all]")
+@click.option(
+    "--split",
+    help="Which videos are tested; all: every labelled one.  [default: test, then val, whichever has labels]",
+)
 @click.option(
     "--prompt",
     "prompts",
@@ -120,6 +128,14 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
 @click.option(
     "--repeats", type=click.IntRange(1), default=10, show_default=True, help="Halves of half-classes."
 )
+@click.option(
+    "--map-convention", type=click.Choice(["standard", "released"]), default="standard", show_default=True,
+    help="multi-label: classes without videos are left out of mAP, or count as 0 as in the released code.",
+)  # fmt: skip
+@click.option(
+    "--compare", "papers", multiple=True, type=click.Choice(PAPERS),
+    help="Below the table, this paper's own figures for the same data set (--lexicon) and protocol.",
+)  # fmt: skip
 @head_options(several=True)
 @click.option(
     "--shots", multiple=True, type=Shots(), default=(0, 1, 2, 4, 8, 16, "all"), show_default=True,
@@ -133,9 +149,9 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
 def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     """Scores the videos of the cache against their class names.
 
-    full-classes, half-classes, kinetics600 and splits train nothing: several pools, and attributes, make one
-    table; below it, each is compared with the first on the same videos. general and few-shot train heads on the
-    cached features first (--classifier, --temporal, --pool; one head for each combination).
+    full-classes, half-classes, kinetics600, splits and multi-label train nothing: several pools, and attributes,
+    make one table; below it, each is compared with the first on the same videos. general and few-shot train heads
+    on the cached features first (--classifier, --temporal, --pool; one head for each combination).
 
     No video is opened; the encoder is loaded only for names it has not embedded before.
     """
@@ -151,6 +167,9 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     protocols = list(dict.fromkeys(options["protocols"]))
+    options["dataset"] = (
+        dataset_of(classes) if options["papers"] else ""
+    )  # what is wrong is said before the work
     documents = _zero_shot(features, classes, [p for p in protocols if p not in LEARNING], options, json_file)
     for protocol in protocols:
         if protocol in LEARNING:
@@ -180,12 +199,48 @@ def _zero_shot(
     options: dict[str, Any],
     json_file: Path | None,
 ) -> list[dict[str, Any]]:
-    from ..pipeline.evaluate import compare, evaluate, select_test_set
     from .scoring import zero_shot_scorers
 
     scorers = zero_shot_scorers(features, classes, options) if protocols else []
+    settings = {
+        **_settings(features, classes, options),
+        "heads": [str(path) for path in options["heads"]],
+        "retriever": str(options["retriever"] or ""),
+        **{key: options[key] for key in _ZERO_SHOT},
+    }
     documents = []
     for protocol in protocols:
+        run, show = (
+            (multi_label, print_multi_label) if protocol == MULTI_LABEL else (_single_label(protocol), _print)
+        )
+        results, comparisons = run(features, classes, scorers, options, settings)
+        published = published_beside(options["papers"], options["dataset"], protocol)
+        if str(json_file) != "-":
+            show(results, comparisons)
+            print_published(options["papers"], options["dataset"], protocol, published)
+        documents.append(
+            {
+                "protocol": protocol,
+                "results": [result.to_dict() for result in results],
+                "comparisons": [vars(comparison) for comparison in comparisons],
+                **documents_of(options["papers"], published),
+            }
+        )
+    return documents
+
+
+def _single_label(protocol: str) -> Callable[..., tuple[list[Result], list[Comparison]]]:
+    """Runs a protocol for all scorers: gives their results, and each against the first."""
+
+    def run(
+        features: FeatureCache,
+        classes: Lexicon,
+        scorers: list[Scorer],
+        options: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> tuple[list[Result], list[Comparison]]:
+        from ..pipeline.evaluate import compare, evaluate, select_test_set
+
         test = select_test_set(features, classes, options["split"], by_split_sets=protocol == "splits")
         results = evaluate(
             features,
@@ -194,25 +249,12 @@ def _zero_shot(
             protocol,
             len(classes),
             repeats=options["repeats"],
-            settings={
-                **_settings(features, classes, options),
-                "heads": [str(path) for path in options["heads"]],
-                "retriever": str(options["retriever"] or ""),
-                **{key: options[key] for key in _ZERO_SHOT},
-            },
+            settings=settings,
             **_sets(protocol, classes, test),
         )
-        comparisons = [compare(result, results[0]) for result in results[1:]]
-        if str(json_file) != "-":
-            _print(results, comparisons)
-        documents.append(
-            {
-                "protocol": protocol,
-                "results": [result.to_dict() for result in results],
-                "comparisons": [vars(comparison) for comparison in comparisons],
-            }
-        )
-    return documents
+        return results, [compare(result, results[0]) for result in results[1:]]
+
+    return run
 
 
 def _learning(
@@ -261,12 +303,15 @@ def _learning(
             on_run=show,
         )
     comparisons = _compared_by_shots(results)
+    published = published_beside(options["papers"], options["dataset"], protocol, options["shots"])
     if str(json_file) != "-":
         _print_learnt(results, comparisons, few)
+        print_published(options["papers"], options["dataset"], protocol, published)
     return {
         "protocol": protocol,
         "results": [result.to_dict() for result in results],
         "comparisons": [{**vars(comparison), "shots": shots} for shots, comparison in comparisons],
+        **documents_of(options["papers"], published),
     }
 
 

@@ -219,11 +219,11 @@ def _told(epoch: Epoch) -> str:
 
 def _test_set(features: FeatureCache, classes: Lexicon, trained_on: TestSet) -> TestSet | None:
     """The test split, where there is one, and its labels are known: looked up before the training."""
-    from ..pipeline.evaluate import TEST_SPLITS, EvaluationError, select_test_set
+    from ..pipeline.evaluate import EvaluationError, default_split, select_test_set, split_words
     from .output import warn
 
-    split = next((name for name in TEST_SPLITS if name in features.splits), None)
-    if split is None or split == trained_on.split:
+    split = default_split(features)
+    if not split or split == trained_on.split or split not in split_words(features, labelled=True):
         return None
     try:
         return select_test_set(features, classes, split)

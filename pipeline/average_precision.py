@@ -84,8 +84,7 @@ def mean_average_precision(scores: ArrayLike, targets: ArrayLike, *, convention:
     the classes, and the Charades script prints, as its result, the mean over batches, weighted by their
     videos, of this figure for all videos up to that batch.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"There is no convention {convention!r}; known: {', '.join(CONVENTIONS)}.")
+    _check_convention(convention)
     scores, targets = _checked(scores, targets)
     _check_labelled(targets)
     if convention == "released":
@@ -126,52 +125,74 @@ def bootstrap_map(
     rng: np.random.Generator,
     repeats: int = 1000,
     level: float = 0.95,
+    *,
+    convention: str = "standard",
 ) -> Interval:
-    """How far the ``standard`` mean average precision of another N videos could lie: an interval, in percent.
+    """How far the mean average precision of another N videos could lie: an interval, in percent.
 
-    scores   [N, C], targets [N, C]: as in `mean_average_precision`
-    repeats  how often N videos are drawn, with replacement
-    level    share of the resampled means inside the interval, between 0 and 1
-    Returns the percentile bootstrap interval of `resampled_maps`, moved so that their mean lies on the figure
-    itself, within 0..100.
+    scores      [N, C], targets [N, C]: as in `mean_average_precision`
+    repeats     how often N videos are drawn, with replacement
+    level       share of the resampled means inside the interval, between 0 and 1
+    convention  as in `resampled_maps`
+    Returns `moved_interval` of the resamples around the figure itself.
     Raises ValueError as `mean_average_precision` does, for a level or number of repeats out of range, and
     when no resample has a video with a label.
+    """
+    means = resampled_maps(scores, targets, rng, repeats, convention=convention)
+    if np.isnan(means).all():
+        raise ValueError(f"none of the {repeats} resamples has a video with a label: ask for more repeats")
+    figure = mean_average_precision(scores, targets, convention=convention)
+    interval = moved_interval(means, figure, level)
+    return Interval(max(interval.low, 0.0), min(interval.high, 100.0))
+
+
+def moved_interval(means: ArrayLike, figure: float, level: float = 0.95) -> Interval:
+    """The percentile interval of resampled figures [repeats], moved so that their mean lies on the figure itself.
+
+    means    NaN for resamples without a figure: they do not count
+    level    share of the resamples inside the interval, between 0 and 1
 
     Why it is moved: average precision falls as the list gets longer at the same share of positives, and the
     copies of a drawn positive stand together, so resamples score higher than the videos they come from. The
     percentile interval of weak scores can lie above the figure altogether; the spread is right. For the same
-    reason the interval is about test sets of N videos, not about the limit of ever more videos.
+    reason the interval is about test sets of N videos, not about the limit of ever more videos. Differences of
+    two scorers' resamples are moved in the same way.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
-    means = resampled_maps(scores, targets, rng, repeats)
+    means = np.asarray(means, np.float64)
     means = means[~np.isnan(means)]
-    if not len(means):
-        raise ValueError(f"none of the {repeats} resamples has a video with a label: ask for more repeats")
     tail = (1 - level) / 2
-    ends = np.quantile(means, [tail, 1 - tail]) - means.mean() + mean_average_precision(scores, targets)
-    low, high = np.clip(ends, 0, 100)
+    low, high = np.quantile(means, [tail, 1 - tail]) - means.mean() + figure
     return Interval(float(low), float(high))
 
 
 def resampled_maps(
-    scores: ArrayLike, targets: ArrayLike, rng: np.random.Generator, repeats: int
+    scores: ArrayLike,
+    targets: ArrayLike,
+    rng: np.random.Generator,
+    repeats: int,
+    *,
+    convention: str = "standard",
 ) -> NDArray[np.float64]:
     """Mean average precisions [repeats], in percent, of N of the videos drawn with replacement.
 
-    scores [N, C], targets [N, C], and errors, as in `mean_average_precision` under ``standard``. Classes of
-    which a resample has no positive are left out of its mean; NaN where that leaves no class.
+    scores [N, C], targets [N, C], and errors, as in `mean_average_precision`.
+    convention  ``standard``: classes of which a resample has no positive are left out of its mean; NaN where
+                that leaves no class. ``released``: they count as 0, as in the figure itself; equal scores
+                are taken together all the same, as the order of drawn videos means nothing.
 
     The draws depend on the generator and N alone: two scorers of the same videos, each with a generator of
     the same seed, are resampled in pairs.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
+    _check_convention(convention)
     scores, targets = _checked(scores, targets)
     _check_labelled(targets)
     # A resample is the number of times each video was drawn, as weights: each class is sorted once.
     rankings = [_rank(of_class, truth) for of_class, truth in _by_class(scores, targets) if truth.any()]
-    n_videos = len(scores)
+    n_videos, n_classes = scores.shape
     means = np.full(repeats, np.nan)
     at_once = max(1, _BLOCK_WEIGHTS // n_videos)
     for start in range(0, repeats, at_once):
@@ -181,6 +202,8 @@ def resampled_maps(
             areas = _areas(ranking, weights)
             total += np.nan_to_num(areas)
             n_present += ~np.isnan(areas)
+        if convention == "released":
+            n_present[:] = n_classes
         np.divide(100 * total, n_present, out=means[start : start + at_once], where=n_present > 0)
     return means
 
@@ -280,6 +303,11 @@ def _checked(scores: ArrayLike, targets: ArrayLike) -> tuple[NDArray, NDArray[np
         if bad.any():
             raise ValueError(f"the scores of video {start + int(np.argmax(bad))} are not numbers (NaN)")
     return scores, targets
+
+
+def _check_convention(convention: str) -> None:
+    if convention not in CONVENTIONS:
+        raise ValueError(f"There is no convention {convention!r}; known: {', '.join(CONVENTIONS)}.")
 
 
 def _check_labelled(targets: NDArray[np.bool_]) -> None:

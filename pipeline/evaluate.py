@@ -11,6 +11,7 @@ import numpy as np
 
 from ..cache import FeatureCache
 from ..lexicons import Lexicon, LexiconError, lexicon_of_labels
+from .average_precision import MultiLabelMetrics
 from .metrics import Metrics, bootstrap_interval, label_ranks, metrics_of_ranks, resampled_means
 from .protocols import Trial, trials
 from .scorers import FusionScorer, Scorer
@@ -18,11 +19,17 @@ from .scorers import FusionScorer, Scorer
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
 """Field of `Metrics` -> its name in tables."""
 
+ALL = "all"
+"""As a split: every labelled video, whatever its split, where no split is called so."""
+
 _HITS_WITHIN = {"top1": 1, "top5": 5}
 _BATCH_VIDEOS = 1024
 
 TEST_SPLITS = ("test", "testing", "val", "validation")
-"""Which split is tested when none is named: the first of these that the cache has."""
+"""Which split is tested when none is named: the first of these that has labelled videos."""
+
+_FEW_SEVERAL = 0.05
+"""So large a share of videos with several labels may be left out of a test of single labels."""
 
 
 class EvaluationError(ValueError):
@@ -54,8 +61,8 @@ class Result:
     protocol: str
     scorer: str
     figures: Mapping[str, Figure]
-    """By the fields of `Metrics`: top1, top5, mean_class."""
-    repetitions: Sequence[tuple[str, Metrics]]
+    """By the fields of `Metrics`: top1, top5, mean_class; or of `MultiLabelMetrics`: map, top1."""
+    repetitions: Sequence[tuple[str, Metrics | MultiLabelMetrics]]
     """(name, metrics) of every trial of the protocol."""
     n_videos: int
     """Videos with a known label, in the split that was tested."""
@@ -66,6 +73,8 @@ class Result:
     """What a reader should know: videos left out, and why."""
     hits: Sequence[tuple[np.ndarray, np.ndarray]] = field(default=(), repr=False, compare=False)
     """For `compare`: of every trial, the videos tested, and which of them were right."""
+    resampled: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """For `multi_label.compare_maps`: mean average precisions of resamples of the videos."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -112,45 +121,91 @@ def _no_labels(cache: FeatureCache, n_videos: int) -> str:
     )
 
 
+def default_split(cache: FeatureCache) -> str | None:
+    """The split that is tested when none is named: the first of `TEST_SPLITS` with labelled videos, or else the
+    first that the cache has. Empty for a cache without splits, None where none has such a name."""
+    has = split_words(cache)
+    known = [name for name in TEST_SPLITS if name in has]
+    labelled = split_words(cache, labelled=True)
+    return next((name for name in known if name in labelled), known[0] if known else None if has else "")
+
+
+def split_words(cache: FeatureCache, *, labelled: bool = False) -> list[str]:
+    """The splits of a cache, each alone (``train1 test2`` is two), in alphabetical order."""
+    pairs = zip(cache.splits, cache.labels, strict=True)
+    return sorted({word for name, labels in pairs if labels or not labelled for word in name.split()})
+
+
+def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str, list[str]]:
+    """The rows of a split, its name (empty: all), and what is to be said about the choice.
+
+    split    None: `default_split`. `all`: every video, unless a split is called so
+    Raises EvaluationError for a split the cache does not have, and where none can be chosen for the user.
+    """
+    has = split_words(cache)
+    notes = []
+    if split is None:
+        split = default_split(cache)
+        if split is None:
+            numbered = [name for name in has if re.fullmatch(r"test\d+", name)]
+            splits = f"; --protocol splits tests {', '.join(numbered)}" if numbered else ""
+            raise EvaluationError(
+                f"{cache.folder} has the splits {', '.join(has)}: say which to test with --split; "
+                f"--split {ALL} tests every labelled video{splits}."
+            )
+        first = next((name for name in TEST_SPLITS if name in has), split)
+        if first != split:
+            notes.append(f"no video of the split {first} has a label: the split {split} is tested.")
+    elif split == ALL and ALL not in has:
+        split = ""
+    elif split not in has and split not in cache.splits:
+        if not has:
+            raise EvaluationError(f"{cache.folder} has no splits, not {split!r}. Leave --split out.")
+        raise EvaluationError(
+            f"{cache.folder} has {', '.join(has)}, not {split!r}. Name one of these as the split, or {ALL} for every "
+            "labelled video."
+        )
+    rows = [row for row, name in enumerate(cache.splits) if not split or split in (name, *name.split())]
+    return rows, split, notes
+
+
 def select_test_set(
     cache: FeatureCache, lexicon: Lexicon, split: str | None = None, *, by_split_sets: bool = False
 ) -> TestSet:
     """The videos of a split that carry one label of the lexicon.
 
-    split            None: test where the cache has such a split (see TEST_SPLITS), else all videos
+    split            None: test where the cache has such a split with labels (see TEST_SPLITS), else all videos of
+                     a cache without splits; `all`: every labelled video
     by_split_sets    for the protocol `splits`: a video may be in several of test1, test2, test3, with
                      spaces between them ("test1 test3")
 
-    Raises EvaluationError for a split the cache does not have, a label the lexicon does not have, videos
+    Videos of several labels are left out, with a note, where they are few (1 in 20): ActivityNet has some.
+    Raises EvaluationError for a split the cache does not have, a label the lexicon does not have, more videos
     of several labels, and when nothing is left.
     """
-    splits = sorted(set(cache.splits) - {""})
-    test_splits = sorted({name for each in splits for name in each.split() if re.fullmatch(r"test\d+", name)})
+    test_splits = [name for name in split_words(cache) if re.fullmatch(r"test\d+", name)]
     if by_split_sets:
         if not test_splits:
             raise EvaluationError(
                 f"{cache.folder} has no splits test1, test2, ...: name them in the column `split` of the list, with "
                 'spaces between several ("test1 test3").'
             )
-        split = ""
-    elif split is None:
-        split = next((name for name in TEST_SPLITS if name in splits), "")
-        if splits and not split:
-            raise EvaluationError(
-                f"{cache.folder} has the splits {', '.join(splits)}: say which to test with --split."
-            )
-    elif not any(split in (name, *name.split()) for name in splits):
-        has = f"has {', '.join(splits)}" if splits else "has no splits"
-        raise EvaluationError(f"{cache.folder} {has}, not {split!r}. Leave --split out, or name another.")
-    chosen = [row for row, name in enumerate(cache.splits) if not split or split in (name, *name.split())]
-    if by_split_sets:
-        chosen = [row for row in chosen if set(cache.splits[row].split()) & set(test_splits)]
+        rows, split, notes = choose_rows(cache, ALL)
+        chosen = [row for row in rows if set(cache.splits[row].split()) & set(test_splits)]
+    else:
+        chosen, split, notes = choose_rows(cache, split)
     labelled = [row for row in chosen if cache.labels[row]]
     several = [row for row in labelled if len(cache.labels[row]) > 1]
-    if several:
+    if len(several) > _FEW_SEVERAL * len(labelled):
         raise EvaluationError(
-            f"{len(several)} videos have several labels (the first is {cache.ids[several[0]]!r}): top-1 is not "
-            "defined for them."
+            f"{len(several)} videos have several labels (the first is {cache.ids[several[0]]!r}): accuracy among "
+            "single labels is not defined for them. Use --protocol multi-label."
+        )
+    if several:
+        labelled = [row for row in labelled if len(cache.labels[row]) == 1]
+        notes.append(
+            f"{len(several)} videos with several labels are not tested (the first is {cache.ids[several[0]]!r}); "
+            "--protocol multi-label takes them."
         )
     if not labelled:
         raise EvaluationError(_no_labels(cache, len(chosen)))
@@ -158,25 +213,43 @@ def select_test_set(
         classes = lexicon.resolve(cache.labels[row][0] for row in labelled)
     except LexiconError as error:
         raise EvaluationError(f"{error} The labels of {cache.folder} and --lexicon must fit.") from error
+    unlabelled = len(chosen) - len(labelled) - len(several)
+    if unlabelled:
+        notes.append(f"{unlabelled} videos without a label are not tested.")
+    notes += left_out(cache, test_splits if by_split_sets else split.split())
+    notes += alike(lexicon)
+    members = {
+        name: np.array([i for i, row in enumerate(labelled) if name in cache.splits[row].split()], np.int64)
+        for name in test_splits
+    }
+    return TestSet(np.array(labelled), np.array(classes), split, notes, members)
+
+
+def left_out(cache: FeatureCache, splits: Sequence[str]) -> list[str]:
+    """Notes on listed videos that have no features: unreadable ones, and missing ones of these splits (none: all)."""
     notes = []
-    if len(labelled) < len(chosen):
-        notes.append(f"{len(chosen) - len(labelled)} videos without a label are not tested.")
     failures = cache.failures()
     if failures:
         notes.append(
             f"{len(failures)} listed videos could not be read and are not tested; the first is "
             f"{failures[0].id!r} ({failures[0].reason})."
         )
-    for first, second in lexicon.ambiguous():
+    missing = [video for video in cache.missing() if not splits or set(splits) & set(video.split.split())]
+    if missing:
         notes.append(
-            f"the classes {lexicon.labels[first]!r} and {lexicon.labels[second]!r} read the same: no text "
-            "classifier can tell them apart."
+            f"{len(missing)} listed videos were not there at the last extraction and are not tested; the first is "
+            f"{missing[0].id!r}."
         )
-    members = {
-        name: np.array([i for i, row in enumerate(labelled) if name in cache.splits[row].split()], np.int64)
-        for name in test_splits
-    }
-    return TestSet(np.array(labelled), np.array(classes), split, notes, members)
+    return notes
+
+
+def alike(lexicon: Lexicon) -> list[str]:
+    """Notes on classes of which the text is the same."""
+    return [
+        f"the classes {lexicon.labels[first]!r} and {lexicon.labels[second]!r} read the same: no text "
+        "classifier can tell them apart."
+        for first, second in lexicon.ambiguous()
+    ]
 
 
 def evaluate(
@@ -214,7 +287,7 @@ def evaluate(
             )
         known: dict[int, Any] = {}
         for scorer, found in zip(scorers, ranks, strict=True):
-            evidence = _evidence(scorer, piece, frames, known)
+            evidence = evidence_of(scorer, piece, frames, known)
             for run, of_run in zip(runs, found, strict=True):
                 # run.videos ascends: those of this piece stand together.
                 first, last = np.searchsorted(run.videos, [start, stop])
@@ -229,11 +302,13 @@ def evaluate(
     ]
 
 
-def _evidence(scorer: Scorer, rows: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
+def evidence_of(scorer: Scorer, rows: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
     """The scorer's evidence, made of what is known where it is a fusion of scorers."""
     if id(scorer) not in known:
         if isinstance(scorer, FusionScorer):
-            known[id(scorer)] = scorer.join(*(_evidence(part, rows, frames, known) for part in scorer.parts))
+            known[id(scorer)] = scorer.join(
+                *(evidence_of(part, rows, frames, known) for part in scorer.parts)
+            )
         else:
             known[id(scorer)] = scorer.evidence(rows, frames)
     return known[id(scorer)]
@@ -288,7 +363,7 @@ def result_of_ranks(
 
 @dataclass(frozen=True)
 class Comparison:
-    """The top-1 of one result against that of another, on the same videos."""
+    """A figure of one result against that of another, on the same videos."""
 
     name: str
     """`vcs - mean`."""
@@ -299,10 +374,27 @@ class Comparison:
     high: float
     p: float
     """Two-sided, from the same bootstrap: how often the difference has the other sign, twice."""
+    metric: str = "top1"
+    """What was compared: top1, or map."""
 
     def __str__(self) -> str:
         p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
         return f"{self.name}: {self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}], {p}"
+
+
+def two_sided(differences: np.ndarray) -> float:
+    """How often resampled differences [repeats] have the rarer sign, twice."""
+    rarer = min((differences <= 0).sum(), (differences >= 0).sum())
+    return float(min(1.0, 2 * (1 + rarer) / (len(differences) + 1)))
+
+
+def check_same_videos(result: Result, baseline: Result) -> None:
+    """Raises EvaluationError when the two did not test the same videos."""
+    if len(result.hits) != len(baseline.hits) or any(
+        not np.array_equal(mine, theirs)
+        for (mine, _), (theirs, _) in zip(result.hits, baseline.hits, strict=True)
+    ):
+        raise EvaluationError(f"{result.scorer} and {baseline.scorer} did not test the same videos")
 
 
 def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 10_000) -> Comparison:
@@ -310,11 +402,7 @@ def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 1
 
     Raises EvaluationError when the two did not test the same videos.
     """
-    if len(result.hits) != len(baseline.hits) or any(
-        not np.array_equal(mine, theirs)
-        for (mine, _), (theirs, _) in zip(result.hits, baseline.hits, strict=True)
-    ):
-        raise EvaluationError(f"{result.scorer} and {baseline.scorer} did not test the same videos")
+    check_same_videos(result, baseline)
     # A video's share of the mean over repetitions of each repetition's accuracy.
     shares = np.zeros(1 + max(int(videos[-1]) for videos, _ in result.hits))
     for (videos, mine), (_, theirs) in zip(result.hits, baseline.hits, strict=True):
@@ -323,6 +411,6 @@ def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 1
     values = shares[tested] * len(tested)
     means = resampled_means(values, np.random.default_rng(seed), repeats)
     low, high = np.quantile(means, [0.025, 0.975])
-    p = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (repeats + 1))
+    p = two_sided(means)
     name = f"{result.scorer} - {baseline.scorer}"
-    return Comparison(name, float(values.mean()), float(low), float(high), float(p))
+    return Comparison(name, float(values.mean()), float(low), float(high), p)

@@ -383,3 +383,16 @@ def test_conventions_are_known_by_name():
 def test_intervals_of_nothing(rng, settings, message):
     with pytest.raises(ValueError, match=message):
         bootstrap_map(np.zeros((2, 2)), TRUE, rng, **settings)
+
+
+def test_absent_classes_count_as_0_in_resamples_too_under_released(rng):
+    scores, targets = rng.random((50, 3)), rng.random((50, 3)) < 0.4
+    alone = resampled_maps(scores, targets, np.random.default_rng(0), 20)
+    scores, targets = np.column_stack([scores, scores[:, 0]]), np.column_stack([targets, np.zeros(50, bool)])
+    np.testing.assert_allclose(resampled_maps(scores, targets, np.random.default_rng(0), 20), alone)
+    released = resampled_maps(scores, targets, np.random.default_rng(0), 20, convention="released")
+    np.testing.assert_allclose(released, alone * 3 / 4)
+    interval = bootstrap_map(scores, targets, rng, convention="released")
+    assert interval.low < mean_average_precision(scores, targets, convention="released") < interval.high
+    with pytest.raises(ValueError, match="no convention 'other'"):
+        resampled_maps(scores, targets, rng, 1, convention="other")

@@ -1,0 +1,114 @@
+"""`vidclip eval --compare`: the papers' figures beside one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..lexicons import Lexicon
+    from ..pipeline.published import PublishedFigure
+
+PAPERS = ("bike", "text4vis", "x-clip", "temporal-prompts")
+"""`pipeline.published.PAPERS`, here so that --help need not import it."""
+
+
+def dataset_of(classes: Lexicon) -> str:
+    """The data set whose classes these are. Raises click.UsageError where they are of none: the papers' figures are
+    of whole lists of classes."""
+    from ..lexicons import load_lexicon
+    from ..pipeline.published import DATASETS
+
+    lexicons = [load_lexicon(name) for name in DATASETS]
+    for lexicon in lexicons:
+        if lexicon.labels == classes.labels:
+            return lexicon.name
+    holders = [lexicon for lexicon in lexicons if all(lexicon.find(label) for label in classes.labels)]
+    smallest = min(holders, key=len).name if holders else "ucf101"
+    what = "these" if classes.name == "labels" else f"those of {classes.name}"
+    raise click.UsageError(
+        f"--compare: whose classes are {what}? Say it with --lexicon{'' if holders else ', such as'} {smallest}."
+    )
+
+
+def published_beside(
+    papers: Sequence[str], dataset: str, protocol: str, shots: Sequence[int | None] = ()
+) -> list[PublishedFigure]:
+    """The papers' figures of this data set and protocol; of few-shot, those of as many shots (None: all videos)."""
+    if not papers:
+        return []
+    from ..pipeline.published import load_published, published_for
+
+    figures = load_published()
+    found = [
+        figure
+        for paper in dict.fromkeys(papers)
+        for figure in published_for(paper=paper, dataset=dataset, protocol=protocol, figures=figures)
+    ]
+    return [figure for figure in found if figure.shots in shots] if protocol == "few-shot" else found
+
+
+def print_published(
+    papers: Sequence[str], dataset: str, protocol: str, found: Sequence[PublishedFigure]
+) -> None:
+    """A table for each paper, or a sentence that says what it has instead."""
+    from .output import console, printable, table
+
+    for paper in dict.fromkeys(papers):
+        figures = [figure for figure in found if figure.paper == paper]
+        if not figures:
+            click.echo(_nothing(paper, dataset, protocol))
+            continue
+        rows = [_row(figure) for figure in figures]
+        columns = ["method", "table", "kind", "backbone", "frames", "views", "shots", "metric", "%"]
+        console().print(table(f"{paper}, {dataset}, {protocol}: as published", columns, rows, left=4))
+        kinds = {figure.kind for figure in figures}
+        if kinds == {"fine-tuned"}:
+            click.echo("All of these trained the encoder on videos: no target for frozen features.")
+        for text in dict.fromkeys(filter(None, (f"{figure.source}{_note(figure)}" for figure in figures))):
+            click.echo(printable(text))
+
+
+def _row(figure: PublishedFigure) -> list[object]:
+    from ..pipeline.evaluate import METRICS
+    from ..pipeline.multi_label import METRICS as MULTI_LABEL
+
+    spread = "" if figure.spread is None else f" ± {figure.spread}"
+    unknown = "?"
+    return [
+        figure.method,
+        figure.table,
+        figure.kind,
+        figure.backbone or unknown,
+        unknown if figure.frames is None else figure.frames,
+        figure.views or unknown,
+        "all" if figure.shots is None else figure.shots,
+        {**METRICS, **MULTI_LABEL}[figure.metric],
+        f"{figure.value}{spread}",
+    ]
+
+
+def _note(figure: PublishedFigure) -> str:
+    return f": {figure.note}" if figure.note else ""
+
+
+def _nothing(paper: str, dataset: str, protocol: str) -> str:
+    """That a paper prints no such figure, and which it does print."""
+    from ..pipeline.published import published_for
+
+    protocols: dict[str, list[str]] = {}
+    for figure in published_for(paper=paper):
+        known = protocols.setdefault(figure.dataset, [])
+        if figure.protocol not in known:
+            known.append(figure.protocol)
+    has = "; ".join(f"{name}: {', '.join(known)}" for name, known in protocols.items())
+    return (
+        f"{paper} prints no figure for {dataset} under {protocol}, or none that could be read. It has {has}."
+    )
+
+
+def documents_of(papers: Sequence[str], found: Sequence[PublishedFigure]) -> dict[str, Any]:
+    """For JSON: the figures, where some were asked for."""
+    return {"published": [vars(figure) for figure in found]} if papers else {}

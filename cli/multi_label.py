@@ -1,0 +1,56 @@
+"""`vidclip eval --protocol multi-label`: mean average precision, from the options to the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..cache import FeatureCache
+    from ..lexicons import Lexicon
+    from ..pipeline.evaluate import Comparison, Result
+    from ..pipeline.scorers import Scorer
+
+
+def multi_label(
+    features: FeatureCache,
+    classes: Lexicon,
+    scorers: Sequence[Scorer],
+    options: dict[str, Any],
+    settings: Mapping[str, Any],
+) -> tuple[list[Result], list[Comparison]]:
+    """The results of all scorers, and each against the first."""
+    from ..pipeline.multi_label import compare_maps, evaluate_multi_label, select_multi_label
+
+    test = select_multi_label(features, classes, options["split"])
+    results = evaluate_multi_label(
+        features, test, scorers, convention=options["map_convention"], settings=settings
+    )
+    return results, [compare_maps(result, results[0]) for result in results[1:]]
+
+
+def print_multi_label(results: list[Result], comparisons: list[Comparison]) -> None:
+    from ..pipeline.multi_label import METRICS
+    from .output import console, count, printable, table, warn
+
+    first = results[0]
+    settings = first.settings
+    of_split = f" of split {printable(settings['split'])}" if settings["split"] else ""
+    released = ", the released convention" if settings["map_convention"] == "released" else ""
+    title = (
+        f"{first.protocol}: {count(first.n_videos, 'video')}{of_split}, "
+        f"{count(first.n_classes, 'class', 'classes')} ({printable(settings['lexicon'])}){released}"
+    )
+    rows = [[result.scorer, *(str(result.figures[field]) for field in METRICS)] for result in results]
+    rows.append(["chance", *(f"{settings['chance'][field]:.1f}" for field in METRICS)])
+    console().print(table(title, ["", *(f"{name} %" for name in METRICS.values())], rows))
+    for comparison in comparisons:
+        click.echo(f"mAP, {printable(comparison)}")
+    shown = " | ".join(settings["prompts"][:2]) + (" | ..." if len(settings["prompts"]) > 2 else "")
+    click.echo(
+        f"{printable(settings['encoder'])}; prompt {printable(shown)}; brackets: 95 % bootstrap interval over videos."
+    )
+    for note in first.notes:
+        warn(note)

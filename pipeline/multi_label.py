@@ -1,0 +1,187 @@
+"""The protocol `multi-label`: videos with any number of labels, all classes, mean average precision.
+
+n videos tested, C classes. Scores are ranked as the scorers give them. Those of `vote`, of fusions, and of several
+views are probabilities over the classes; the others, cosines. Ranked lists of the two kinds differ beyond what the
+methods do: a softmax divides each video by another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..cache import FeatureCache
+from ..lexicons import Lexicon, LexiconError
+from .average_precision import moved_interval, multi_label_metrics, resampled_maps
+from .evaluate import (
+    Comparison,
+    EvaluationError,
+    Figure,
+    Result,
+    alike,
+    check_same_videos,
+    choose_rows,
+    evidence_of,
+    left_out,
+    two_sided,
+)
+from .metrics import bootstrap_interval
+from .scorers import Scorer
+
+PROTOCOL = "multi-label"
+METRICS = {"map": "mAP", "top1": "top-1"}
+"""Field of `MultiLabelMetrics` -> its name in tables."""
+
+REPEATS = 1000
+"""Resamples of the videos: each needs every class's list."""
+
+_BATCH_VIDEOS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class MultiLabelSet:
+    """The videos that are tested, and the classes of each."""
+
+    rows: np.ndarray
+    """[n] rows of the cache."""
+    targets: np.ndarray
+    """[n, C] booleans, classes in the order of the lexicon."""
+    split: str
+    """Empty where all videos are tested."""
+    notes: Sequence[str]
+
+    def chance(self, convention: str) -> dict[str, float]:
+        """What scores that know nothing reach, in percent: the mean share of positives of the classes (those
+        without any count under `released`), and the mean share of classes that a labelled video has."""
+        prevalence = self.targets.mean(axis=0)
+        counted = prevalence if convention == "released" else prevalence[prevalence > 0]
+        labelled = self.targets[self.targets.any(axis=1)]
+        return {"map": 100 * float(counted.mean()), "top1": 100 * float(labelled.mean())}
+
+
+def select_multi_label(cache: FeatureCache, lexicon: Lexicon, split: str | None = None) -> MultiLabelSet:
+    """All videos of a split, with their labels. Those without any are negatives of every class.
+
+    split    as in `evaluate.select_test_set`
+    Raises EvaluationError for a split the cache does not have, a label the lexicon does not have, and when no
+    video has a label.
+    """
+    rows, split, notes = choose_rows(cache, split)
+    targets = np.zeros((len(rows), len(lexicon)), bool)
+    places = [i for i, row in enumerate(rows) for _ in cache.labels[row]]
+    if not places:
+        raise EvaluationError(
+            f"none of the {len(rows)} videos of {cache.folder}{f' in the split {split}' if split else ''} has a "
+            "label, so there is nothing to find. Labels come from --dataset, from folders, or from a CSV with the "
+            "columns path,labels; extract such a list into another --cache."
+        )
+    try:
+        classes = lexicon.resolve(label for row in rows for label in cache.labels[row])
+    except LexiconError as error:
+        raise EvaluationError(f"{error} The labels of {cache.folder} and --lexicon must fit.") from error
+    targets[places, classes] = True
+    unlabelled = int((~targets.any(axis=1)).sum())
+    if unlabelled:
+        notes.append(
+            f"{unlabelled} videos without a label are negatives of every class in mAP, and do not count in top-1."
+        )
+    absent = int((~targets.any(axis=0)).sum())
+    if absent:
+        notes.append(
+            f"{absent} classes have no video here: left out of mAP, or 0 in it with --map-convention released."
+        )
+    notes += [*left_out(cache, split.split()), *alike(lexicon)]
+    return MultiLabelSet(np.array(rows), targets, split, notes)
+
+
+def evaluate_multi_label(
+    cache: FeatureCache,
+    test: MultiLabelSet,
+    scorers: Sequence[Scorer],
+    *,
+    convention: str = "standard",
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    repeats: int = REPEATS,
+) -> list[Result]:
+    """The mean average precision and top-1 of every scorer, in one pass over the features.
+
+    convention    as in `average_precision.mean_average_precision`
+    seed          of the bootstrap over videos, the same for every scorer: they are resampled in pairs
+    repeats       resamples
+    Memory is that of a batch, and of the scores [n, C] of every scorer, in its own type: float32 would make
+    ties of small probabilities.
+    """
+    classes = np.arange(test.targets.shape[1])
+    pieces: list[list[np.ndarray]] = [[] for _ in scorers]
+    for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):
+        known: dict[int, Any] = {}
+        for scorer, of_scorer in zip(scorers, pieces, strict=True):
+            of_scorer.append(scorer.combine(evidence_of(scorer, piece, frames, known), classes))
+    results = []
+    for scorer, of_scorer in zip(scorers, pieces, strict=True):
+        scores = np.concatenate(of_scorer)
+        of_scorer.clear()
+        results.append(_result(scorer.name, scores, test, convention, settings or {}, seed, repeats))
+    return results
+
+
+def _result(
+    name: str,
+    scores: np.ndarray,
+    test: MultiLabelSet,
+    convention: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    repeats: int,
+) -> Result:
+    metrics = multi_label_metrics(scores, test.targets, convention=convention)
+    labelled = np.flatnonzero(test.targets.any(axis=1))
+    hits = test.targets[labelled, scores[labelled].argmax(axis=1)]
+    maps = resampled_maps(scores, test.targets, np.random.default_rng(seed), repeats, convention=convention)
+    of_map = moved_interval(maps, metrics.map)
+    of_top1 = bootstrap_interval(100.0 * hits, np.random.default_rng(seed))
+    return Result(
+        protocol=PROTOCOL,
+        scorer=name,
+        figures={
+            "map": Figure(metrics.map, None, max(of_map.low, 0.0), min(of_map.high, 100.0)),
+            "top1": Figure(metrics.top1, None, of_top1.low, of_top1.high),
+        },
+        repetitions=[(PROTOCOL, metrics)],
+        n_videos=metrics.n_videos,
+        n_classes=metrics.n_classes,
+        settings={
+            **settings,
+            "split": test.split,
+            "map_convention": convention,
+            "chance": test.chance(convention),
+        },
+        notes=test.notes,
+        hits=[(labelled, hits)],
+        resampled=maps,
+    )
+
+
+def compare_maps(result: Result, baseline: Result) -> Comparison:
+    """How much higher the mean average precision of `result` is, over the same resamples of the videos.
+
+    Raises EvaluationError when the two did not test the same videos, or were not resampled alike.
+    """
+    check_same_videos(result, baseline)
+    if (
+        result.resampled is None
+        or baseline.resampled is None
+        or len(result.resampled) != len(baseline.resampled)
+    ):
+        raise EvaluationError(f"{result.scorer} and {baseline.scorer} were not resampled alike")
+    difference = result.figures["map"].mean - baseline.figures["map"].mean
+    differences = result.resampled - baseline.resampled
+    differences = differences[~np.isnan(differences)]
+    interval = moved_interval(differences, difference)
+    p = two_sided(differences - differences.mean() + difference)
+    name = f"{result.scorer} - {baseline.scorer}"
+    return Comparison(name, difference, interval.low, interval.high, p, "map")
