@@ -51,7 +51,8 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
     return {
         "cache": str(cache.folder),
         "videos": n,
-        "hours": sum(video.duration_seconds for video in videos) / 3600,
+        # Of segments, the duration is that of the whole file, which counts once.
+        "hours": sum({video.path: video.duration_seconds for video in videos}.values()) / 3600,
         "labels": len({label for video in videos for label in video.labels}),
         "unlabelled": sum(not video.labels for video in videos),
         "splits": dict(sorted(Counter(video.split for video in videos if video.split).items())),
@@ -65,6 +66,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
         "not_wholly_readable": sum(video.readable_frames < video.n_frames for video in videos),
         "with_repeated_frames": sum(video.repeated for video in videos),
         "failures": len(failures),
+        "missing": len(cache.missing()),
         "failure_stages": dict(Counter(failure.stage for failure in failures).most_common()),
         "texts": [
             {
@@ -103,6 +105,7 @@ def _print_one(facts: dict[str, Any]) -> None:
         ("damaged", f"{facts['not_wholly_readable']:,} videos with frames that cannot be read"),
         ("short", f"{facts['with_repeated_frames']:,} videos with fewer frames than were asked for"),
         ("failures", _failures(facts)),
+        *([("missing", f"{facts['missing']:,} listed; see missing.jsonl")] if facts["missing"] else []),
         ("size", f"{size(facts['bytes'])} in {count(facts['shards'], 'shard')}"),
     ]  # fmt: skip
     for text in facts["texts"]:
@@ -138,7 +141,7 @@ def _print_differences(caches: list[FeatureCache], documents: list[dict[str, Any
     rows = [list(difference) for difference in first.identity.differences(second.identity)]
     if first.identity.encoder_name != second.identity.encoder_name:
         rows.insert(0, ["encoder", first.identity.encoder_name, second.identity.encoder_name])
-    for name in ("videos", "labels", "splits", "decoders", "failures", "precisions"):
+    for name in ("videos", "labels", "splits", "decoders", "failures", "missing", "precisions"):
         if documents[0][name] != documents[1][name]:
             rows.append([name, documents[0][name], documents[1][name]])
     only_first, only_second = set(first.ids) - set(second.ids), set(second.ids) - set(first.ids)

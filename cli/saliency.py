@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +75,17 @@ def command(
         click.echo(f"\n  {printable(phrase)}   (score of the video {score:.3f})")
         for share, index, second in zip(of_phrase, indices, seconds, strict=True):
             bar = "█" * round(_BAR * float(share) / float(of_phrase.max()))
-            click.echo(f"  frame {index:5}  {second:7.2f} s  {100 * share:5.1f} %  {bar}")
+            # A folder of images has no times.
+            shown = " " * 9 if math.isnan(second) else f"{second:7.2f} s"
+            click.echo(f"  frame {index:5}  {shown}  {100 * share:5.1f} %  {bar}")
     if png:
         from ..pipeline.report import saliency_strip
 
-        picture = saliency_strip(_pixels(features, row)[view], shares, asked.phrases, seconds)
+        captions = [
+            f"frame {index}" if math.isnan(second) else f"{second:.1f} s"
+            for index, second in zip(indices, seconds, strict=True)
+        ]
+        picture = saliency_strip(_pixels(features, row)[view], shares, asked.phrases, captions)
         picture.save(png, format="PNG")
         click.echo(f"\n{printable(png)}: {picture.width} x {picture.height} pixels.")
 
@@ -111,16 +118,42 @@ def _find(features: FeatureCache, video: str) -> int:
 
 
 def _pixels(features: FeatureCache, row: int) -> Any:
-    """[V, T, h, w, 3] uint8: what the encoder saw of a video, decoded again."""
-    from ..pipeline.decode import DecodeError, decode_video
+    """[V, T, h, w, 3] uint8: what the encoder saw of a video, decoded again.
+
+    Raises Failed where the video cannot be read any more, or is not the one that the features are of.
+    """
+    import numpy as np
+
+    from ..pipeline.datasets import segment_of
+    from ..pipeline.decode import DecodeError, VideoRequest, decode_video
     from ..pipeline.preprocess import Preprocess
     from ..pipeline.sampling import Sampling
+    from .main import Failed
+    from .output import printable
 
     identity = features.identity
     sampling = {key: value for key, value in identity.sampling.items() if key != "resize"}
     preprocess = {**identity.encoder["preprocess"], "resize": identity.sampling.get("resize")}
-    path = features.videos[row].path
+    info = features.videos[row]
+    name = printable(info.id)
+    request = VideoRequest(info.path, *segment_of(info.id, info.path))
     try:
-        return decode_video(path, Sampling.from_dict(sampling), Preprocess.from_dict(preprocess)).pixels
+        decoded = decode_video(request, Sampling.from_dict(sampling), Preprocess.from_dict(preprocess))
     except DecodeError as error:
-        raise click.ClickException(f"{path} cannot be drawn: {error.reason}") from error
+        raise Failed(
+            f"{name} cannot be drawn: {printable(info.path)}: {printable(error.reason)}. Leave --png out, or bring "
+            "the video back."
+        ) from error
+    stored = features.frame_indices([row])[0]  # [V, T]
+    now = decoded.frame_indices.repeat(len(stored) // len(decoded.frame_indices), axis=0)
+    if not np.array_equal(stored, now):
+        raise Failed(
+            f"{name} cannot be drawn: {printable(info.path)} now gives the frames {_few(now)}, where the features "
+            f"are of {_few(stored)}: the file has changed. Leave --png out, or extract it into another --cache."
+        )
+    return decoded.pixels
+
+
+def _few(indices: Any) -> str:
+    numbers = [str(index) for index in indices[0][:8]]
+    return ", ".join(numbers) + (", ..." if indices.size > 8 else "")

@@ -12,20 +12,20 @@ _INK, _PAPER, _TRACK, _BARS = (32, 33, 36), (255, 255, 255), (236, 238, 241), (2
 
 
 def saliency_strip(
-    frames: np.ndarray, shares: np.ndarray, phrases: Sequence[str], seconds: np.ndarray
+    frames: np.ndarray, shares: np.ndarray, phrases: Sequence[str], captions: Sequence[str]
 ) -> Image.Image:
     """The frames of a video side by side, and under them, for each phrase, the share of each as a bar.
 
     frames     [T, h, w, 3] uint8
     shares     [P, T] saliency, each row sums to 1
     phrases    P
-    seconds    [T] when each frame is shown
+    captions   T, such as when each frame is shown
 
     The tallest bar of a phrase fills its row; its share is written over it.
     """
     count = len(frames)
-    if shares.shape != (len(phrases), count) or len(seconds) != count:
-        raise ValueError(f"{count} frames, but shares {shares.shape} and {len(seconds)} times")
+    if shares.shape != (len(phrases), count) or len(captions) != count:
+        raise ValueError(f"{count} frames, but shares {shares.shape} and {len(captions)} captions")
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
     width = 2 * _MARGIN + count * (_THUMB + _GAP) - _GAP
     row_height = _HEADING + _BAR + 16
@@ -35,7 +35,7 @@ def saliency_strip(
     for t, left in enumerate(lefts):
         thumb = Image.fromarray(frames[t]).resize((_THUMB, _THUMB), Image.Resampling.BICUBIC)
         picture.paste(thumb, (left, _MARGIN))
-        draw.text((left + _THUMB / 2, _MARGIN + _THUMB + 3), f"{seconds[t]:.1f} s", _INK, small, anchor="ma")
+        draw.text((left + _THUMB / 2, _MARGIN + _THUMB + 3), captions[t], _INK, small, anchor="ma")
     top = _MARGIN + _THUMB + 20
     for phrase, row in zip(phrases, shares, strict=True):
         draw.text((_MARGIN, top + 4), phrase, _INK, font)

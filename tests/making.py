@@ -1,8 +1,12 @@
-"""Makes what tests need: records that were never computed, and checkpoints small enough for a test."""
+"""Makes what tests need: records that were never computed, checkpoints small enough for a test, and the program
+run in this process."""
 
 from __future__ import annotations
 
 import json
+import os
+import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +81,30 @@ def save_video(path: Path, *, frames: int, size: int = 48, fps: int = 10, seed: 
         for packet in stream.encode():
             container.mux(packet)
     return path
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def vidclip(*arguments: object, cwd: Path | None = None, **environment: str) -> Done:
+    """Runs the program in this process: torch is imported once for all tests."""
+    from click.testing import CliRunner
+
+    from vidclip.cli.main import main
+
+    before = Path.cwd()
+    os.chdir(cwd or before)
+    try:
+        result = CliRunner().invoke(main, list(map(str, arguments)), env=environment)
+    finally:
+        os.chdir(before)
+    trace = (
+        "".join(traceback.format_exception(*result.exc_info))
+        if result.exit_code == 1 and result.exc_info
+        else ""
+    )
+    return Done(result.exit_code, result.stdout, result.stderr + trace)

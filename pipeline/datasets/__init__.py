@@ -6,6 +6,7 @@ video listed twice, a label nobody knows) is said here, with its row, before any
 """
 
 from .folders import IMAGE_SUFFIXES, SPLIT_FOLDERS, VIDEO_SUFFIXES
+from .ids import segment_of
 from .labels import check_labels
 from .registry import DATASETS, Dataset, find_dataset, read_dataset
 from .sources import read_videos
@@ -25,4 +26,5 @@ __all__ = [
     "natural_key",
     "read_dataset",
     "read_videos",
+    "segment_of",
 ]

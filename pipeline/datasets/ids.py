@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable
 
 from .video_list import DatasetError, some
+
+_SEGMENT = re.compile(r"#t=(?=[0-9,])([0-9][0-9.e+-]*)?(?:,([0-9][0-9.e+-]*))?$")
 
 
 def id_below(base: str, given: str) -> str:
@@ -28,6 +31,18 @@ def segment_id(id: str, start: float | None, end: float | None) -> str:
     if start is None and end is None:
         return id
     return f"{id}#t={_said(start)}" + ("" if end is None else f",{_said(end)}")
+
+
+def segment_of(id: str, path: str) -> tuple[float | None, float | None]:
+    """The start and end that `segment_id` wrote behind the id of a video; both None where it is a whole video.
+
+    path    of its file: a name that itself ends like a segment is none
+    """
+    match = _SEGMENT.search(id)
+    if match is None or path.endswith(match[0]):
+        return None, None
+    start, end = (float(text) if text else None for text in match.groups())
+    return start, end
 
 
 def _said(seconds: float | None) -> str:

@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import traceback
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from making import a_record, save_video
+from making import a_record, save_video, vidclip
 from vidclip.cache import FeatureCache, list_texts
-from vidclip.cli.main import main
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def vidclip(*arguments: object, cwd: Path | None = None, **environment: str) -> Done:
-    """Runs the program in this process: torch is imported once for all tests."""
-    before = Path.cwd()
-    os.chdir(cwd or before)
-    try:
-        result = CliRunner().invoke(main, list(map(str, arguments)), env=environment)
-    finally:
-        os.chdir(before)
-    trace = (
-        "".join(traceback.format_exception(*result.exc_info))
-        if result.exit_code == 1 and result.exc_info
-        else ""
-    )
-    return Done(result.exit_code, result.stdout, result.stderr + trace)
 
 
 @pytest.fixture(scope="session")
