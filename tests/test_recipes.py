@@ -1,0 +1,104 @@
+"""Every command line of the recipes is one that the program takes, and compares with figures that there are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from vidclip.cli.compare import published_beside
+from vidclip.cli.main import COMMANDS, main
+from vidclip.lexicons import load_lexicon
+from vidclip.pipeline.datasets import find_dataset
+from vidclip.pipeline.prompts import resolve_prompts
+
+RECIPES = Path(__file__).parents[1] / "docs" / "recipes.md"
+
+
+def command_lines(text: str) -> list[str]:
+    """The lines of the shell blocks that run vidclip; those inside `for x in a b` once for each."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        variable, values = "", [""]
+        for line in block.splitlines():
+            if loop := re.fullmatch(r"for (\w+) in (.+); do", line.strip()):
+                variable, values = f"${loop[1]}", loop[2].split()
+            elif line.strip() == "done":
+                variable, values = "", [""]
+            elif line.strip():
+                found += [
+                    line.strip().replace(variable, value) if variable else line.strip() for value in values
+                ]
+    return found
+
+
+LINES = command_lines(RECIPES.read_text(encoding="utf-8"))
+
+
+def parse(line: str) -> tuple[str, click.Context]:
+    """What click makes of a line, up to where the command would run. Raises click.UsageError."""
+    words = shlex.split(line, comments=True)
+    assert words.pop(0) == "vidclip"
+    context, name = click.Context(main), ""
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        name = f"{name} {words[0]}".strip()
+        found = command.get_command(context, words.pop(0))
+        assert found, f"there is no command {name}"
+        command = found
+    return name, command.make_context(name, words)
+
+
+def test_the_recipes_have_command_lines():
+    assert len(LINES) > 30
+    assert {"extract", "dataset check", "eval", "fit", "attributes"} == {parse_name(line) for line in LINES}
+
+
+def parse_name(line: str) -> str:
+    first, second = line.split()[1:3]
+    return first if second.startswith("-") or first != "dataset" else f"{first} {second}"
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_line_of_the_recipes(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "distilbert-base-uncased").mkdir()  # the one folder that click itself looks for
+    name, context = parse(line)
+    given = context.params
+    if given.get("lexicon"):
+        load_lexicon(given["lexicon"])
+    if given.get("dataset"):
+        find_dataset(given["dataset"])
+    if name == "eval":
+        resolve_prompts(given["prompts"])
+        for paper in given["papers"]:
+            for protocol in given["protocols"]:
+                dataset = load_lexicon(given["lexicon"]).name
+                assert published_beside((paper,), dataset, protocol, given["shots"]), (
+                    f"{paper} prints nothing for {dataset} under {protocol}"
+                )
+
+
+def test_options_in_running_text_exist():
+    prose = re.sub(r"```.*?```", "", RECIPES.read_text(encoding="utf-8"), flags=re.DOTALL)
+    asked = set(re.findall(r"--[a-z][a-z-]+", prose))
+    commands = [main.get_command(click.Context(main), name) for name in COMMANDS]
+    flat = [
+        sub
+        for each in commands
+        for sub in (each.commands.values() if isinstance(each, click.Group) else [each])
+    ]
+    known = {opt for each in flat for param in each.params for opt in (*param.opts, *param.secondary_opts)}
+    assert asked - known == set()
+    assert len(asked) > 10
+
+
+@pytest.mark.parametrize(
+    "line", ["vidclip eval --kompare bike", "vidclip eval --compare bikes", "vidclip fit --split train"]
+)
+def test_a_wrong_line_would_be_found(line):
+    with pytest.raises(click.UsageError):
+        parse(line)
