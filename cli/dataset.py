@@ -46,6 +46,11 @@ def command() -> None:
     help="Its split and label files: their folder, or one file.  [default: looked for below the root]",
 )
 @click.option(
+    "--segments/--no-segments",
+    default=None,
+    help="Count segments of videos.  [default: of Kinetics, where a file is a whole video; of ActivityNet not]",
+)
+@click.option(
     "--list-missing",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -59,6 +64,7 @@ def check(
     root: Path,
     split: str | None,
     annotations: Path | None,
+    segments: bool | None,
     list_missing: Path | None,
     json_file: Path | None,
 ) -> None:
@@ -75,7 +81,7 @@ def check(
     if str(list_missing) == "-" and str(json_file) == "-":
         raise click.UsageError("--list-missing and --json cannot both go to standard output: name a file.")
     dataset = find_dataset(name)
-    videos = read_dataset(name, root, split=split, annotations=annotations)
+    videos = read_dataset(name, root, split=split, annotations=annotations, segments=segments)
     if list_missing:
         _write_missing(list_missing, videos.missing)
     if json_file:

@@ -276,7 +276,7 @@ def _report_missing(videos: VideoList) -> None:
     if not videos.missing:
         return
     listed = len(videos) + len(videos.missing)
-    click.echo(f"{count(len(videos.missing), 'video')} of {listed:,} listed ones are missing, and left out:")
+    click.echo(f"{len(videos.missing):,} of {count(listed, 'listed video')} missing, and left out:")
     for video in videos.missing[:_SHOWN]:
         click.echo(f"  {printable(video.id)}  ({printable(video.origin)})")
     if len(videos.missing) > _SHOWN:

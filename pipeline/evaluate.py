@@ -190,8 +190,8 @@ def select_test_set(
                 f"{cache.folder} has no splits test1, test2, ...: name them in the column `split` of the list, with "
                 'spaces between several ("test1 test3").'
             )
-        rows, split, notes = choose_rows(cache, ALL)
-        chosen = [row for row in rows if set(cache.splits[row].split()) & set(test_splits)]
+        split, notes = "", []
+        chosen = [row for row, name in enumerate(cache.splits) if set(name.split()) & set(test_splits)]
     else:
         chosen, split, notes = choose_rows(cache, split)
     labelled = [row for row in chosen if cache.labels[row]]

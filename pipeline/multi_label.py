@@ -54,10 +54,18 @@ class MultiLabelSet:
     notes: Sequence[str]
 
     def chance(self, convention: str) -> dict[str, float]:
-        """What scores that know nothing reach, in percent: the mean share of positives of the classes (those
-        without any count under `released`), and the mean share of classes that a labelled video has."""
-        prevalence = self.targets.mean(axis=0)
-        counted = prevalence if convention == "released" else prevalence[prevalence > 0]
+        """What scores that know nothing reach on average, in percent.
+
+        Of a class with P of n videos, the positive at place k of a random list has (k - 1) (P - 1) / (n - 1) others
+        before it, so its precision is a little above P / n: much above where positives are few. Of top-1, the
+        share of the classes that a labelled video has. Classes without videos count in `map` as 0 under `released`.
+        """
+        n_videos = len(self.targets)
+        positives = self.targets.sum(axis=0)
+        others = (positives - 1) / max(1, n_videos - 1)
+        harmonic = (1 / np.arange(1, n_videos + 1)).sum()
+        expected = np.where(positives > 0, others + (1 - others) * harmonic / n_videos, 0)
+        counted = expected if convention == "released" else expected[positives > 0]
         labelled = self.targets[self.targets.any(axis=1)]
         return {"map": 100 * float(counted.mean()), "top1": 100 * float(labelled.mean())}
 

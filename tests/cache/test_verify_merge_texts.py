@@ -15,12 +15,14 @@ from vidclip.cache import (
     CacheWriter,
     Failure,
     FeatureCache,
+    MissingVideo,
     TextEmbeddings,
     list_texts,
     merge,
     read_texts,
     text_path,
     verify,
+    write_missing,
     write_texts,
 )
 
@@ -82,6 +84,9 @@ def test_merged_caches_hold_what_both_held(write_cache, rng, tmp_path):
         writer.add_failure(Failure("c", "/c", "open", "0 bytes"))
     _write_some_texts(second)
 
+    write_missing(first, [MissingVideo("gone", "test"), MissingVideo("b")])
+    write_missing(second, [MissingVideo("gone", "test"), MissingVideo("lost")])
+
     merged = merge([first, second], tmp_path / "joined")
 
     assert (merged.videos, merged.already_there, merged.failures) == (3, 1, 1)
@@ -90,6 +95,7 @@ def test_merged_caches_hold_what_both_held(write_cache, rng, tmp_path):
     np.testing.assert_array_equal(cache.frames([2])[0], shared.frames.astype(np.float16))
     assert cache.videos[2].labels == ("x", "y")
     assert [failure.id for failure in cache.failures()] == ["c"]
+    assert [video.id for video in cache.missing()] == ["gone", "lost"], "b came with the second"
     assert problems(tmp_path / "joined") == []
     assert len(list_texts(tmp_path / "joined")) == 1
     assert merge([first, second], tmp_path / "joined").videos == 0, "again: nothing is left to do"

@@ -728,5 +728,7 @@ def test_check_as_json(make, check, tmp_path):
             }
         ],
     }
+    by_segment = json.loads(check("anet", "--root", root, "--segments", "--json", "-").stdout)
+    assert by_segment["splits"]["train"]["listed"] == 2
     result = check("anet", "--root", root, "--json", "-", "--list-missing", "-")
     assert (result.exit_code, "name a file" in result.stderr) == (2, True)
