@@ -61,7 +61,7 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
 )
 @click.option(
     "--split",
-    help="Which videos are tested; all: every labelled one.  [default: test, then val, whichever has labels]",
+    help="Which videos are tested; all: every labelled one.  [default: test, else val, where it has labels; all of a cache without splits]",
 )
 @click.option(
     "--prompt",
@@ -167,9 +167,8 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     protocols = list(dict.fromkeys(options["protocols"]))
-    options["dataset"] = (
-        dataset_of(classes) if options["papers"] else ""
-    )  # what is wrong is said before the work
+    # Before the work: it may be that nobody knows.
+    options["dataset"] = dataset_of(classes) if options["papers"] else ""
     documents = _zero_shot(features, classes, [p for p in protocols if p not in LEARNING], options, json_file)
     for protocol in protocols:
         if protocol in LEARNING:
