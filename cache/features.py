@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ class FeatureCache:
         self._videos: list[VideoInfo] = []
         self._places: list[tuple[int, int]] = []  # (shard, row) of each video, before sorting
         self._shape: tuple[int, int, int] | None = None
+        self._view: int | None = None
         self.refresh()
 
     def refresh(self) -> int:
@@ -107,7 +109,14 @@ class FeatureCache:
     def shape(self) -> tuple[int, int, int, int]:
         """(N, V, T, D) of all features. With no shard yet, V, T, D are 0."""
         views, times, dimensions = self._shape or (0, 0, 0)
-        return len(self), views, times, dimensions
+        return len(self), views if self._view is None else 1, times, dimensions
+
+    def single_view(self) -> FeatureCache:
+        """This cache with one view of each video, [N, 1, T, D]: the centre crop of the first clip, which is what an
+        extraction with one clip and one crop keeps."""
+        one = copy.copy(self)
+        one._view = int(self.identity.sampling.get("crops", 1)) // 2 if self._shape else None
+        return one
 
     @property
     def videos(self) -> Sequence[VideoInfo]:
@@ -190,7 +199,8 @@ class FeatureCache:
         self, name: str, rows: Sequence[int] | np.ndarray | slice | None, dtype: type[np.generic]
     ) -> np.ndarray:
         wanted = self._rows(rows)
-        dimensions = self.shape[1:] if name == "frames" else self.shape[1:3]
+        shape = self._shape or (0, 0, 0)
+        dimensions = shape if name == "frames" else shape[:2]
         out = np.empty((len(wanted), *dimensions), dtype)
         places = np.array(self._places, np.int64).reshape(-1, 2)[wanted]
         for shard in np.unique(places[:, 0]):
@@ -199,7 +209,7 @@ class FeatureCache:
             with OpenFile(self._shards[shard].path, FRAMES_FORMAT) as file:
                 dataset = file.numbers(name, dtype, (self._shards[shard].rows, *dimensions))
                 _copy_rows(file, dataset, source, out, targets)
-        return out
+        return out if self._view is None else out[:, self._view : self._view + 1]
 
 
 def _copy_rows(

@@ -144,6 +144,10 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
 @click.option(
     "--seeds", type=click.IntRange(1), help="Trainings of each head.  [default: few-shot 3, general 1]"
 )
+@click.option(
+    "--single-view", is_flag=True,
+    help="Of several views, the centre crop of the first clip alone.  [default: all, their scores averaged]",
+)  # fmt: skip
 @json_option
 @device_option
 def command(cache: Path, json_file: Path | None, **options: Any) -> None:
@@ -165,6 +169,8 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--prompt") from error
     features = FeatureCache(cache)
+    if options["single_view"]:
+        features = features.single_view()
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     protocols = list(dict.fromkeys(options["protocols"]))
     # Before the work: it may be that nobody knows.
@@ -187,6 +193,7 @@ def _settings(features: FeatureCache, classes: Lexicon, options: dict[str, Any])
         "encoder": features.identity.encoder_name,
         "lexicon": classes.name,
         "lexicon_sha256": classes.digest,
+        "views": features.shape[1],
         "prompts": options["prompts"],
     }
 

@@ -61,16 +61,18 @@ def a_record(
     )
 
 
-def save_video(path: Path, *, frames: int, size: int = 48, fps: int = 10, seed: int = 0) -> Path:
-    """A small H.264 file of smooth moving colours."""
+def save_video(
+    path: Path, *, frames: int, size: int = 48, fps: int = 10, seed: int = 0, widths: int = 1
+) -> Path:
+    """A small H.264 file of smooth moving colours; `widths` times as wide as it is high."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (frames // 4 + 2, 4, 4, 3)).astype(float)
+    coarse = rng.integers(0, 256, (frames // 4 + 2, 4, 4 * widths, 3)).astype(float)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
-        stream.width = stream.height = size
+        stream.width, stream.height = size * widths, size
         stream.pix_fmt = "yuv420p"
         for t in range(frames):
             low, share = divmod(t / 4, 1)

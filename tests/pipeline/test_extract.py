@@ -68,6 +68,23 @@ def test_embeddings_equal_open_clips_on_the_same_frames(videos, encoder, tiny_mo
         np.testing.assert_allclose(cache.timestamps([row])[0, 0], np.array(indices) / 10, atol=1e-3)
 
 
+def test_one_of_several_views_is_what_an_extraction_of_one_keeps(encoder, tmp_path):
+    for number in range(2):
+        save_video(tmp_path / "wide" / f"{number}.mp4", frames=12, seed=number, widths=3)
+    wide = read_videos(tmp_path / "wide")
+    run(wide, encoder, tmp_path / "one", Sampling(frames=2))
+    run(wide, encoder, tmp_path / "many", Sampling(frames=2, clips=4, crops=3))
+    one, many = FeatureCache(tmp_path / "one"), FeatureCache(tmp_path / "many")
+    single = many.single_view()
+    assert (many.shape, single.shape) == ((2, 12, 2, 32), (2, 1, 2, 32))
+    np.testing.assert_allclose(single.frames(), one.frames(), atol=2e-3)
+    np.testing.assert_array_equal(single.frame_indices(), one.frame_indices())
+    (rows, batch), *_ = single.batches(2)
+    np.testing.assert_array_equal(batch, single.frames(rows))
+    others = [v for v in range(12) if np.allclose(many.frames()[:, v : v + 1], one.frames(), atol=2e-3)]
+    assert others == [1], "the centre crop of the first clip, and no other view"
+
+
 def test_views_are_clips_by_crops(videos, encoder, tmp_path):
     run(videos[:3], encoder, tmp_path / "views", Sampling(frames=2, clips=2, crops=3))
     cache = FeatureCache(tmp_path / "views")
