@@ -178,7 +178,7 @@ def class_knowledge(
             raise click.UsageError(
                 "--text-encoder reads one --prompt; several are averaged by CLIP's own alone."
             )
-        from ..pipeline.classifiers import transformers_embedder
+        from ..pipeline.text_encoders import transformers_embedder
 
         prompt = options["prompts"][0]
         try:

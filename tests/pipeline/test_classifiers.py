@@ -29,9 +29,9 @@ from vidclip.pipeline.classifiers import (
     RandomClassifier,
     TextClassifier,
     classifier_weights,
-    transformers_embedder,
 )
 from vidclip.pipeline.pooling import cosine_scores, unit
+from vidclip.pipeline.text_encoders import transformers_embedder
 
 NAMES = ["archery", "baby crawling", "clapping", "diving", "eating"]
 
