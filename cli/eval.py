@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .compare import PAPERS, dataset_of, documents_of, print_published, published_beside
+from .learning import learning
 from .multi_label import multi_label, print_multi_label
 from .options import cache_option, device_option, json_option, vidclip_command
 from .training import Shots, head_options
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.evaluate import Comparison, Result, TestSet
-    from ..pipeline.few_shot import Run
     from ..pipeline.scorers import Scorer
 
 POOLS = ("mean", "max", "vote", "vcs")
@@ -178,7 +178,11 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     documents = _zero_shot(features, classes, [p for p in protocols if p not in LEARNING], options, json_file)
     for protocol in protocols:
         if protocol in LEARNING:
-            documents.append(_learning(features, classes, protocol, options, json_file))
+            documents.append(
+                learning(
+                    features, classes, protocol, options, _settings(features, classes, options), json_file
+                )
+            )
     if json_file:
         from .output import write_json
 
@@ -263,78 +267,6 @@ def _single_label(protocol: str) -> Callable[..., tuple[list[Result], list[Compa
     return run
 
 
-def _learning(
-    features: FeatureCache, classes: Lexicon, protocol: str, options: dict[str, Any], json_file: Path | None
-) -> dict[str, Any]:
-    from ..pipeline.devices import choose_device
-    from ..pipeline.few_shot import FEW_SHOT_SETTINGS, learn_and_test
-    from ..pipeline.texts import EncoderLoader
-    from .output import progress_bar
-    from .training import class_knowledge, designs, examples, fit_settings
-
-    few = protocol == "few-shot"
-    made = designs(options, tuple(options["pools"]))
-    load = EncoderLoader(options["device"])
-    train, test = (
-        examples(features, classes, options["train_split"]),
-        examples(features, classes, options["split"]),
-    )
-    if set(train.of.rows) & set(test.of.rows):
-        raise click.UsageError(
-            f"the videos of split {train.of.split!r} would be learnt from and tested: name another --split."
-        )
-    knowledge = class_knowledge(features, classes, made, options, load)
-    given = {"epochs": FEW_SHOT_SETTINGS.epochs, "held_out": FEW_SHOT_SETTINGS.held_out} if few else {}
-    with progress_bar("training") as advance:
-
-        def show(run: Run) -> None:
-            advance(
-                run.number - 1, run.of, f"{run.head}, {'all' if run.shots is None else run.shots} a class"
-            )
-
-        results = learn_and_test(
-            train,
-            test,
-            knowledge,
-            made,
-            protocol=protocol,
-            shots=options["shots"] if few else (None,),
-            seeds=options["seeds"] or (3 if few else 1),
-            fit=fit_settings(options, **given),
-            settings={
-                **_settings(features, classes, options),
-                "text_encoder": options["text_encoder"].name if options["text_encoder"] else "",
-            },
-            device=choose_device(options["device"]),
-            on_run=show,
-        )
-    comparisons = _compared_by_shots(results)
-    published = published_beside(options["papers"], options["dataset"], protocol, options["shots"])
-    if str(json_file) != "-":
-        _print_learnt(results, comparisons, few)
-        print_published(options["papers"], options["dataset"], protocol, published)
-    return {
-        "protocol": protocol,
-        "results": [result.to_dict() for result in results],
-        "comparisons": [{**vars(comparison), "shots": shots} for shots, comparison in comparisons],
-        **documents_of(options["papers"], published),
-    }
-
-
-def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Comparison]]:
-    """Every head against the first, where both learnt from as many videos."""
-    from ..pipeline.evaluate import compare
-
-    first = {r.settings["shots"]: r for r in results if r.scorer == results[0].scorer}
-    return [
-        (result.settings["shots"], compare(result, first[result.settings["shots"]]))
-        for result in results
-        if result.scorer != results[0].scorer
-        and result.settings["shots"] in first
-        and len(result.hits) == len(first[result.settings["shots"]].hits)
-    ]
-
-
 def _sets(protocol: str, classes: Lexicon, test: TestSet) -> dict[str, Any]:
     """What `kinetics600` and `splits` need beside the labels."""
     if protocol == "kinetics600":
@@ -345,38 +277,6 @@ def _sets(protocol: str, classes: Lexicon, test: TestSet) -> dict[str, Any]:
     if protocol == "splits":
         return {"video_sets": test.split_sets}
     return {}
-
-
-def _print_learnt(results: list[Result], comparisons: list[tuple[int | str, Comparison]], few: bool) -> None:
-    from ..pipeline.evaluate import METRICS
-    from .output import console, count, printable, table, warn
-
-    first = results[0]
-    settings = first.settings
-    title = (
-        f"{first.protocol}: {count(first.n_videos, 'video')}"
-        f"{' of split ' + printable(settings['split']) if settings['split'] else ''}, "
-        f"{count(first.n_classes, 'class', 'classes')} ({printable(settings['lexicon'])}), learnt from split "
-        f"{printable(settings['train_split'])}"
-    )
-    heads = list(dict.fromkeys(result.scorer for result in results))
-    if few:
-        columns = list(dict.fromkeys(result.settings["shots"] for result in results))
-        cell = {(r.scorer, r.settings["shots"]): str(r.figures["top1"]) for r in results}
-        rows = [[head, *(cell.get((head, shots), "-") for shots in columns)] for head in heads]
-        names = ["top-1 %", *(f"{shots}-shot" if shots != "all" else "all" for shots in columns)]
-    else:
-        rows = [[r.scorer, *(str(r.figures[field]) for field in METRICS)] for r in results]
-        names = ["", *(f"{name} %" for name in METRICS.values())]
-    rows.append(["chance", f"{100 / first.n_classes:.1f}", *("" for _ in names[2:])])
-    console().print(table(title, names, rows))
-    for shots, comparison in comparisons:
-        click.echo(f"{f'{shots}-shot: ' if few else ''}{printable(comparison)}")
-    seeds = max(len(result.repetitions) for result in results)
-    spread = f"± standard deviation over {seeds} seeds; " if seeds > 1 else ""
-    click.echo(f"{printable(settings['encoder'])}; {spread}brackets: 95 % bootstrap interval over videos.")
-    for note in first.notes:
-        warn(note)
 
 
 def _print(results: list[Result], comparisons: list[Comparison]) -> None:

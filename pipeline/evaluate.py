@@ -231,13 +231,13 @@ def left_out(cache: FeatureCache, splits: Sequence[str]) -> list[str]:
     failures = cache.failures()
     if failures:
         notes.append(
-            f"{len(failures)} listed videos could not be read and are not tested; the first is "
+            f"not tested: {len(failures)} of the listed videos that could not be read; the first is "
             f"{failures[0].id!r} ({failures[0].reason})."
         )
     missing = [video for video in cache.missing() if not splits or set(splits) & set(video.split.split())]
     if missing:
         notes.append(
-            f"{len(missing)} listed videos were not there at the last extraction and are not tested; the first is "
+            f"not tested: {len(missing)} of the listed videos that were missing at the last extraction; the first is "
             f"{missing[0].id!r}."
         )
     return notes

@@ -111,7 +111,7 @@ def test_ucf101(ucf101, extract, evaluate, tmp_path):
     tested = [run["n_videos"] for run in splits["results"][0]["repetitions"]]
     assert tested == [2, 2, 1]
     assert full["results"][0]["n_videos"] == 5, "--split all"
-    assert "1 listed videos were not there at the last extraction" in done.stderr
+    assert "1 of the listed videos that were missing at the last extraction" in done.stderr
     beside = [(figure["paper"], figure["method"], figure["value"]) for figure in splits["published"]]
     assert beside == [("x-clip", "X-CLIP-B/16", 72.0), ("x-clip", "X-Florence", 73.2)]
     assert re.search(r"X-CLIP-B/16 +3 +fine-tuned +ViT-B/16 +32 +1x1 +0 +top-1 +72\.0 ± 2\.3", done.stdout)
@@ -191,7 +191,9 @@ def test_hmdb51(extract, evaluate, tmp_path):
     )
     assert [run["n_videos"] for run in document["results"][1]["repetitions"]] == [2, 2, 2]
     assert "X-CLIP-B/16" in done.stdout
-    assert "listed videos were not there" not in done.stderr, "the missing ones are in no test split"
+    assert "of the listed videos that were missing" not in done.stderr, (
+        "the missing ones are in no test split"
+    )
     done, (document,) = evaluate(
         *("--protocol", "few-shot", "--shots", 2, "--seeds", 1, "--epochs", 1),
         *("--train-split", "train1", "--split", "test1"),
@@ -246,7 +248,7 @@ def test_charades(extract, evaluate, tmp_path):
     for note in (
         "1 videos without a label are negatives",
         "154 classes have no video here",
-        "1 listed videos were not there",
+        "1 of the listed videos that were missing",
     ):
         assert note in done.stderr
     assert [(figure["metric"], figure["value"]) for figure in document["published"]] == [("map", 50.4)]
@@ -287,7 +289,7 @@ def test_kinetics_with_missing_videos(extract, evaluate, tmp_path):
     done, (document,) = evaluate("--lexicon", "k400", "--compare", "text4vis")
     assert document["results"][0]["n_videos"] == 3
     assert "no video of the split test has a label: the split val is tested" in done.stderr
-    assert "8 listed videos were not there" in done.stderr
+    assert "8 of the listed videos that were missing" in done.stderr
     assert {figure["value"] for figure in document["published"]} == {61.0, 0.2, 54.2}
     done = extract("--dataset", "k400", "--root", root, "--split", "val", "--no-segments", cache="whole")
     assert done.returncode == 0, done.stderr

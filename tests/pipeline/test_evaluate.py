@@ -123,7 +123,7 @@ def test_what_is_left_out_is_counted(tmp_path, rng):
         writer.add_failure(Failure("3", "/3", "open", "it is empty"))
     notes = "\n".join(select_test_set(FeatureCache(tmp_path), same).notes)
     assert "1 videos without a label" in notes
-    assert "1 listed videos could not be read" in notes
+    assert "1 of the listed videos that could not be read" in notes
     assert "'3' (it is empty)" in notes
     assert "read the same" in notes
 

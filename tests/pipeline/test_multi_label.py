@@ -240,9 +240,9 @@ def test_missing_videos_of_the_split_are_counted(tmp_path, rng):
     cache = FeatureCache(tmp_path)
     assert [video.id for video in cache.missing()] == ["gone", "lost"], "what is there now is not missing"
     for select in (select_test_set, select_multi_label):
-        (note, *_) = [note for note in select(cache, CLASSES, "test1").notes if "were not there" in note]
-        assert note.startswith("1 listed videos were not there")
+        (note, *_) = [note for note in select(cache, CLASSES, "test1").notes if "were missing" in note]
+        assert note.startswith("not tested: 1 of the listed videos that were missing")
         assert "'gone'" in note
-    assert "2 listed videos" in "\n".join(select_test_set(cache, CLASSES, "all").notes)
+    assert "2 of the listed videos" in "\n".join(select_test_set(cache, CLASSES, "all").notes)
     write_missing(tmp_path, [])
     assert not (tmp_path / "missing.jsonl").exists()

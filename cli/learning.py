@@ -1,0 +1,126 @@
+"""`vidclip eval` under the protocols that train before they test: general and few-shot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .compare import documents_of, print_published, published_beside
+
+if TYPE_CHECKING:
+    from ..cache import FeatureCache
+    from ..lexicons import Lexicon
+    from ..pipeline.evaluate import Comparison, Result
+    from ..pipeline.few_shot import Run
+
+
+def learning(
+    features: FeatureCache,
+    classes: Lexicon,
+    protocol: str,
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    json_file: Path | None,
+) -> dict[str, Any]:
+    """Trains, tests and prints; returns the document for --json."""
+    from ..pipeline.devices import choose_device
+    from ..pipeline.few_shot import FEW_SHOT_SETTINGS, learn_and_test
+    from ..pipeline.texts import EncoderLoader
+    from .output import progress_bar
+    from .training import class_knowledge, designs, examples, fit_settings
+
+    few = protocol == "few-shot"
+    made = designs(options, tuple(options["pools"]))
+    load = EncoderLoader(options["device"])
+    train, test = (
+        examples(features, classes, options["train_split"]),
+        examples(features, classes, options["split"]),
+    )
+    if set(train.of.rows) & set(test.of.rows):
+        raise click.UsageError(
+            f"the videos of split {train.of.split!r} would be learnt from and tested: name another --split."
+        )
+    knowledge = class_knowledge(features, classes, made, options, load)
+    given = {"epochs": FEW_SHOT_SETTINGS.epochs, "held_out": FEW_SHOT_SETTINGS.held_out} if few else {}
+    with progress_bar("training") as advance:
+
+        def show(run: Run) -> None:
+            advance(
+                run.number - 1, run.of, f"{run.head}, {'all' if run.shots is None else run.shots} a class"
+            )
+
+        results = learn_and_test(
+            train,
+            test,
+            knowledge,
+            made,
+            protocol=protocol,
+            shots=options["shots"] if few else (None,),
+            seeds=options["seeds"] or (3 if few else 1),
+            fit=fit_settings(options, **given),
+            settings={
+                **settings,
+                "text_encoder": options["text_encoder"].name if options["text_encoder"] else "",
+            },
+            device=choose_device(options["device"]),
+            on_run=show,
+        )
+    comparisons = _compared_by_shots(results)
+    published = published_beside(options["papers"], options["dataset"], protocol, options["shots"])
+    if str(json_file) != "-":
+        _print_learnt(results, comparisons, few)
+        print_published(options["papers"], options["dataset"], protocol, published)
+    return {
+        "protocol": protocol,
+        "results": [result.to_dict() for result in results],
+        "comparisons": [{**vars(comparison), "shots": shots} for shots, comparison in comparisons],
+        **documents_of(options["papers"], published),
+    }
+
+
+def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Comparison]]:
+    """Every head against the first, where both learnt from as many videos."""
+    from ..pipeline.evaluate import compare
+
+    first = {r.settings["shots"]: r for r in results if r.scorer == results[0].scorer}
+    return [
+        (result.settings["shots"], compare(result, first[result.settings["shots"]]))
+        for result in results
+        if result.scorer != results[0].scorer
+        and result.settings["shots"] in first
+        and len(result.hits) == len(first[result.settings["shots"]].hits)
+    ]
+
+
+def _print_learnt(results: list[Result], comparisons: list[tuple[int | str, Comparison]], few: bool) -> None:
+    from ..pipeline.evaluate import METRICS
+    from .output import console, count, printable, table, warn
+
+    first = results[0]
+    settings = first.settings
+    title = (
+        f"{first.protocol}: {count(first.n_videos, 'video')}"
+        f"{' of split ' + printable(settings['split']) if settings['split'] else ''}, "
+        f"{count(first.n_classes, 'class', 'classes')} ({printable(settings['lexicon'])}), learnt from split "
+        f"{printable(settings['train_split'])}"
+    )
+    heads = list(dict.fromkeys(result.scorer for result in results))
+    if few:
+        columns = list(dict.fromkeys(result.settings["shots"] for result in results))
+        cell = {(r.scorer, r.settings["shots"]): str(r.figures["top1"]) for r in results}
+        rows = [[head, *(cell.get((head, shots), "-") for shots in columns)] for head in heads]
+        names = ["top-1 %", *(f"{shots}-shot" if shots != "all" else "all" for shots in columns)]
+    else:
+        rows = [[r.scorer, *(str(r.figures[field]) for field in METRICS)] for r in results]
+        names = ["", *(f"{name} %" for name in METRICS.values())]
+    rows.append(["chance", f"{100 / first.n_classes:.1f}", *("" for _ in names[2:])])
+    console().print(table(title, names, rows))
+    for shots, comparison in comparisons:
+        click.echo(f"{f'{shots}-shot: ' if few else ''}{printable(comparison)}")
+    seeds = max(len(result.repetitions) for result in results)
+    spread = f"± standard deviation over {seeds} seeds; " if seeds > 1 else ""
+    click.echo(f"{printable(settings['encoder'])}; {spread}brackets: 95 % bootstrap interval over videos.")
+    for note in first.notes:
+        warn(note)
