@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..cache import TextEmbeddings
-from .classifiers import CLASSIFIERS
 from .temporal import TEMPORAL, mean_pool, spotting_scores, temporal_module
 
 POOLS = ("mean", "vcs")
@@ -48,6 +47,8 @@ class HeadDesign:
     """Of concept spotting's softmax over frames."""
 
     def __post_init__(self) -> None:
+        from .classifiers import CLASSIFIERS  # brings scikit-learn: for those who have a head
+
         for name, known in (("classifier", CLASSIFIERS), ("temporal", TEMPORAL), ("pool", POOLS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")

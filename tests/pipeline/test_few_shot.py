@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidclip.cache import TextEmbeddings
-from vidclip.pipeline.evaluate import TestSet
+from vidclip.pipeline import evaluate
 from vidclip.pipeline.few_shot import Examples, draw_shots, learn_and_test
 from vidclip.pipeline.fit import Classes, FitError, FitSettings, fit_head
 from vidclip.pipeline.metrics import classification_metrics
@@ -27,7 +27,7 @@ def world(rng):
     def videos(n: int, split: str) -> Examples:
         labels = rng.permutation(np.arange(n) % C)
         frames = sentence[labels][:, None, None] + 3 * rng.standard_normal((n, 1, 3, D))
-        return Examples(frames.astype(np.float16), TestSet(np.arange(n), labels, split, ()))
+        return Examples(frames.astype(np.float16), evaluate.TestSet(np.arange(n), labels, split, ()))
 
     return videos(60, "train"), videos(80, "test"), Classes(NAMES, texts)
 
