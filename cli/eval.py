@@ -11,7 +11,7 @@ import click
 from .compare import PAPERS, dataset_of, documents_of, print_published, published_beside
 from .learning import learning
 from .multi_label import multi_label, print_multi_label
-from .options import cache_option, device_option, json_option, vidclip_command
+from .options import cache_option, device_option, json_option, lexicon_option, vidclip_command
 from .training import Shots, head_options
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
     "(Charades) or one (ActivityNet). After training: on the whole training split; on K videos "
     "of every class.",
 )
-@click.option(
-    "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
-)
+@lexicon_option
 @click.option(
     "--split",
     help="Which videos are tested; all: every labelled one.  [default: test, else val, where it has labels; all of a cache without splits]",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import cache_option, device_option, vidclip_command
+from .options import cache_option, decoding_options, device_option, vidclip_command
 
 if TYPE_CHECKING:
     from ..pipeline.datasets import VideoList
@@ -34,10 +33,6 @@ class Part(click.ParamType):
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             self.fail(f"{value!r} is not i/n with 0 <= i < n, such as 0/4, 1/4, 2/4, 3/4", param, ctx)
         return int(index), int(count)
-
-
-def processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @vidclip_command(
@@ -103,17 +98,7 @@ def processors() -> int:
     help="Check that every label is in this lexicon, before the work begins. The classes that the numbers of a "
     ".txt list count.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=processors,
-    show_default="processors",
-    help="Decoding processes.",
-)
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
-    help="Seconds a decoder may take for one video.",
-)  # fmt: skip
+@decoding_options
 @click.option(
     "--batch-size", type=click.IntRange(1),
     help="Frames in one pass of the encoder.  [default: 32 on a CPU, else 256]",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import cache_option, device_option, vidclip_command
+from .options import cache_option, device_option, lexicon_option, vidclip_command
 from .training import SEED, Shots, head_options
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     help="video: a temporal module and a classifier over frame embeddings. attributes: two small MLPs on the "
     "frozen text embeddings of BIKE's attributes branch.",
 )  # fmt: skip
-@click.option(
-    "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
-)
+@lexicon_option
 @click.option("--prompt", default="This is a video about {}", show_default=True, help="Around class names.")
 @click.option(
     "--pool", type=click.Choice(["mean", "vcs"]), default="mean", show_default=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,29 @@ json_option: Decorator = click.option(
 device_option: Decorator = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
+lexicon_option: Decorator = click.option(
+    "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
+)
+
+
+def processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decoding_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--workers` and `--timeout` of the commands that read videos."""
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(1),
+        default=processors,
+        show_default="processors",
+        help="Decoding processes.",
+    )
+    timeout = click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=60.0,
+        show_default=True,
+        help="Seconds a decoder may take for one video.",
+    )
+    return workers(timeout(function))

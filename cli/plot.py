@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import cache_option, device_option, vidclip_command
+from .options import cache_option, device_option, lexicon_option, vidclip_command
 from .training import CLASSIFIERS, SEED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SUFFIXES = (".png", ".svg")
-_lexicon = click.option(
-    "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
-)
 _prompt = click.option(
     "--prompt", "prompts", multiple=True, default=("bike",), show_default=True,
     help="Around class names, as in `vidclip eval`.",
@@ -58,7 +55,7 @@ def command() -> None:
     "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
     help="Adds the map of a trained head's classifier.",
 )  # fmt: skip
-@_lexicon
+@lexicon_option
 @_prompt
 @click.option("--train-split", default="train", show_default=True, help="Of the videos that lda learns from.")
 @click.option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
@@ -173,7 +170,7 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     "--head", type=click.Path(path_type=Path, dir_okay=False),
     help="A trained head.  [default: the mean frame embedding, zero-shot]",
 )  # fmt: skip
-@_lexicon
+@lexicon_option
 @_prompt
 @click.option("--split", help="Which videos are tested.  [default: test, then val, else all]")
 @_output("confusion.png")

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from .extract import processors
-from .options import device_option, json_option, vidclip_command
+from .options import decoding_options, device_option, json_option, vidclip_command
 
 
 @vidclip_command(
@@ -24,17 +23,7 @@ from .options import device_option, json_option, vidclip_command
     "--lexicon", help="Other class names, for a head with the text classifier.  [default: the head's own]"
 )
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown of a video.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=processors,
-    show_default="processors",
-    help="Decoding processes.",
-)
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
-    help="Seconds a decoder may take for one video.",
-)  # fmt: skip
+@decoding_options
 @json_option
 @device_option
 @click.pass_context

@@ -23,9 +23,8 @@ from torch import nn
 TEMPORAL = ("mean", "conv", "transformer", "mit")
 
 POSITION_STD = 0.01
-"""Of the initial positions, per element, as in CLIP's own text tower. Raw embeddings of CLIP have length about
-10, hence elements of about 0.4 at 512 dimensions: 0.01 tells frames apart without drowning them. Of an encoder
-whose embeddings come out near length 1 (elements of 0.04), positions are a quarter of the frame: take less."""
+"""Of the initial positions, per element, as in CLIP's own text tower. `video_head` gives a share of the elements of
+the frame embeddings instead: beside elements of 0.4 and more, 0.01 is too little to learn order from few videos."""
 
 _HEAD_WIDTH = 64
 
