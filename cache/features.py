@@ -15,7 +15,7 @@ import numpy as np
 from .errors import CacheError
 from .failures import Failure, read_failures
 from .identity import Identity
-from .layout import FRAMES_FORMAT, Columns, OpenFile, read_details
+from .layout import FRAMES_FORMAT, OPTIONAL_COLUMNS, Columns, OpenFile, read_details
 from .missing import MissingVideo, read_missing
 
 IDENTITY_FILE = "cache.json"
@@ -48,6 +48,12 @@ class VideoInfo:
     repeated: bool
     decoder: str
     note: str
+    root: str = ""
+    """The root of the video list; empty where it is not known."""
+    source_bytes: int = -1
+    """Size of the file when it was read; -1 where it is not known."""
+    source_modified_ns: int = -1
+    """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
 
 
 class FeatureCache:
@@ -236,6 +242,8 @@ def _copy_rows(
 
 def _video_infos(details: Columns) -> list[VideoInfo]:
     offsets, labels = details["label_offsets"].tolist(), details["labels"]
+    n = len(details["id"])
+    root, size, modified = (details.get(name, [default] * n) for name, default in OPTIONAL_COLUMNS.items())
     return [
         VideoInfo(
             id=details["id"][row],
@@ -248,8 +256,11 @@ def _video_infos(details: Columns) -> list[VideoInfo]:
             repeated=bool(details["repeated"][row]),
             decoder=details["decoder"][row],
             note=details["note"][row],
+            root=root[row],
+            source_bytes=int(size[row]),
+            source_modified_ns=int(modified[row]),
         )
-        for row in range(len(details["id"]))
+        for row in range(n)
     ]
 
 

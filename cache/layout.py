@@ -8,6 +8,7 @@ A shard holds n videos, V views each, T frames a view, D dimensions:
     id, path, split, decoder, note   [n]      UTF-8 text
     labels, label_offsets            [L], [n + 1]   labels of video i: labels[offsets[i]:offsets[i+1]]
     duration_seconds, n_frames, readable_frames, repeated   [n]
+    root, source_bytes, source_modified_ns   [n]    of the file it was read from; absent in older shards
 
 and the attributes `format`, `version`, `identity` (digest of encoder and sampling), `precision` (in which
 the encoder ran), `created_by` and `sha256` (over all columns).
@@ -30,7 +31,7 @@ FORMAT_VERSION = 1
 FRAMES_FORMAT = "vidclip-frames"
 TEXT_FORMAT = "vidclip-text"
 
-STRING_COLUMNS = ("id", "path", "split", "decoder", "note", "labels")
+STRING_COLUMNS = ("id", "path", "split", "decoder", "note", "root", "labels")
 NUMBER_COLUMNS: Mapping[str, type[np.generic]] = {
     "frames": np.float16,
     "frame_indices": np.int64,
@@ -39,8 +40,21 @@ NUMBER_COLUMNS: Mapping[str, type[np.generic]] = {
     "n_frames": np.int64,
     "readable_frames": np.int64,
     "repeated": np.bool_,
+    "source_bytes": np.int64,
+    "source_modified_ns": np.int64,
     "label_offsets": np.int64,
 }
+DETAIL_NUMBERS = (
+    "duration_seconds",
+    "n_frames",
+    "readable_frames",
+    "repeated",
+    "source_bytes",
+    "source_modified_ns",
+)
+"""One number a video, of what is known of it beside its features."""
+OPTIONAL_COLUMNS: Mapping[str, str | int] = {"root": "", "source_bytes": -1, "source_modified_ns": -1}
+"""Columns that older shards lack, and what their videos have in their place."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,12 @@ class VideoRecord:
     """Name and version of what decoded it."""
     note: str = ""
     """Why the first decoder was left, if it was."""
+    root: str = ""
+    """The root of the video list; empty where it is not known."""
+    source_bytes: int = -1
+    """Size of the file when it was read; -1 where it is not known."""
+    source_modified_ns: int = -1
+    """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
 
 
 Columns = dict[str, Any]
@@ -249,10 +269,14 @@ def read_columns(file: OpenFile) -> Columns:
 
 def read_details(file: OpenFile, n: int) -> Columns:
     """The columns that say what the n videos of a shard are, without their features."""
-    columns: Columns = {name: file.read_strings(name, n) for name in STRING_COLUMNS if name != "labels"}
+    absent = OPTIONAL_COLUMNS.keys() - set(file.names())
+    columns: Columns = {
+        name: file.read_strings(name, n) for name in STRING_COLUMNS if name != "labels" and name not in absent
+    }
     columns["labels"] = file.read_strings("labels")
-    for name in ("duration_seconds", "n_frames", "readable_frames", "repeated"):
-        columns[name] = file.read_numbers(name, NUMBER_COLUMNS[name], (n,))
+    for name in DETAIL_NUMBERS:
+        if name not in absent:
+            columns[name] = file.read_numbers(name, NUMBER_COLUMNS[name], (n,))
     offsets = file.read_numbers("label_offsets", np.int64, (n + 1,))
     if offsets[0] != 0 or offsets[-1] != len(columns["labels"]) or (np.diff(offsets) < 0).any():
         raise file.damaged("its label offsets do not fit its labels")

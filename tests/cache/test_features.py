@@ -55,6 +55,28 @@ def test_what_is_written_is_read(write_cache, rng):
     assert "c" not in cache
 
 
+def test_the_file_that_was_read_is_remembered(write_cache, rng):
+    known = a_record(
+        "a", rng, root="/videos", source_bytes=2**40, source_modified_ns=1_700_000_000_123_456_789
+    )
+    first, second = FeatureCache(write_cache([known, a_record("b", rng)])).videos
+    assert (first.root, first.source_bytes) == ("/videos", 2**40)
+    assert first.source_modified_ns == 1_700_000_000_123_456_789
+    assert (second.root, second.source_bytes, second.source_modified_ns) == ("", -1, -1)
+
+
+def test_shards_that_do_not_know_their_files_are_read(write_cache, rng):
+    folder = write_cache([a_record("a", rng, root="/videos", source_bytes=5)])
+
+    def forget(file):
+        for name in ("root", "source_bytes", "source_modified_ns"):
+            del file[name]
+
+    _edit(folder / "frames-00000.h5", forget)
+    (video,) = FeatureCache(folder).videos
+    assert (video.root, video.source_bytes, video.source_modified_ns) == ("", -1, -1)
+
+
 def test_names_that_are_no_unicode_survive(write_cache, rng):
     name = os.fsdecode(b"caf\xe9.mp4")
     cache = FeatureCache(write_cache([a_record(name, rng, labels=(os.fsdecode(b"\xff"),))]))
