@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .files import append_line
+from .files import append_line, folder_turn, write_whole
 
 FAILURES_FILE = "failures.jsonl"
 
@@ -21,11 +22,36 @@ class Failure:
     """open, decode, timeout, crash, encode, ..."""
     reason: str
     """In words for a person."""
+    source_bytes: int = -1
+    """Size of the file when it could not be read; -1 where it is not known."""
+    source_modified_ns: int = -1
+    """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
+    generation: int = 0
+    """Features of this video that have a lower generation are of a file that is there no more."""
+    reported: bool = False
+    """Whether an extraction that came to its end has told of it."""
 
 
 def append_failure(folder: Path, failure: Failure) -> None:
     """Records a failure at once: it outlives a kill that follows."""
-    append_line(folder / FAILURES_FILE, json.dumps(asdict(failure)))
+    with folder_turn(folder):
+        append_line(folder / FAILURES_FILE, _line(failure))
+
+
+def mark_reported(folder: Path, ids: Iterable[str]) -> None:
+    """Says of failures that a person has been told of them; the file is replaced whole."""
+    with folder_turn(folder):
+        failures = read_failures(folder)
+        news = [id for id in ids if id in failures and not failures[id].reported]
+        if news:
+            failures |= {id: replace(failures[id], reported=True) for id in news}
+            write_whole(
+                folder / FAILURES_FILE, "".join(f"{_line(each)}\n" for each in failures.values()).encode()
+            )
+
+
+def _line(failure: Failure) -> str:
+    return json.dumps(asdict(failure))
 
 
 def read_failures(folder: Path) -> dict[str, Failure]:
@@ -37,8 +63,21 @@ def read_failures(folder: Path) -> dict[str, Failure]:
     for line in path.read_bytes().splitlines():
         try:
             values = json.loads(line)
-            failure = Failure(**{key: str(values[key]) for key in ("id", "path", "stage", "reason")})
-        except (ValueError, KeyError, TypeError):
+            failure = Failure(
+                *(str(values[key]) for key in ("id", "path", "stage", "reason")),
+                *(_number(values, key, default) for key, default in _NUMBERS.items()),
+                reported=values.get("reported") is True,
+            )
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
         failures[failure.id] = failure
     return failures
+
+
+_NUMBERS = {"source_bytes": -1, "source_modified_ns": -1, "generation": 0}
+"""What older lines lack, and what they say by that."""
+
+
+def _number(values: dict[str, object], key: str, default: int) -> int:
+    value = values.get(key, default)
+    return value if type(value) is int and -(2**63) <= value < 2**63 else default

@@ -54,6 +54,8 @@ class VideoInfo:
     """Size of the file when it was read; -1 where it is not known."""
     source_modified_ns: int = -1
     """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
+    generation: int = 0
+    """How often the video has been read anew, because its file had changed."""
 
 
 class FeatureCache:
@@ -61,7 +63,8 @@ class FeatureCache:
 
     Videos stand in the order of their ids, whatever the order or number of extractions that brought
     them: row n of every array and list here is the same video. A cache is as it was when it was
-    opened; `refresh` adds what has been closed since.
+    opened; `refresh` adds what has been closed since. Of a video that was read anew because its file
+    had changed, the row of the highest generation counts, and none where the changed file could not be read.
 
     Raises CacheError where the folder is no cache, a file is damaged, or a video stands there twice.
     """
@@ -74,6 +77,8 @@ class FeatureCache:
         self._places: list[tuple[int, int]] = []  # (shard, row) of each video, before sorting
         self._shape: tuple[int, int, int] | None = None
         self._view: int | None = None
+        self.replaced = 0
+        """Rows of the shards that do not count, because their video has been read anew since."""
         self.refresh()
 
     def refresh(self) -> int:
@@ -83,7 +88,8 @@ class FeatureCache:
         before = len(self._videos)
         for path in new:
             self._add_shard(path)
-        order = sorted(range(len(self._videos)), key=lambda row: self._videos[row].id)
+        self._failures = read_failures(self.folder)  # after the shards: what a writer says first is read last
+        order = self._rows_that_count()
         self._videos = [self._videos[row] for row in order]
         self._places = [self._places[row] for row in order]
         for previous, video, place, other in zip(
@@ -101,6 +107,29 @@ class FeatureCache:
         self.splits: list[str] = [video.split for video in self._videos]
         self._row_of = {id: row for row, id in enumerate(self.ids)}
         return len(self._videos) - before
+
+    def _rows_that_count(self) -> list[int]:
+        """The rows in the order of their ids, without those that a later reading of the same video replaces."""
+        newest: dict[str, int] = {
+            id: failure.generation for id, failure in self._failures.items() if failure.generation
+        }
+        for video in self._videos:
+            if video.generation > newest.get(video.id, 0):
+                newest[video.id] = video.generation
+        rows = [
+            row
+            for row, video in enumerate(self._videos)
+            if video.generation == newest.get(video.id, video.generation)
+        ]
+        self.replaced += len(self._videos) - len(rows)
+        return sorted(rows, key=lambda row: self._videos[row].id)
+
+    def next_generation(self, id: str) -> int:
+        """Of what the next reading of a video must be, to count: 0 for one that was never there."""
+        row = self._row_of.get(id)
+        failure = self._failures.get(id)
+        after = 0 if row is None else self._videos[row].generation + 1
+        return max(after, failure.generation if failure else 0)
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -243,7 +272,9 @@ def _copy_rows(
 def _video_infos(details: Columns) -> list[VideoInfo]:
     offsets, labels = details["label_offsets"].tolist(), details["labels"]
     n = len(details["id"])
-    root, size, modified = (details.get(name, [default] * n) for name, default in OPTIONAL_COLUMNS.items())
+    root, size, modified, generation = (
+        details.get(name, [default] * n) for name, default in OPTIONAL_COLUMNS.items()
+    )
     return [
         VideoInfo(
             id=details["id"][row],
@@ -259,6 +290,7 @@ def _video_infos(details: Columns) -> list[VideoInfo]:
             root=root[row],
             source_bytes=int(size[row]),
             source_modified_ns=int(modified[row]),
+            generation=int(generation[row]),
         )
         for row in range(n)
     ]

@@ -94,3 +94,14 @@ def _lock(descriptor: int, folder: Path, *, shared: bool) -> None:
             "with --shard 0/2, --shard 1/2, ...; or give this run another --cache and join the two with "
             "`vidclip merge`."
         ) from None
+
+
+@contextlib.contextmanager
+def folder_turn(folder: Path) -> Iterator[None]:
+    """Waits for the right to read a small file of a cache and to write it anew: jobs that share a cache take turns.
+
+    Held for moments, unlike `writer_lock`; the kernel gives it back if the process dies.
+    """
+    with (folder / ".lock-small-files").open("a") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield

@@ -9,6 +9,7 @@ A shard holds n videos, V views each, T frames a view, D dimensions:
     labels, label_offsets            [L], [n + 1]   labels of video i: labels[offsets[i]:offsets[i+1]]
     duration_seconds, n_frames, readable_frames, repeated   [n]
     root, source_bytes, source_modified_ns   [n]    of the file it was read from; absent in older shards
+    generation                       [n]      of the rows of one video the highest counts; absent in older shards
 
 and the attributes `format`, `version`, `identity` (digest of encoder and sampling), `precision` (in which
 the encoder ran), `created_by` and `sha256` (over all columns).
@@ -42,6 +43,7 @@ NUMBER_COLUMNS: Mapping[str, type[np.generic]] = {
     "repeated": np.bool_,
     "source_bytes": np.int64,
     "source_modified_ns": np.int64,
+    "generation": np.int64,
     "label_offsets": np.int64,
 }
 DETAIL_NUMBERS = (
@@ -51,9 +53,15 @@ DETAIL_NUMBERS = (
     "repeated",
     "source_bytes",
     "source_modified_ns",
+    "generation",
 )
 """One number a video, of what is known of it beside its features."""
-OPTIONAL_COLUMNS: Mapping[str, str | int] = {"root": "", "source_bytes": -1, "source_modified_ns": -1}
+OPTIONAL_COLUMNS: Mapping[str, str | int] = {
+    "root": "",
+    "source_bytes": -1,
+    "source_modified_ns": -1,
+    "generation": 0,
+}
 """Columns that older shards lack, and what their videos have in their place."""
 
 
@@ -92,6 +100,8 @@ class VideoRecord:
     """Size of the file when it was read; -1 where it is not known."""
     source_modified_ns: int = -1
     """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
+    generation: int = 0
+    """How often the video has been read anew, because its file had changed: the highest one counts."""
 
 
 Columns = dict[str, Any]

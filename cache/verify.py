@@ -35,7 +35,7 @@ def verify(folder: str | Path) -> Iterator[Checked]:
     """
     folder = Path(folder)
     identity = read_identity(folder)
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, int], str] = {}
     for path in shard_paths(folder):
         yield _check_shard(path, identity, seen)
     for path in sorted([*folder.glob("text-*.h5"), *folder.glob("attributes-*.h5")]):
@@ -50,7 +50,7 @@ def verify(folder: str | Path) -> Iterator[Checked]:
             yield Checked(path, 0, ())
 
 
-def _check_shard(path: Path, identity: Identity, seen: dict[str, str]) -> Checked:
+def _check_shard(path: Path, identity: Identity, seen: dict[tuple[str, int], str]) -> Checked:
     try:
         with OpenFile(path, FRAMES_FORMAT) as file:
             columns = read_columns(file)
@@ -65,8 +65,9 @@ def _check_shard(path: Path, identity: Identity, seen: dict[str, str]) -> Checke
     broken = ~np.isfinite(columns["frames"]).all(axis=(1, 2, 3))
     for id in (columns["id"][row] for row in np.flatnonzero(broken)):
         problems.append(f"{path} has embeddings that are not finite, of the video {id!r}.")
-    for id in columns["id"]:
-        if id in seen:
-            problems.append(f"{path} holds the video {id!r}, which is in {seen[id]} too.")
-        seen.setdefault(id, path.name)
+    generations = columns.get("generation", [0] * len(columns["id"]))
+    for row in zip(columns["id"], map(int, generations), strict=True):
+        if row in seen:
+            problems.append(f"{path} holds the video {row[0]!r}, which is in {seen[row]} too.")
+        seen.setdefault(row, path.name)
     return Checked(path, len(columns["id"]), tuple(problems))

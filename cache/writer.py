@@ -61,6 +61,7 @@ class CacheWriter:
         self._gathered: list[VideoRecord] = []
         self._gathered_bytes = 0
         self._gathering_since = 0.0
+        self._generations: dict[str, int] = {}
         self._resources = contextlib.ExitStack()
         ensure_identity(self.folder, identity)
         self._resources.enter_context(writer_lock(self.folder, part))
@@ -70,6 +71,9 @@ class CacheWriter:
             self._shape = stored.shape[1:] if len(stored) else None
             self.ids: set[str] = set(stored.ids)
             """The videos in the cache, those that still gather included."""
+            self._generations = {video.id: video.generation for video in stored.videos if video.generation}
+            self.stored: FeatureCache | None = stored
+            """The cache as it was when the writer opened it; to be set to None when it is no longer needed."""
             self.failed_ids: set[str] = set(read_failures(self.folder)) - self.ids
             """The videos recorded as failed, and not in the cache."""
         except BaseException:
@@ -89,9 +93,13 @@ class CacheWriter:
             self._resources.close()
 
     def add(self, record: VideoRecord) -> None:
-        """Takes one video in; it is safe on disk after the next `flush`, which may happen at once."""
+        """Takes one video in; it is safe on disk after the next `flush`, which may happen at once.
+
+        A video that is there already is replaced by a record of a higher generation: its row stays in its
+        shard, where a reader that has opened it finds it, and counts no more.
+        """
         frames = np.asarray(record.frames)
-        if record.id in self.ids:
+        if record.id in self.ids and record.generation <= self._generations.get(record.id, 0):
             raise ValueError(f"{record.id!r} is in {self.folder} already")
         if frames.ndim != 3 or (self._shape is not None and frames.shape != self._shape):
             expected = self._shape or "[V, T, D]"
@@ -106,6 +114,8 @@ class CacheWriter:
         self._gathered.append(replace(record, frames=stored))
         self._gathered_bytes += stored.nbytes
         self.ids.add(record.id)
+        if record.generation:
+            self._generations[record.id] = record.generation
         self.failed_ids.discard(record.id)
         videos, size, seconds = self._limits
         if (
@@ -118,6 +128,8 @@ class CacheWriter:
     def add_failure(self, failure: Failure) -> None:
         """Records a video that could not be read, at once."""
         append_failure(self.folder, failure)
+        if failure.generation > self._generations.get(failure.id, 0):
+            self.ids.discard(failure.id)
         self.failed_ids.add(failure.id)
 
     def flush(self) -> None:
