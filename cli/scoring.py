@@ -59,8 +59,8 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     heads = [(path, load_head(path)) for path in options["heads"]]
     for path, stored in heads:
         stored.check_encoder(features.identity.encoder_digest, str(features.folder))
+        stored.check_features(features.shape, str(features.folder))
         if stored.kind == "video":
-            stored.check_features(features.shape, str(features.folder))
             head = head_over(stored, classes, load, features)
             made.append(HeadScorer(head, name=f"{head.design.name} ({path.stem})"))
     videos = list(made)
@@ -99,8 +99,10 @@ def _trained_attributes(
     from ..pipeline.scorers import AttributesScorer
     from ..pipeline.texts import text_embeddings
 
-    settings = head.settings["attributes"]
-    path = attributes_path(features.folder, settings["lexicon"], settings)
+    settings = head.settings.get("attributes")
+    if not isinstance(settings, dict) or not {"lexicon", "top"} <= settings.keys():
+        raise HeadError(f"{head_path} does not say which attributes it was trained on. Train it again.")
+    path = attributes_path(features.folder, str(settings["lexicon"]), settings)
     if not path.exists():
         raise HeadError(
             f"{features.folder} has no attributes like those the head was trained on (lexicon "
@@ -111,7 +113,7 @@ def _trained_attributes(
         raise HeadError(
             f"{path} is of other videos than {features.folder} now has; run `vidclip attributes` again."
         )
-    texts = text_embeddings(features, classes, head.settings["prompts"], words="none", load=load)
+    texts = text_embeddings(features, classes, head.prompts, words="none", load=load)
     if not isinstance(head.module, AttributesHead):
         raise HeadError(f"{head_path} is no attributes head.")
     return AttributesScorer(

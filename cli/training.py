@@ -253,7 +253,7 @@ def head_over(
             f"({len(unknown)} such): the classes of this classifier are fixed. Use the --lexicon it was trained with."
         )
     spots = head.design.pool == "vcs"
-    words, prompts = "name" if spots else "none", stored.settings["prompts"]
+    words, prompts = "name" if spots else "none", stored.prompts
     if features is None:
         texts = load(stored.identity).encode_text(classes.phrases, prompts, words=words)
     else:
@@ -261,6 +261,11 @@ def head_over(
     sentence = texts.sentence
     if stored.context is not None:
         prompt = LearnedPrompt(load(stored.identity), classes.phrases, length=len(stored.context))
+        if prompt.context.shape != stored.context.shape:
+            raise HeadError(
+                f"the head's learned prompt has vectors of {stored.context.shape[1]} dimensions, the text tower "
+                f"{prompt.context.shape[1]}: the file is damaged."
+            )
         prompt.context.data.copy_(stored.context)
         sentence = prompt().detach().cpu().numpy()
     return head.with_classes(sentence, word_queries(texts) if spots else None)

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from ..cache import TextEmbeddings
+from .temperature import check_temperature
 
 TEMPERATURE = 0.01
 """Of the softmax over frames, as CLIP was trained."""
@@ -50,8 +51,7 @@ class Spotting:
         for name in ("saliency", "recognition"):
             if getattr(self, name) not in QUERIES:
                 raise ValueError(f"{name} must be one of {', '.join(QUERIES)}, got {getattr(self, name)!r}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        check_temperature(self.temperature)
 
 
 class ConceptSpotter:

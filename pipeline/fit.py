@@ -22,6 +22,7 @@ from .classifiers import classifier_weights
 from .heads import AttributesHead
 from .losses import LOSSES, scores_loss
 from .pooling import mean_embeddings
+from .temperature import check_temperature
 from .video_head import HeadDesign, VideoHead, head_inputs, word_queries
 
 if TYPE_CHECKING:  # it brings open_clip, which takes seconds to import
@@ -71,8 +72,7 @@ class FitSettings:
             raise ValueError(f"held_out is a share between 0 and 1, got {self.held_out}")
         if not 0 < self.learning_rate <= 1:
             raise ValueError(f"learning_rate must be above 0 and at most 1, got {self.learning_rate}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        check_temperature(self.temperature)
         for name in ("weight_decay", "warm_up_epochs"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:

@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .temperature import check_temperature
+
 TEMPORAL = ("mean", "conv", "transformer", "mit")
 
 POSITION_STD = 0.01
@@ -194,8 +196,7 @@ def spotting_scores(
         raise ValueError(
             f"queries {tuple(queries.shape)}, owners {tuple(owners.shape)} and targets {tuple(targets.shape)} do not fit"
         )
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+    check_temperature(temperature)
     share_of = _averaging(owners.to(frames.device), classes, frames.dtype)
     frames, queries, targets = (F.normalize(x, dim=-1) for x in (frames, queries, targets))
     shares = torch.softmax(frames @ (queries / temperature).T, dim=1)  # [B, T, Q]
@@ -211,12 +212,19 @@ def spotting_scores(
 def _averaging(owners: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
     """[Q, C]: the product with it is the mean over the queries of each class. Sums by index would run in another
     order every time on a GPU."""
+    counts = check_owners(owners, classes)
+    return F.one_hot(owners, classes).to(dtype) / counts.to(dtype)
+
+
+def check_owners(owners: torch.Tensor, classes: int) -> torch.Tensor:
+    """How many queries each class has, [C]. Raises ValueError for owners beyond the classes, or a class without a
+    query."""
     if len(owners) and (int(owners.min()) < 0 or int(owners.max()) >= classes):
         raise ValueError(f"owners must be between 0 and {classes - 1}, the last of the {classes} targets")
     counts = torch.bincount(owners, minlength=classes)
     if not bool(counts.all()):
         raise ValueError(f"class {int(counts.argmin())} has no query; give each class a word or its sentence")
-    return F.one_hot(owners, classes).to(dtype) / counts.to(dtype)
+    return counts
 
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..cache import TextEmbeddings
-from .temporal import TEMPORAL, mean_pool, spotting_scores, temporal_module
+from .temperature import check_temperature
+from .temporal import TEMPORAL, check_owners, mean_pool, spotting_scores, temporal_module
 
 POOLS = ("mean", "vcs")
 POSITION_SHARE = 0.25
@@ -58,8 +59,7 @@ class HeadDesign:
             raise ValueError(
                 f"a learnable prompt needs the text classifier; {self.classifier} does not read names"
             )
-        if not self.spotting_temperature > 0:
-            raise ValueError(f"spotting_temperature must be above 0, got {self.spotting_temperature}")
+        check_temperature(self.spotting_temperature, "spotting_temperature")
 
     @property
     def name(self) -> str:
@@ -194,6 +194,8 @@ class VideoHead(nn.Module):
         with torch.device("meta"):  # sizes come from a file: the tensors it holds are all the memory it gets
             head = cls(HeadDesign(**values), state["rows"].numpy(), dimension, frames, words)
         head.load_state_dict(state, assign=True)
+        if words is not None:
+            check_owners(state["owners"], len(state["rows"]))
         return head.eval()
 
 
