@@ -6,9 +6,10 @@ from .failures import Failure
 from .features import FeatureCache, Shard, VideoInfo, shard_paths
 from .files import write_whole
 from .identity import Identity
+from .labels import ListFacts, update_labels
 from .layout import VideoRecord
 from .merge import Merged, merge
-from .missing import MissingVideo, write_missing
+from .missing import MissingVideo, update_missing, write_missing
 from .texts import TextEmbeddings, TextFileInfo, list_texts, read_texts, text_path, write_texts
 from .verify import Checked, verify
 from .writer import CacheWriter
@@ -22,6 +23,7 @@ __all__ = [
     "Failure",
     "FeatureCache",
     "Identity",
+    "ListFacts",
     "Merged",
     "MissingVideo",
     "Shard",
@@ -37,6 +39,8 @@ __all__ = [
     "read_texts",
     "shard_paths",
     "text_path",
+    "update_labels",
+    "update_missing",
     "verify",
     "write_attributes",
     "write_missing",

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -15,6 +15,7 @@ import numpy as np
 from .errors import CacheError
 from .failures import Failure, read_failures
 from .identity import Identity
+from .labels import read_labels
 from .layout import FRAMES_FORMAT, OPTIONAL_COLUMNS, Columns, OpenFile, read_details
 from .missing import MissingVideo, read_missing
 
@@ -101,6 +102,12 @@ class FeatureCache:
                     f"{self.folder} holds the video {video.id!r} twice, in {first} and {second}. "
                     "Delete one of the two files and run `vidclip extract` again."
                 )
+        facts = read_labels(self.folder, len(self._videos))
+        if facts:  # a later list's stand before those of the shards
+            self._videos = [
+                replace(video, **facts[video.id]._asdict()) if video.id in facts else video
+                for video in self._videos
+            ]
         self.ids: list[str] = [video.id for video in self._videos]
         self.labels: list[tuple[str, ...]] = [video.labels for video in self._videos]
         """The labels of each video: none, one or several."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CacheError, CacheMismatch
-from .features import FeatureCache
+from .features import FeatureCache, VideoInfo
+from .labels import ListFacts, update_labels
 from .layout import VideoRecord
 from .missing import read_missing, write_missing
 from .writer import CacheWriter, mismatch_message
@@ -24,13 +25,16 @@ class Merged:
     """Videos left out because the output, or an earlier source, has them."""
     failures: int
     """Videos that no source could read."""
+    relabelled: int = 0
+    """Videos that were there, and whose labels or split a source has otherwise today."""
 
 
 def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256) -> Merged:
     """Writes the videos, failures and text embeddings of `sources` into the cache `output`.
 
     A video that several sources have is taken from the first. Memory is that of one batch; run again
-    after a kill, it goes on.
+    after a kill, it goes on. What a source has read anew, or labelled otherwise, since an earlier merge is
+    brought up to date.
     Raises CacheMismatch when two are of different encoders or samplings, CacheError for a damaged one.
     """
     caches = [FeatureCache(source) for source in sources]
@@ -46,11 +50,23 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
         raise CacheError(f"{output} is one of the caches to join; name a new folder with --output.")
     precisions = {shard.precision for cache in caches for shard in cache.shards}
     taken = skipped = 0
+    decided: set[str] = set()
+    facts: dict[str, ListFacts] = {}
     with CacheWriter(
         output, caches[0].identity, precision="+".join(sorted(precisions)), shard_seconds=float("inf")
     ) as writer:
+        there = writer.stored or FeatureCache(output)
         for cache in caches:
-            rows = [row for row, id in enumerate(cache.ids) if id not in writer.ids]
+            rows = []
+            for row, video in enumerate(cache.videos):
+                if video.id in decided:  # an earlier source has it
+                    continue
+                decided.add(video.id)
+                known = there.videos[there.row(video.id)] if video.id in there else None
+                if known is None or _changed(known, video):
+                    rows.append(row)
+                elif (known.labels, known.split) != (video.labels, video.split):
+                    facts[video.id] = ListFacts(video.labels, video.split)
             skipped += len(cache) - len(rows)
             for start in range(0, len(rows), batch):
                 piece = rows[start : start + batch]
@@ -62,11 +78,13 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                     strict=True,
                 )
                 for row, frames, indices, seconds in arrays:
-                    info = vars(cache.videos[row])
+                    info = dict(vars(cache.videos[row]))
+                    info["generation"] = max(info["generation"], there.next_generation(info["id"]))
                     record = VideoRecord(**info, frames=frames, frame_indices=indices, timestamps=seconds)
                     writer.add(record)
                     taken += 1
         writer.flush()
+        update_labels(writer.folder, facts, len(writer.ids))
         missing = {video.id: video for video in read_missing(writer.folder) if video.id not in writer.ids}
         for cache in caches:
             for failure in cache.failures():
@@ -77,4 +95,10 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                 if not (writer.folder / path.name).exists():
                     shutil.copy2(path, writer.folder / path.name)
         write_missing(writer.folder, missing.values())
-        return Merged(taken, skipped, len(writer.failed_ids))
+        return Merged(taken, skipped, len(writer.failed_ids), len(facts))
+
+
+def _changed(known: VideoInfo, video: VideoInfo) -> bool:
+    """Whether a source has read another file than the one whose features an earlier merge took."""
+    stamps = [(each.source_bytes, each.source_modified_ns) for each in (known, video)]
+    return stamps[0] != stamps[1] and all(size >= 0 for size, _ in stamps)

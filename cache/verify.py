@@ -12,6 +12,7 @@ from .attributes import read_attributes
 from .errors import CacheError
 from .features import read_identity, shard_paths
 from .identity import Identity
+from .labels import LABELS_FILE, read_labels
 from .layout import FRAMES_FORMAT, OpenFile, content_digest, read_columns
 from .texts import read_texts
 
@@ -38,6 +39,13 @@ def verify(folder: str | Path) -> Iterator[Checked]:
     seen: dict[tuple[str, int], str] = {}
     for path in shard_paths(folder):
         yield _check_shard(path, identity, seen)
+    if (folder / LABELS_FILE).exists():
+        try:
+            read_labels(folder, len(seen))
+        except CacheError as error:
+            yield Checked(folder / LABELS_FILE, 0, (str(error),))
+        else:
+            yield Checked(folder / LABELS_FILE, 0, ())
     for path in sorted([*folder.glob("text-*.h5"), *folder.glob("attributes-*.h5")]):
         try:
             if path.name.startswith("text-"):

@@ -28,4 +28,7 @@ def command(caches: tuple[Path, ...], output: Path) -> None:
     merged = merge(caches, output)
     left_out = f", {merged.already_there:,} were there already" if merged.already_there else ""
     failed = f", {merged.failures:,} could be read by none" if merged.failures else ""
-    click.echo(f"{printable(output)}: {count(merged.videos, 'video')} taken in{left_out}{failed}.")
+    relabelled = f", {merged.relabelled:,} labelled anew" if merged.relabelled else ""
+    click.echo(
+        f"{printable(output)}: {count(merged.videos, 'video')} taken in{left_out}{relabelled}{failed}."
+    )

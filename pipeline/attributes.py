@@ -25,6 +25,7 @@ from ..cache import (
     read_attributes,
     write_attributes,
 )
+from ..cache.identity import digest_of
 from ..lexicons import Lexicon
 from .pooling import mean_embeddings, unit
 from .texts import EncoderLoader, text_embeddings
@@ -184,14 +185,17 @@ def attributes_settings(
     phrase_prompt: str = "{}",
 ) -> dict[str, Any]:
     """All that shapes attributes; they are kept under its digest. Parameters as for `attributes_of`."""
+    retriever = cache if retriever is None else retriever
+    read_anew = {video.id: video.generation for video in retriever.videos if video.generation}
     return {
+        **({"read_anew": digest_of(read_anew)} if read_anew else {}),  # other features under the same ids
         "lexicon": "+".join(lexicon.name for lexicon in lexicons),
         "lexicon_sha256": [lexicon.digest for lexicon in lexicons],
         "top": top,
         "index": index,
         "prompt": prompt,
         "phrase_prompt": phrase_prompt,
-        "retriever": (cache if retriever is None else retriever).identity.digest,
+        "retriever": retriever.identity.digest,
         "reader": cache.identity.encoder_digest,
     }
 

@@ -142,6 +142,21 @@ def test_more_videos_make_the_stored_attributes_stale(caches, encoders, rng):
     assert stored.ids[-1] == "e.mp4"
 
 
+def test_a_video_that_was_read_anew_makes_the_stored_attributes_stale(caches, rng):
+    from vidclip.cache import CacheWriter
+
+    lexicon = load_lexicon("hmdb51")
+    attributes_of(caches[0], [lexicon])
+    record = a_record("a.mp4", rng, generation=1)
+    frames = rng.standard_normal((1, 4, 32)).astype(np.float32)
+    with CacheWriter(caches[0].folder, caches[0].identity) as writer:
+        writer.add(type(record)(**{**vars(record), "frames": frames}))
+    renewed = FeatureCache(caches[0].folder)
+    _, found = attributes_of(renewed, [lexicon])
+    assert found is not None, "the ids are the same, the features are not"
+    assert attributes_of(renewed, [lexicon], load=_never)[1] is None
+
+
 def test_caches_of_different_videos_do_not_go_together(caches, write_cache, encoders):
     empty = FeatureCache(
         write_cache([], "empty", cache_identity(encoders[1], Sampling(4), encoders[1].preprocess))
