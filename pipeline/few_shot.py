@@ -19,7 +19,7 @@ from .evaluate import Result, TestSet, result_of_ranks
 from .fit import Classes, FitError, FitSettings, Fitted, fit_head, untrained_head
 from .metrics import label_ranks
 from .protocols import Trial
-from .scorers import view_scores
+from .scorers import head_scores, view_scores
 from .video_head import HeadDesign, VideoHead, head_inputs
 
 LEARNING_PROTOCOLS = ("general", "few-shot")
@@ -126,8 +126,9 @@ def learn_and_test(
             key = (design.temporal if design.temporal == "mean" else "", design.pool)
             if key not in inputs:
                 inputs[key] = head_inputs(test.frames, design)
-            scores = head.to(device).scores(inputs[key]).reshape(*test.frames.shape[:2], -1)
-            ranks.append(label_ranks(view_scores(scores, fit.temperature), test.of.labels))
+            scores = head_scores(head.to(device), inputs[key], test.frames.shape[1])
+            scores = view_scores(scores, fit.temperature, design.view_average)
+            ranks.append(label_ranks(scores, test.of.labels))
             tested.append(
                 Trial(f"seed {seed}", np.arange(len(names)), np.arange(len(test.of.labels)), test.of.labels)
             )

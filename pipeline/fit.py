@@ -22,6 +22,7 @@ from .classifiers import classifier_weights
 from .heads import AttributesHead
 from .losses import LOSSES, scores_loss
 from .pooling import mean_embeddings
+from .scorers import head_scores
 from .temperature import check_temperature
 from .video_head import HeadDesign, VideoHead, head_inputs, word_queries
 
@@ -174,7 +175,7 @@ def fit_head(
         return head(x[batch].to(device, torch.float32), None if prompt is None else prompt())
 
     def held_scores() -> np.ndarray:
-        return head.scores(x[_views(held, views)]).reshape(len(held), views, -1).mean(axis=1)
+        return head_scores(head, x[_views(held, views)], views).mean(axis=1)
 
     def settle() -> None:
         if prompt is not None:

@@ -13,13 +13,18 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from .concept_spotting import ConceptSpotter
 from .pooling import cosine_scores, mean_embeddings
-from .video_head import VideoHead, head_inputs
+from .video_head import NO_FEATURES, VIEW_AVERAGES, VideoHead, head_inputs
 
 TEMPERATURE = 0.01
 """Of the softmax over classes: cosines become probabilities as in CLIP."""
+FUSION_FORMS = ("paper", "released")
+"""What fusion weighs: `paper` softmaxes of cosines / temperature; `released` BIKE softmaxes of the cosines as they are."""
+RELEASED_FUSION = 0.7
+"""Weight of the video in BIKE's released script, for every backbone."""
 
 
 class Scorer(Protocol):
@@ -35,8 +40,12 @@ class Scorer(Protocol):
         """Scores [n, c] among the classes [c]."""
         ...
 
-    def probabilities(self, evidence: Any, classes: np.ndarray) -> np.ndarray:
-        """Probabilities [n, c] among the classes [c], for fusion."""
+    def probabilities(self, evidence: Any, classes: np.ndarray, *, scaled: bool | None = None) -> np.ndarray:
+        """Probabilities [n, c] among the classes [c], for fusion and for the released mAP.
+
+        scaled    whether cosines are divided by the temperature before the softmax; None: as the scorer's own
+                  average over views does
+        """
         ...
 
 
@@ -55,18 +64,52 @@ class _Cosine:
     def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
         return evidence[:, classes]
 
-    def probabilities(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return softmax(evidence[:, classes] / self.temperature)
+    def probabilities(
+        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
+        return softmax(evidence[:, classes] / (1 if scaled is False else self.temperature))
 
 
-class MeanScorer(_Cosine):
-    """Cosine of the mean frame embedding, over frames and views, with each sentence [C, D]."""
+def view_scores(
+    scores: np.ndarray, temperature: float = TEMPERATURE, view_average: str = "probabilities"
+) -> np.ndarray:
+    """Scores [n, C] of cosines [n, V, C]: those of a single view as they are, of several the mean of their
+    probabilities (BIKE, X-CLIP; `unscaled`: without the temperature, as released BIKE)."""
+    if scores.shape[1] == 1:
+        return scores[:, 0]
+    return softmax(scores / (1 if view_average == "unscaled" else temperature)).mean(axis=1)
 
-    def __init__(self, sentence: np.ndarray, name: str = "mean") -> None:
-        self.name, self._sentence = name, sentence
+
+class _Views:
+    """Evidence [n, V, C] of cosines, one row a view; [n, 1, C] where features were averaged over views before."""
+
+    temperature: float = TEMPERATURE
+    view_average: str = "probabilities"
+
+    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return view_scores(evidence[:, :, classes], self.temperature, self.view_average)
+
+    def probabilities(
+        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
+        scaled = self.view_average != "unscaled" if scaled is None else scaled
+        return softmax(evidence[:, :, classes] / (self.temperature if scaled else 1)).mean(axis=1)
+
+
+class MeanScorer(_Views):
+    """Cosine of the mean frame embedding with each sentence [C, D].
+
+    view_average    `features`: the mean is over frames and views alike, as in Text4Vis; see VIEW_AVERAGES
+    """
+
+    def __init__(self, sentence: np.ndarray, name: str = "mean", *, view_average: str = "features") -> None:
+        self.name, self._sentence, self.view_average = name, sentence, _checked(view_average)
 
     def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        return cosine_scores(mean_embeddings(frames), self._sentence)
+        n, views, times, dimensions = frames.shape
+        if self.view_average != "features":
+            frames = frames.reshape(n * views, 1, times, dimensions)
+        return cosine_scores(mean_embeddings(frames), self._sentence).reshape(n, -1, len(self._sentence))
 
 
 class MaxScorer(_Cosine):
@@ -99,36 +142,34 @@ class VoteScorer:
         return cosines
 
     def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return softmax(evidence[:, :, classes] / self._temperature).mean(axis=1)
+        return self.probabilities(evidence, classes)
 
-    probabilities = combine
-
-
-def view_scores(scores: np.ndarray, temperature: float = TEMPERATURE) -> np.ndarray:
-    """Scores [n, C] of cosines [n, V, C]: those of a single view as they are, of several the mean of their
-    probabilities (BIKE, X-CLIP)."""
-    return scores[:, 0] if scores.shape[1] == 1 else softmax(scores / temperature).mean(axis=1)
-
-
-class _Views:
-    """Evidence [n, V, C] of cosines, one row a view."""
-
-    temperature: float = TEMPERATURE
-
-    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return view_scores(evidence[:, :, classes], self.temperature)
-
-    def probabilities(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return softmax(evidence[:, :, classes] / self.temperature).mean(axis=1)
+    def probabilities(
+        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
+        # Released BIKE multiplies raw embeddings by 100: there is no temperature to leave out.
+        plain = scaled is False and not self._raw
+        return softmax(evidence[:, :, classes] / (1 if plain else self._temperature)).mean(axis=1)
 
 
 class SpottingScorer(_Views):
-    """Video Concept Spotting."""
+    """Video Concept Spotting.
+
+    view_average    probabilities or unscaled; see VIEW_AVERAGES
+    """
 
     def __init__(
-        self, spotter: ConceptSpotter, *, temperature: float = TEMPERATURE, name: str = "vcs"
+        self,
+        spotter: ConceptSpotter,
+        *,
+        temperature: float = TEMPERATURE,
+        view_average: str = "probabilities",
+        name: str = "vcs",
     ) -> None:
+        if _checked(view_average) == "features":
+            raise ValueError(NO_FEATURES)
         self.name, self._spotter, self.temperature = name, spotter, temperature
+        self.view_average = view_average
 
     def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         n, views, times, dimensions = frames.shape
@@ -137,14 +178,41 @@ class SpottingScorer(_Views):
 
 
 class HeadScorer(_Views):
-    """A trained video head."""
+    """A trained video head.
 
-    def __init__(self, head: VideoHead, *, temperature: float = TEMPERATURE, name: str = "head") -> None:
+    view_average    None: that of the head's own design; see VIEW_AVERAGES
+    """
+
+    def __init__(
+        self,
+        head: VideoHead,
+        *,
+        temperature: float = TEMPERATURE,
+        view_average: str | None = None,
+        name: str = "head",
+    ) -> None:
         self.name, self._head, self.temperature = name, head, temperature
+        self.view_average = _checked(view_average or head.design.view_average)
+        if self.view_average == "features" and head.design.pool == "vcs":
+            raise ValueError(NO_FEATURES)
 
     def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        scores = self._head.scores(head_inputs(frames, self._head.design))
-        return scores.reshape(*frames.shape[:2], -1)
+        return head_scores(
+            self._head, head_inputs(frames, self._head.design), frames.shape[1], self.view_average
+        )
+
+
+def head_scores(
+    head: VideoHead, inputs: torch.Tensor, views: int, view_average: str | None = None
+) -> np.ndarray:
+    """What a head makes of the views of its inputs [n * V, T, D]: scores [n, V, C], or [n, 1, C] where features are
+    averaged before the score. `view_scores` makes one score of them.
+
+    view_average    None: that of the head's own design
+    """
+    together = views if (view_average or head.design.view_average) == "features" else 1
+    scores = head.scores(inputs, views=together)
+    return scores.reshape(-1, views // together, scores.shape[-1])
 
 
 class AttributesScorer(_Cosine):
@@ -161,12 +229,15 @@ class AttributesScorer(_Cosine):
 class FusionScorer:
     """S = weight S_V + (1 - weight) S_A, on probabilities (BIKE, equation 4)."""
 
-    def __init__(self, video: Scorer, attributes: Scorer, weight: float) -> None:
-        """weight of the video, in 0..1; 0.6 for ViT-B and 0.8 for ViT-L in the paper."""
+    def __init__(self, video: Scorer, attributes: Scorer, weight: float, *, form: str = "paper") -> None:
+        """weight of the video, in 0..1; 0.6 for ViT-B and 0.8 for ViT-L in the paper, 0.7 in the released script.
+        form: one of FUSION_FORMS."""
         if not 0 <= weight <= 1:
             raise ValueError(f"the weight of fusion lies between 0 and 1, got {weight}")
+        if form not in FUSION_FORMS:
+            raise ValueError(f"the form of fusion must be {' or '.join(FUSION_FORMS)}, got {form!r}")
         self.name = f"{video.name} + {attributes.name} ({weight:g})"
-        self.parts, self._weight = (video, attributes), weight
+        self.parts, self._weight, self._scaled = (video, attributes), weight, form == "paper"
 
     def evidence(self, rows: np.ndarray, frames: np.ndarray) -> Any:
         return self.join(*(part.evidence(rows, frames) for part in self.parts))
@@ -177,12 +248,13 @@ class FusionScorer:
 
     def combine(self, evidence: Any, classes: np.ndarray) -> np.ndarray:
         video, attributes = (
-            part.probabilities(each, classes)
+            part.probabilities(each, classes, scaled=self._scaled)
             for part, each in zip(self.parts, (evidence.video, evidence.attributes), strict=True)
         )
         return self._weight * video + (1 - self._weight) * attributes
 
-    probabilities = combine
+    def probabilities(self, evidence: Any, classes: np.ndarray, *, scaled: bool | None = None) -> np.ndarray:
+        return self.combine(evidence, classes)
 
 
 class _Pair:
@@ -193,6 +265,12 @@ class _Pair:
 
     def __getitem__(self, rows: np.ndarray) -> _Pair:
         return _Pair(self.video[rows], self.attributes[rows])
+
+
+def _checked(view_average: str) -> str:
+    if view_average not in VIEW_AVERAGES:
+        raise ValueError(f"view_average must be one of {', '.join(VIEW_AVERAGES)}, got {view_average!r}")
+    return view_average
 
 
 def frame_cosines(frames: np.ndarray, sentence: np.ndarray) -> np.ndarray:

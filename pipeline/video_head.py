@@ -24,6 +24,19 @@ from .temperature import check_temperature
 from .temporal import TEMPORAL, check_owners, mean_pool, spotting_scores, temporal_module
 
 POOLS = ("mean", "vcs")
+WORDS = ("name", "sentence", "all")
+"""Which tokens of a class are the words of concept spotting; see `words.WORD_MODES`."""
+VIEW_AVERAGES = ("probabilities", "unscaled", "features")
+"""How several views of a video become one score, by name:
+
+probabilities    mean of softmax(cosine / temperature): BIKE's paper, X-CLIP
+unscaled         mean of softmax(cosine), without the temperature: released BIKE
+features         cosine of the mean of the views' pooled embeddings, not normalized: Text4Vis
+"""
+NO_FEATURES = (
+    "concept spotting pools a video anew for every class, so there are no features to average over views; average "
+    "probabilities"
+)
 POSITION_SHARE = 0.25
 """Of the elements of frame embeddings, at which positions begin. At CLIP's own 0.01, a fortieth of its elements or
 less, the order of frames is not learnt from hundreds of videos; chosen on the demo's validation videos."""
@@ -46,11 +59,28 @@ class HeadDesign:
     """Learnable vectors before the class name (Text4Vis, A.4); 0: the prompt as it stands."""
     spotting_temperature: float = 0.01
     """Of concept spotting's softmax over frames."""
+    words: str = "name"
+    """Which tokens ask the frames in concept spotting: those of the class name (BIKE's paper), or `all` positions
+    of the text tower (its released code)."""
+    renormalise: bool = True
+    """Whether concept spotting scores by the cosine (BIKE's paper) or, as its released code does, by the product
+    with a pooled video that is not L2-normalized."""
+    heads: int | None = None
+    """Attention heads of `transformer` and `mit`; None: see `temporal_module`."""
+    view_average: str = "probabilities"
+    """How the head scores a video of several views: one of VIEW_AVERAGES."""
 
     def __post_init__(self) -> None:
         from .classifiers import CLASSIFIERS  # brings scikit-learn: for those who have a head
 
-        for name, known in (("classifier", CLASSIFIERS), ("temporal", TEMPORAL), ("pool", POOLS)):
+        choices = {
+            "classifier": CLASSIFIERS,
+            "temporal": TEMPORAL,
+            "pool": POOLS,
+            "words": WORDS,
+            "view_average": VIEW_AVERAGES,
+        }
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.prompt_context < 0:
@@ -60,6 +90,14 @@ class HeadDesign:
                 f"a learnable prompt needs the text classifier; {self.classifier} does not read names"
             )
         check_temperature(self.spotting_temperature, "spotting_temperature")
+        if not isinstance(self.renormalise, bool):
+            raise ValueError(f"renormalise must be true or false, got {self.renormalise!r}")
+        if self.heads is not None and (type(self.heads) is not int or self.heads < 1):
+            raise ValueError(f"heads must be a whole number of at least 1, got {self.heads!r}")
+        if self.heads is not None and self.temporal not in ("transformer", "mit"):
+            raise ValueError(f"the temporal module {self.temporal!r} has no attention heads; leave heads out")
+        if self.view_average == "features" and self.pool == "vcs":
+            raise ValueError(NO_FEATURES)
 
     @property
     def name(self) -> str:
@@ -67,7 +105,12 @@ class HeadDesign:
         words = self.classifier + (f", {self.prompt_context} learnt words" if self.prompt_context else "")
         if self.temporal != "mean":
             words += f" + {self.temporal}"
-        return words + (", vcs" if self.pool == "vcs" else "")
+        if self.heads is not None:
+            words += f" of {self.heads} heads"
+        if self.pool == "vcs":
+            words += ", vcs" + (f", words {self.words}" if self.words != "name" else "")
+            words += "" if self.renormalise else ", not renormalized"
+        return words
 
 
 class VideoHead(nn.Module):
@@ -98,7 +141,12 @@ class VideoHead(nn.Module):
         super().__init__()
         self.design, self.dimension, self.frames = design, dimension, frames
         self.temporal = temporal_module(
-            design.temporal, dimension, frames, seed=seed, position_std=POSITION_SHARE * scale
+            design.temporal,
+            dimension,
+            frames,
+            heads=design.heads,
+            seed=seed,
+            position_std=POSITION_SHARE * scale,
         )
         rows = torch.from_numpy(np.array(weights, np.float32))
         if design.classifier == "linear":
@@ -119,11 +167,18 @@ class VideoHead(nn.Module):
             self.register_buffer("queries", torch.from_numpy(np.array(queries, np.float32)))
             self.register_buffer("owners", torch.from_numpy(np.array(owners, np.int64)))
 
-    def forward(self, frames: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """Cosines [B, C] of frames [B, T, D] float32; `rows` [C, D'] stand in for the head's own.
+    def forward(
+        self, frames: torch.Tensor, rows: torch.Tensor | None = None, *, views: int = 1
+    ) -> torch.Tensor:
+        """Scores [B / views, C] of frames [B, T, D] float32: cosines, but for concept spotting without renormalise.
 
-        Raises ValueError for another D, and for another T where there are positions.
+        rows     [C, D'] stand in for the head's own
+        views    so many neighbors in the batch are one video, scored by the mean of their pooled embeddings
+                 (`view_average` features); 1: each is scored by itself
+        Raises ValueError for another D, for another T where there are positions, and for views of concept spotting.
         """
+        if views > 1 and self.design.pool == "vcs":
+            raise ValueError(NO_FEATURES)
         rows = self.rows if rows is None else rows
         sequence = self.temporal(frames)
         if self.design.pool == "vcs":
@@ -135,19 +190,23 @@ class VideoHead(nn.Module):
                 self.get_buffer("owners"),
                 rows,
                 temperature=self.design.spotting_temperature,
+                renormalise=self.design.renormalise,
             )
-        video = mean_pool(sequence)
+        video = mean_pool(sequence).unflatten(0, (-1, views)).mean(dim=1)
         if self.projection is not None:
             video = self.projection(video)
         return F.normalize(video, dim=-1) @ F.normalize(rows, dim=-1).T
 
     @torch.inference_mode()
-    def scores(self, frames: np.ndarray | torch.Tensor, batch_size: int = 1024) -> np.ndarray:
-        """Cosines [N, C] float32 of frames [N, T, D] of any float type, in batches."""
+    def scores(
+        self, frames: np.ndarray | torch.Tensor, batch_size: int = 1024, *, views: int = 1
+    ) -> np.ndarray:
+        """Scores [N / views, C] float32 of frames [N, T, D] of any float type, in batches; `views` as in `forward`."""
         videos, device = torch.as_tensor(frames), self.rows.device
         if not len(videos):
             return np.zeros((0, len(self.rows)), np.float32)
-        parts = (self(part.to(device, torch.float32)) for part in videos.split(batch_size))
+        whole = max(1, batch_size // views) * views
+        parts = (self(part.to(device, torch.float32), views=views) for part in videos.split(whole))
         return torch.cat([part.cpu() for part in parts]).numpy()
 
     def with_classes(

@@ -8,10 +8,11 @@ import pytest
 from making import a_record
 from vidclip.cache import FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon
-from vidclip.pipeline.concept_spotting import ConceptSpotter
+from vidclip.pipeline.concept_spotting import ConceptSpotter, Spotting
 from vidclip.pipeline.evaluate import EvaluationError, compare, evaluate, select_test_set
 from vidclip.pipeline.prompts import PROMPT_SETS, resolve_prompts
 from vidclip.pipeline.scorers import (
+    RELEASED_FUSION,
     AttributesScorer,
     FusionScorer,
     MaxScorer,
@@ -238,3 +239,96 @@ def test_prompt_sets():
         assert all(prompt.count("{}") == 1 for prompt in prompts)
     with pytest.raises(ValueError, match=r"needs one \{\}.*clip-kinetics.*got 'clip'"):
         resolve_prompts(["clip"])
+
+
+# --- views and fusion in the forms of the papers and of their released code
+
+
+def cosine(a, b):
+    return float(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def over_views(videos, sentence, classes, view_average):
+    """The released arithmetic for one video after the other, in float64: scores [n, c] of videos [n, V, T, D]."""
+    found = np.zeros((len(videos), len(classes)))
+    for n, video in enumerate(videos.astype(np.float64)):
+        if (
+            view_average == "features"
+        ):  # Text4Vis test.py: pooled features, their mean over views, then the norm
+            pooled = np.zeros(video.shape[-1])
+            for view in video:
+                pooled += view.sum(axis=0) / len(view) / len(video)
+            found[n] = [cosine(pooled, sentence[c]) for c in classes]
+            continue
+        for (
+            view
+        ) in video:  # BIKE test.py: softmax of the cosines as they are; X-CLIP main.py: of cosines x 100
+            pooled = view.sum(axis=0) / len(view)
+            scale = 1 if view_average == "unscaled" else 100
+            powers = np.exp([scale * cosine(pooled, sentence[c]) for c in classes])
+            found[n] += powers / powers.sum() / len(video)
+    return found
+
+
+@pytest.mark.parametrize("view_average", ["probabilities", "unscaled", "features"])
+def test_views_are_averaged_as_the_papers_do(frames, texts, view_average):
+    some = np.array([4, 0, 2])
+    # Views of different lengths: a mean of features weighs them, a mean of probabilities does not.
+    frames = frames * np.array([1, 4], np.float16)[:, None, None]
+    scorer = MeanScorer(texts.sentence, view_average=view_average)
+    expected = over_views(frames, texts.sentence.astype(np.float64), some, view_average)
+    np.testing.assert_allclose(scores_of(scorer, frames, some), expected, atol=1e-5)
+    for other in {"probabilities", "unscaled", "features"} - {view_average}:
+        another = MeanScorer(texts.sentence, view_average=other)
+        assert abs(scores_of(another, frames, some) - expected).max() > 0.1, "the forms differ here"
+    single = scores_of(scorer, frames[:, 1:], some)
+    np.testing.assert_allclose(
+        single, over_views(frames[:, 1:], texts.sentence.astype(np.float64), some, "features"), atol=1e-5
+    )
+
+
+def released_spotting(view, texts):
+    """Cosines of `modules/video_clip.py` of released BIKE for one view [T, D], class by class, in float64."""
+    frames, found = u(view), []
+    for c, (first, last) in enumerate(zip(texts.offsets[:-1], texts.offsets[1:], strict=True)):
+        attention = np.zeros(len(frames))
+        for word in u(texts.words[first:last]):
+            powers = np.exp(frames @ word / 0.01 - (frames @ word / 0.01).max())
+            attention += powers / powers.sum() / (last - first)
+        found.append((attention[:, None] * frames).sum(axis=0) @ u(texts.sentence[c]))
+    return np.array(found)
+
+
+def test_released_bike_spots_and_averages_unscaled_probabilities(frames, texts):
+    spotter = ConceptSpotter(texts, Spotting(renormalise=False))
+    scorer = SpottingScorer(spotter, view_average="unscaled")
+    expected = np.zeros((len(frames), 5))
+    for n, video in enumerate(frames):
+        for view in video:
+            powers = np.exp(released_spotting(view, texts))
+            expected[n] += powers / powers.sum() / 2
+    np.testing.assert_allclose(scores_of(scorer, frames), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="no features to average over views"):
+        SpottingScorer(spotter, view_average="features")
+    with pytest.raises(ValueError, match="view_average must be one of probabilities, unscaled, features"):
+        MeanScorer(texts.sentence, view_average="cosines")
+
+
+def test_fusion_in_the_released_form(frames, texts, rng):
+    """0.7 and 0.3, on softmaxes of unscaled cosines (fusion_acc of released BIKE)."""
+    read = rng.standard_normal((40, 16)).astype(np.float32)
+    video = SpottingScorer(ConceptSpotter(texts, Spotting(renormalise=False)), view_average="unscaled")
+    attributes = AttributesScorer(read, texts.sentence)
+    expected = np.zeros((40, 5))
+    for n in range(40):
+        for view in frames[n]:
+            powers = np.exp(released_spotting(view, texts))
+            expected[n] += 0.7 * powers / powers.sum() / 2
+        powers = np.exp([cosine(read[n], sentence) for sentence in texts.sentence])
+        expected[n] += 0.3 * powers / powers.sum()
+    found = scores_of(FusionScorer(video, attributes, RELEASED_FUSION, form="released"), frames)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    paper = scores_of(FusionScorer(video, attributes, RELEASED_FUSION), frames)
+    assert (paper.argmax(axis=1) != expected.argmax(axis=1)).any(), "the two forms differ"
+    with pytest.raises(ValueError, match="form of fusion must be paper or released"):
+        FusionScorer(video, attributes, 0.7, form="unscaled")

@@ -327,3 +327,100 @@ def test_a_head_trained_on_a_gpu_runs_on_a_cpu(texts, videos, tmp_path):
     loaded = load_head(tmp_path / "h").module
     assert {p.device.type for p in loaded.parameters()} == {"cpu"}
     np.testing.assert_allclose(loaded.scores(frames[:, 0]), fitted.head.scores(frames[:, 0]), atol=1e-5)
+
+
+# --- forms of released code
+
+
+def released_transformer(frames, head):
+    """T-Trans of released Text4Vis for one view [T, D], one attention head after the other, in float64."""
+    weight = {name: tensor.numpy().astype(np.float64) for name, tensor in head.temporal.state_dict().items()}
+
+    def norm(x, name):
+        x = x - x.mean(axis=-1, keepdims=True)
+        x = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5)
+        return x * weight[f"{name}.weight"] + weight[f"{name}.bias"]
+
+    def linear(x, name):
+        return x @ weight[f"{name}.weight"].T + weight[f"{name}.bias"]
+
+    x = frames.astype(np.float64) + weight["positions"]
+    width = D // head.design.heads
+    for block in (f"blocks.{i}" for i in range(6)):
+        query, key, value = np.split(
+            linear(norm(x, f"{block}.attention_norm"), f"{block}.attention_in"), 3, 1
+        )
+        out = np.zeros_like(x)
+        for h in range(head.design.heads):
+            own = slice(h * width, (h + 1) * width)
+            for t in range(len(x)):
+                powers = np.exp(key[:, own] @ query[t, own] / np.sqrt(width))
+                out[t, own] = powers / powers.sum() @ value[:, own]
+        x = x + linear(out, f"{block}.attention_out")
+        hidden = linear(norm(x, f"{block}.mlp_norm"), f"{block}.mlp_in")
+        x = x + linear(hidden / (1 + np.exp(-1.702 * hidden)), f"{block}.mlp_out")
+    return x + frames
+
+
+def test_a_head_in_the_released_forms_scores_as_released_code(texts, videos, tmp_path):
+    """Four attention heads, features averaged over views (Text4Vis), stored and read again."""
+    frames, labels = videos
+    design = HeadDesign("text", "transformer", heads=4, view_average="features")
+    settings = FitSettings(epochs=2, learning_rate=1e-2)
+    fitted = fit_head(frames, labels, Classes(NAMES, texts), design, settings)
+    save_head(tmp_path / "h", StoredHead(fitted.head, an_identity(), NAMES, {}))
+    head = load_head(tmp_path / "h").module
+    assert isinstance(head, VideoHead)
+    assert head.design == replace(design, projection=False)
+    scorer = HeadScorer(head)
+    found = scorer.combine(scorer.evidence(np.arange(3), frames[:3]), np.arange(3))
+    for n in range(3):
+        pooled = sum(released_transformer(view, head).mean(axis=0) for view in frames[n]) / 2
+        expected = cosine_scores(pooled[None], texts.sentence)[0]
+        np.testing.assert_allclose(found[n], expected, atol=1e-4)
+    other = HeadScorer(head, view_average="probabilities")
+    assert not np.allclose(other.combine(other.evidence(np.arange(3), frames[:3]), np.arange(3)), found)
+    assert (
+        untrained_head(frames, labels, Classes(NAMES, texts), replace(design, heads=None))
+        .temporal.blocks[0]
+        .heads
+        == 1
+    ), "D // 64, at least 1"
+
+
+def test_concept_spotting_of_the_released_form_in_a_head(texts, videos, tmp_path):
+    frames, labels = videos
+    design = HeadDesign(pool="vcs", projection=False, words="all", renormalise=False, view_average="unscaled")
+    head = untrained_head(frames, labels, Classes(NAMES, texts), design)
+    save_head(tmp_path / "h", StoredHead(head, an_identity(), NAMES, {}))
+    loaded = load_head(tmp_path / "h").module
+    assert isinstance(loaded, VideoHead)
+    assert loaded.design == design
+    for n, v in ((0, 0), (5, 1)):
+        x = frames[n, v].astype(np.float64)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        for c in range(3):
+            words = texts.words[texts.offsets[c] : texts.offsets[c + 1]].astype(np.float64)
+            shares = 0
+            for word in words:
+                powers = np.exp((x @ word / np.linalg.norm(word) - 1) / 0.01)
+                shares = shares + powers / powers.sum() / len(words)
+            sentence = texts.sentence[c] / np.linalg.norm(texts.sentence[c])
+            assert loaded.scores(frames[n, v : v + 1])[0, c] == pytest.approx(shares @ x @ sentence, abs=1e-4)
+    with pytest.raises(ValueError, match="no features to average over views"):
+        replace(design, view_average="features")
+    with pytest.raises(ValueError, match="no attention heads"):
+        HeadDesign(heads=4)
+
+
+def test_a_head_of_before_these_settings_is_read_with_their_defaults(texts, videos):
+    frames, labels = videos
+    head = untrained_head(frames, labels, Classes(NAMES, texts), HeadDesign(pool="vcs", projection=True))
+    old = {
+        name: value
+        for name, value in head.structure.items()
+        if name not in ("words", "renormalise", "heads", "view_average")
+    }
+    again = VideoHead.from_structure(old, head.state_dict())
+    assert again.design == head.design
+    np.testing.assert_array_equal(again.scores(frames[:, 0]), head.scores(frames[:, 0]))
