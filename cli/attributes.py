@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .options import cache_option, device_option, vidclip_command
+from .parameters import OutputFile, option
 
 _SHOWN = 5
 
@@ -16,27 +17,25 @@ _SHOWN = 5
     short_help="The phrases that are nearest to each video.",
 )
 @cache_option
-@click.option(
+@option(
     "--lexicon", "lexicons", multiple=True, default=("kinetics400",), show_default=True,
     help="A lexicon or a text file of phrases; several are joined.",
 )  # fmt: skip
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
-@click.option(
+@option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
+@option(
     "--index", type=click.Choice(["exact", "ivf", "hnsw"]), default="exact", show_default=True,
     help="FAISS index; ivf and hnsw are for millions of phrases, and their recall is printed.",
 )  # fmt: skip
-@click.option(
+@option(
     "--prompt", default="This is a video about {}", show_default=True, help="Around the attributes sentence."
 )
-@click.option(
-    "--phrase-prompt", default="{}", show_default=True, help="Around each phrase when it is retrieved."
-)
-@click.option(
+@option("--phrase-prompt", default="{}", show_default=True, help="Around each phrase when it is retrieved.")
+@option(
     "--retriever", type=click.Path(path_type=Path, file_okay=False),
     help="The cache whose features retrieve (in the paper ViT-L/14); --cache reads the sentence.",
 )  # fmt: skip
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@option(
+    "--json", "json_file", type=OutputFile(dash=True), metavar="FILE",
     help="Write what released BIKE trains on: {video: {\"classname_topk\": [phrases]}}; - for standard output.",
 )  # fmt: skip
 @device_option

@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
+from .parameters import CONFIG_FILE, VidclipParameter, spellings, values_of
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
-
-CONFIG_FILE = "vidclip.toml"
 
 
 def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, Any]]:
@@ -31,6 +31,8 @@ def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, An
     """
     try:
         document = tomllib.loads(Path(CONFIG_FILE).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise click.UsageError(f"{CONFIG_FILE} cannot be read: it is nested too deeply") from None
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{CONFIG_FILE} cannot be read: {error}") from None
     known = {name: _parameters(command) for name, command in commands.items()}
@@ -63,9 +65,10 @@ def _set(settings: dict[str, Any], command: click.Command, key: str, value: Any)
                 _set(settings.setdefault(name, {}), own, key, value)
         return
     parameter = _parameters(command)[key]
-    # One value where several may stand: lexicon = "demo".
-    several = parameter.nargs == -1 or parameter.multiple
-    settings[parameter.name or ""] = [value] if several and not isinstance(value, list) else value
+    try:
+        settings[parameter.name or ""] = values_of(parameter, value)
+    except ValueError as error:
+        raise click.UsageError(f"{CONFIG_FILE}: {key}: {error}.") from None
 
 
 def _parameters(command: click.Command) -> dict[str, click.Parameter]:
@@ -75,10 +78,47 @@ def _parameters(command: click.Command) -> dict[str, click.Parameter]:
         for own in command.commands.values():
             names.update(_parameters(own))
     for parameter in command.params:
-        if parameter.name and parameter.name != "help":
-            spelt = [opt for opt in parameter.opts if opt.startswith("--")] or [parameter.name]
-            names.update({_name(opt.removeprefix("--")): parameter for opt in spelt})
+        if parameter.name != "help":
+            names.update(dict.fromkeys(spellings(parameter), parameter))
     return names
+
+
+def read_array(text: str) -> Any:
+    """The value of a setting as the file has it: `["mean", "vcs"]`. Raises ValueError where it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def check_environment(
+    commands: Mapping[str, click.Command], prefix: str, environment: Mapping[str, str]
+) -> None:
+    """Raises click.UsageError for a variable VIDCLIP_... that sets nothing: misspelt, it would be a setting that is
+    not there."""
+    known = {name for command, own in commands.items() for name in _variables(own, f"{prefix}_{command}")}
+    for name in sorted(environment):
+        if not name.startswith(f"{prefix}_") or name in known or not environment[name]:
+            continue
+        import difflib
+
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else f" They are called {prefix}_<COMMAND>_<OPTION>."
+        raise click.UsageError(f"the environment has {name}, and no command has such an option.{hint}")
+
+
+def _variables(command: click.Command, prefix: str) -> set[str]:
+    """What a command and those below it listen to."""
+    prefix = prefix.upper().replace("-", "_")
+    if isinstance(command, click.Group):
+        return {name for key, own in command.commands.items() for name in _variables(own, f"{prefix}_{key}")}
+    with click.Context(command, auto_envvar_prefix=prefix) as ctx:
+        return {
+            name
+            for parameter in command.params
+            if isinstance(parameter, VidclipParameter)
+            for name in parameter.variables(ctx)
+        }
 
 
 def _name(key: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import json_option, vidclip_command
+from .parameters import OutputFile, argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,30 +30,30 @@ def command() -> None:
     epilog="Example:  vidclip dataset check ucf101 --root /data/UCF-101",
     short_help="Which of a data set's videos are there, and which are missing.",
 )
-@click.argument("name")
-@click.option(
+@argument("name")
+@option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     help="The folder of its videos, or of their folders of frames, at any depth.",
 )
-@click.option(
+@option(
     "--split",
     help="One split alone: 1, 2 or 3 of UCF101 and HMDB51; train, val or test of the others.",
 )
-@click.option(
+@option(
     "--annotations",
     type=click.Path(path_type=Path),
     help="Its split and label files: their folder, or one file.  [default: looked for below the root]",
 )
-@click.option(
+@option(
     "--segments/--no-segments",
     default=None,
     help="Count segments of videos.  [default: of Kinetics, where a file is a whole video; of ActivityNet not]",
 )
-@click.option(
+@option(
     "--list-missing",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(dash=True),
     metavar="FILE",
     help="Write the missing videos as CSV; - for standard output, instead of the table.",
 )
@@ -78,8 +79,6 @@ def check(
     """
     from ..pipeline.datasets import find_dataset, read_dataset
 
-    if str(list_missing) == "-" and str(json_file) == "-":
-        raise click.UsageError("--list-missing and --json cannot both go to standard output: name a file.")
     dataset = find_dataset(name)
     videos = read_dataset(name, root, split=split, annotations=annotations, segments=segments)
     if list_missing:
@@ -166,7 +165,8 @@ def _print(name: str, root: Path, videos: VideoList) -> None:
 
 
 def _write_missing(path: Path, missing: Iterable[Video]) -> None:
-    from .output import printable
+    from .files import write_text
+    from .messages import printable
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -174,7 +174,4 @@ def _write_missing(path: Path, missing: Iterable[Video]) -> None:
     for video in missing:
         cells = (video.id, video.split, ";".join(video.labels), video.origin)
         writer.writerow([printable(cell) for cell in cells])
-    if str(path) == "-":
-        click.echo(text.getvalue(), nl=False)
-    else:
-        path.write_text(text.getvalue(), encoding="utf-8")
+    write_text(path, text.getvalue())

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from .conditions import with_option
 from .options import vidclip_command
+from .parameters import argument, option
 
 SETTINGS = """\
 # The demo's settings: what every command in this folder takes where nothing else is said.
@@ -35,21 +37,19 @@ lexicon = "demo-classes"
     epilog="Example:  vidclip demo && cd vidclip-demo && vidclip eval --split test-idle",
     short_help="Render a small world, and see everything at work in it.",
 )
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path("vidclip-demo"))
-@click.option("--videos-only", is_flag=True, help="Render the videos and their list, and stop.")
-@click.option(
-    "--count", type=click.IntRange(1),
+@argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path("vidclip-demo"))
+@option("--videos-only", is_flag=True, help="Render the videos and their list, and stop.")
+@option(
+    "--count", type=click.IntRange(1, 1_000_000), needs=with_option("--videos-only"),
     help="With --videos-only: this many trimmed videos, for benchmarks.  [default: 900 of all kinds]",
 )  # fmt: skip
-@click.option("--workers", type=click.IntRange(1), help="Processes that render.  [default: one a processor]")
+@option("--workers", type=click.IntRange(1, 1024), help="Processes that render.  [default: one a processor]")
 def command(folder: Path, videos_only: bool, count: int | None, workers: int | None) -> None:
     """Renders short videos of people doing things into FOLDER, and runs vidclip's commands on them with an
     encoder that comes with the package and understands them. No network, no GPU, about half a minute.
 
     Run again, it reuses what is there.
     """
-    if count and not videos_only:
-        raise click.UsageError("--count goes with --videos-only: the demo's own world has a fixed size.")
     from ..demo.videos import first_clips, list_clips
 
     _render(folder, first_clips(count) if count else list_clips(), workers)

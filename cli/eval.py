@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .compare import PAPERS, dataset_of, documents_of, print_published, published_beside
+from .conditions import Condition, with_option
 from .learning import learning
 from .multi_label import multi_label, print_multi_label
-from .options import cache_option, device_option, json_option, lexicon_option, vidclip_command
+from .options import TEMPERATURE, cache_option, device_option, json_option, lexicon_option, vidclip_command
+from .parameters import FiniteRange, option
 from .training import Shots, head_options
 
 if TYPE_CHECKING:
@@ -25,6 +27,18 @@ RELEASED = ("bike", "text4vis")
 """Papers whose released code scores its halves in a way of its own: a raw vote, the mean."""
 LEARNING = ("general", "few-shot")
 MULTI_LABEL = "multi-label"
+ZERO_SHOT = ("full-classes", "half-classes", "kinetics600", "splits", MULTI_LABEL)
+SCORES = with_option("--protocol", *ZERO_SHOT)
+"""Protocols that train nothing."""
+LEARNS = with_option("--protocol", *LEARNING)
+TRAINS = Condition(
+    lambda call: (
+        "general" in call.values("--protocol")
+        or ("few-shot" in call.values("--protocol") and any(shots != 0 for shots in call.values("--shots")))
+    ),
+    "--protocol general, or few-shot with --shots above 0",
+)
+SPOTS = with_option("--pool", "vcs")
 _ZERO_SHOT = (
     "prompts",
     "pools",
@@ -44,11 +58,11 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
     short_help="Accuracy, from the cache: zero-shot, few-shot, general.",
 )
 @cache_option
-@click.option(
+@option(
     "--protocol",
     "protocols",
     multiple=True,
-    type=click.Choice(["full-classes", "half-classes", "kinetics600", "splits", MULTI_LABEL, *LEARNING]),
+    type=click.Choice([*ZERO_SHOT, *LEARNING]),
     default=("full-classes",),
     show_default=True,
     help="All classes; ten random halves (BIKE A.3); the three Kinetics-600 splits of 160 new classes; "
@@ -57,19 +71,21 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
     "of every class.",
 )
 @lexicon_option
-@click.option(
+@option(
     "--split",
+    needs=with_option("--protocol", *(name for name in (*ZERO_SHOT, *LEARNING) if name != "splits")),
     help="Which videos are tested; all: every labelled one.  [default: test, else val, where it has labels; all of a cache without splits]",
 )
-@click.option(
+@option(
     "--prompt",
     "prompts",
     multiple=True,
     default=("bike",),
     show_default=True,
+    needs=SCORES | with_option("--classifier", "text") | SPOTS,
     help="Sentence with {} for the class name, or bike, text4vis, clip-kinetics, x-clip, none; several are averaged.",
 )
-@click.option(
+@option(
     "--pool",
     "pools",
     multiple=True,
@@ -79,70 +95,86 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
     help="How frames make a score: mean embedding, best frame, mean of per-frame softmaxes, concept spotting. "
     "Several: one table, compared with the first.",
 )
-@click.option(
-    "--attributes", "attributes", multiple=True, help="Lexicon of attributes: adds their scores, and fusions."
+@option(
+    "--attributes",
+    "attributes",
+    multiple=True,
+    needs=SCORES,
+    help="Lexicon of attributes: adds their scores, and fusions.",
 )
-@click.option(
-    "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+@option(
+    "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False), needs=SCORES,
     help="A head that `vidclip fit` trained: adds its scores.",
 )  # fmt: skip
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
-@click.option(
+@option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, needs=with_option("--attributes"),
+    help="Attributes of a video.",
+)  # fmt: skip
+@option(
     "--fusion",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
+    needs=with_option("--attributes") | with_option("--head"),
     help="Weight of the video against its attributes.  [default: 0.6; 0.8 for ViT-L and larger]",
 )
-@click.option(
+@option(
     "--retriever",
     type=click.Path(path_type=Path, file_okay=False),
+    needs=with_option("--attributes"),
     help="The cache that retrieves attributes.",
 )
-@click.option(
+@option(
     "--words", type=click.Choice(["name", "sentence", "all"]), default="name", show_default=True,
-    help="vcs: which tokens are words; all 77 positions is what released BIKE does.",
+    needs=SPOTS, help="vcs: which tokens are words; all 77 positions is what released BIKE does.",
 )  # fmt: skip
-@click.option(
+@option(
     "--saliency", type=click.Choice(["words", "sentence"]), default="words", show_default=True,
-    help="vcs: what asks the frames.",
+    needs=SCORES & SPOTS, help="vcs: what asks the frames.",
 )  # fmt: skip
-@click.option(
+@option(
     "--recognition", type=click.Choice(["words", "sentence"]), default="sentence", show_default=True,
-    help="vcs: what the weighted video is compared with.",
+    needs=SCORES & SPOTS, help="vcs: what the weighted video is compared with.",
 )  # fmt: skip
-@click.option(
-    "--temperature", type=click.FloatRange(min=0, min_open=True), default=0.01, show_default=True,
+@option(
+    "--temperature", type=TEMPERATURE, default=0.01, show_default=True, needs=SPOTS,
     help="vcs: of the softmax over frames.",
 )  # fmt: skip
-@click.option(
+@option(
     "--renormalise/--no-renormalise",
     default=True,
     show_default=True,
+    needs=SCORES & SPOTS,
     help="vcs: the paper's cosine, or the released code's product.",
 )
-@click.option(
-    "--as-released", type=click.Choice(RELEASED), multiple=True,
+@option(
+    "--as-released", type=click.Choice(RELEASED), multiple=True, needs=SCORES,
     help="Add what the released code scores its halves with.",
 )  # fmt: skip
-@click.option(
-    "--repeats", type=click.IntRange(1), default=10, show_default=True, help="Halves of half-classes."
-)
-@click.option(
+@option(
+    "--repeats", type=click.IntRange(1, 10_000), default=10, show_default=True,
+    needs=with_option("--protocol", "half-classes"), help="Halves of half-classes.",
+)  # fmt: skip
+@option(
     "--map-convention", type=click.Choice(["standard", "released"]), default="standard", show_default=True,
+    needs=with_option("--protocol", MULTI_LABEL),
     help="multi-label: classes without videos are left out of mAP, or count as 0 as in the released code.",
 )  # fmt: skip
-@click.option(
+@option(
     "--compare", "papers", multiple=True, type=click.Choice(PAPERS),
     help="Below the table, this paper's own figures for the same data set (--lexicon) and protocol.",
 )  # fmt: skip
-@head_options(several=True)
-@click.option(
+@head_options(several=True, design=LEARNS, training=TRAINS)
+@option(
     "--shots", multiple=True, type=Shots(), default=(0, 1, 2, 4, 8, 16, "all"), show_default=True,
+    needs=with_option("--protocol", "few-shot"),
     help="few-shot: videos of every class to learn from; several, one table.",
 )  # fmt: skip
-@click.option(
-    "--seeds", type=click.IntRange(1), help="Trainings of each head.  [default: few-shot 3, general 1]"
+@option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    needs=TRAINS,
+    help="Trainings of each head.  [default: few-shot 3, general 1]",
 )
-@click.option(
+@option(
     "--single-view", is_flag=True,
     help="Of several views, the centre crop of the first clip alone.  [default: all, their scores averaged]",
 )  # fmt: skip

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .conditions import NEARNESS, Condition, with_option
 from .options import cache_option, decoding_options, device_option, vidclip_command
+from .parameters import argument, option
 
 if TYPE_CHECKING:
     from ..pipeline.datasets import VideoList
@@ -16,7 +18,14 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 """How many failed and missing videos are named on the screen."""
-_OF_DATASETS = {"split": "--split", "annotations": "--annotations", "segments": "--segments"}
+
+OF_DATASET = {
+    "needs": Condition(
+        lambda call: bool(call.values("--dataset")) and call.nearness("--dataset") <= call.nearness("source"),
+        "--dataset",
+    ),
+    "hint": "A CSV names splits in the column `split`, segments in the columns `start` and `end`.",
+}
 
 
 class Part(click.ParamType):
@@ -30,7 +39,8 @@ class Part(click.ParamType):
         if isinstance(value, tuple):
             return value
         index, _, count = str(value).partition("/")
-        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        several = index.isdecimal() and count.isdecimal() and max(len(index), len(count)) < 7
+        if not (several and int(index) < int(count)):
             self.fail(f"{value!r} is not i/n with 0 <= i < n, such as 0/4, 1/4, 2/4, 3/4", param, ctx)
         return int(index), int(count)
 
@@ -39,77 +49,79 @@ class Part(click.ParamType):
     epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8",
     short_help="Read videos once; keep their CLIP embeddings.",
 )
-@click.argument("source", nargs=-1, type=click.Path(path_type=Path))
+@argument("source", nargs=-1, type=click.Path(path_type=Path))
 @cache_option
-@click.option(
+@option(
     "--model", default="ViT-B-16", show_default=True, help="An open_clip model, local-dir:FOLDER, or demo."
 )
-@click.option(
+@option(
     "--pretrained",
     default="",
     help="Weights: a tag of open_clip or a checkpoint file.  [default: openai, where there are such]",
 )
-@click.option("--frames", type=click.IntRange(1), default=8, show_default=True, help="Frames of a clip.")
-@click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips of a video.")
-@click.option(
-    "--crops", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Crops of a frame."
-)
-@click.option(
+@option("--frames", type=click.IntRange(1, 10_000), default=8, show_default=True, help="Frames of a clip.")
+@option("--clips", type=click.IntRange(1, 1000), default=1, show_default=True, help="Clips of a video.")
+@option("--crops", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Crops of a frame.")
+@option(
     "--mode", type=click.Choice(["uniform", "dense"]), default="uniform", show_default=True,
     help="Frames over the whole video, or over 128 neighbouring frames.",
 )  # fmt: skip
-@click.option(
+@option(
     "--position", type=click.Choice(["start", "middle"]), default="start", show_default=True,
+    needs=with_option("--mode", "uniform"),
     help="Which frame of each segment.",
 )  # fmt: skip
-@click.option(
-    "--resize", type=click.IntRange(1), help="Short side before cropping.  [default: the model's own]"
+@option(
+    "--resize", type=click.IntRange(1, 10_000), help="Short side before cropping.  [default: the model's own]"
 )
-@click.option("--size", type=click.IntRange(1), help="Side of the square the model sees.  [default: its own]")
-@click.option(
+@option(
+    "--size", type=click.IntRange(1, 10_000), help="Side of the square the model sees.  [default: its own]"
+)
+@option(
     "--root", type=click.Path(path_type=Path, file_okay=False),
     help="Where ids begin, and what a list's paths are relative to; of --dataset, the folder of its videos.",
 )  # fmt: skip
-@click.option(
+@option(
     "--dataset", metavar="NAME",
     help="In the place of SOURCE, a public data set as its own files list it: ucf101, hmdb51, kinetics400, ... "
     "`vidclip dataset check --help` names them all.",
 )  # fmt: skip
-@click.option(
+@option(
     "--split",
+    **OF_DATASET,
     help="Of --dataset: 1, 2 or 3 of UCF101 and HMDB51; train, val or test of the others.  [default: all]",
 )
-@click.option(
-    "--annotations", type=click.Path(path_type=Path),
+@option(
+    "--annotations", type=click.Path(path_type=Path), **OF_DATASET,
     help="Of --dataset: its split and label files, their folder or one file.  [default: looked for below the root]",
 )  # fmt: skip
-@click.option(
-    "--segments/--no-segments", default=None,
+@option(
+    "--segments/--no-segments", default=None, **OF_DATASET,
     help="Of --dataset: whether a row is a segment of its video.  [default: of Kinetics, where a file is a whole "
     "video; of ActivityNet not]",
 )  # fmt: skip
-@click.option(
+@option(
     "--allow-missing",
     is_flag=True,
     help="Leave out videos of a list that are not there; of --dataset, always.",
 )
-@click.option(
+@option(
     "--lexicon",
     help="Check that every label is in this lexicon, before the work begins. The classes that the numbers of a "
     ".txt list count.",
 )
 @decoding_options
-@click.option(
-    "--batch-size", type=click.IntRange(1),
+@option(
+    "--batch-size", type=click.IntRange(1, 1_000_000),
     help="Frames in one pass of the encoder.  [default: 32 on a CPU, else 256]",
 )  # fmt: skip
 @device_option
-@click.option(
+@option(
     "--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True,
     help="auto: fp16 on an accelerator, fp32 on a CPU.",
 )  # fmt: skip
-@click.option("--shard", "part", type=Part(), help="Take every n-th video, from the i-th on: for job arrays.")
-@click.option("--retry-failed", is_flag=True, help="Try again what could not be read before.")
+@option("--shard", "part", type=Part(), help="Take every n-th video, from the i-th on: for job arrays.")
+@option("--retry-failed", is_flag=True, help="Try again what could not be read before.")
 @click.pass_context
 def command(ctx: click.Context, source: tuple[Path, ...], **options: Any) -> None:
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
@@ -136,13 +148,11 @@ def _choose_source(
     ctx: click.Context, source: tuple[Path, ...], options: dict[str, Any]
 ) -> tuple[tuple[Path, ...], str | None]:
     """SOURCE or --dataset. What stands nearer counts: the command line before the environment before the file."""
-    known = click.core.ParameterSource
-    nearness = (known.COMMANDLINE, known.ENVIRONMENT, known.DEFAULT_MAP)
     dataset: str | None = options.pop("dataset")
     if source and dataset:
         places = [ctx.get_parameter_source(name) for name in ("source", "dataset")]
         of_source, of_dataset = (
-            nearness.index(place) if place in nearness else len(nearness) for place in places
+            NEARNESS.index(place) if place in NEARNESS else len(NEARNESS) for place in places
         )
         if of_source == of_dataset:
             raise click.UsageError(
@@ -150,13 +160,6 @@ def _choose_source(
                 "data set is its --root."
             )
         source, dataset = (source, None) if of_source < of_dataset else ((), dataset)
-    if not dataset:
-        for name, option in _OF_DATASETS.items():
-            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-                raise click.UsageError(
-                    f"{option} goes with --dataset alone. A CSV names splits in the column `split`, segments in the "
-                    "columns `start` and `end`."
-                )
     return source, dataset
 
 

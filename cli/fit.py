@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import cache_option, device_option, lexicon_option, vidclip_command
+from .conditions import with_option
+from .options import TEMPERATURE, cache_option, device_option, lexicon_option, vidclip_command
+from .parameters import FiniteRange, OutputFile, option
 from .training import SEED, Shots, head_options
 
 if TYPE_CHECKING:
@@ -20,56 +22,65 @@ if TYPE_CHECKING:
     from ..pipeline.video_head import VideoHead
 
 
+_VIDEO = with_option("--head", "video")
+_ATTRIBUTES = with_option("--head", "attributes")
+
+
 @vidclip_command(
     epilog="Example:  vidclip fit --classifier text --temporal transformer --output head.safetensors --plot loss.png",
     short_help="Train a light head on the cache.",
 )
 @cache_option
-@click.option(
+@option(
     "--head", type=click.Choice(["video", "attributes"]), default="video", show_default=True,
     help="video: a temporal module and a classifier over frame embeddings. attributes: two small MLPs on the "
     "frozen text embeddings of BIKE's attributes branch.",
 )  # fmt: skip
 @lexicon_option
-@click.option("--prompt", default="This is a video about {}", show_default=True, help="Around class names.")
-@click.option(
+@option("--prompt", default="This is a video about {}", show_default=True, help="Around class names.")
+@option(
     "--pool", type=click.Choice(["mean", "vcs"]), default="mean", show_default=True,
+    needs=_VIDEO,
     help="What makes one score of the frames: their mean, or concept spotting.",
 )  # fmt: skip
-@click.option(
-    "--temperature", type=click.FloatRange(min=0, min_open=True), default=0.01, show_default=True,
+@option(
+    "--temperature", type=TEMPERATURE, default=0.01, show_default=True,
+    needs=_VIDEO & with_option("--pool", "vcs"),
     help="vcs: of the softmax over frames.",
 )  # fmt: skip
-@head_options(several=False)
-@click.option("--shots", type=Shots(1), help="Learn from so many videos of every class.  [default: all]")
-@click.option(
-    "--held-out", type=click.FloatRange(0, 1, max_open=True),
+@head_options(several=False, design=_VIDEO, training=None)
+@option(
+    "--shots", type=Shots(1), needs=_VIDEO, help="Learn from so many videos of every class.  [default: all]"
+)
+@option(
+    "--held-out", type=FiniteRange(0, 1, max_open=True),
     help="Share of the training videos that chooses the epoch.  [default: 0.1; 0 with --shots]",
 )  # fmt: skip
-@click.option(
+@option(
     "--attributes", multiple=True, default=("kinetics400",), show_default=True,
+    needs=_ATTRIBUTES,
     help="attributes: lexicon they come from.",
 )  # fmt: skip
-@click.option(
-    "--top", type=click.IntRange(1), default=5, show_default=True, help="attributes: how many of a video."
+@option(
+    "--top",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    needs=_ATTRIBUTES,
+    help="attributes: how many of a video.",
 )
-@click.option(
-    "--retriever", type=click.Path(path_type=Path, file_okay=False),
+@option(
+    "--retriever", type=click.Path(path_type=Path, file_okay=False), needs=_ATTRIBUTES,
     help="attributes: the cache that retrieves them.",
 )  # fmt: skip
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("head.safetensors"),
+@option("--seed", type=SEED, default=0, show_default=True)
+@option(
+    "--output", type=OutputFile(), default=Path("head.safetensors"),
     show_default=True, help="Where the head is written.",
 )  # fmt: skip
-@click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="A picture of the loss: .png or .svg."
-)
+@option("--plot", type=OutputFile(suffixes=(".png", ".svg")), help="A picture of the loss: .png or .svg.")
 @device_option
-@click.pass_context
-def command(
-    ctx: click.Context, cache: Path, output: Path, plot: Path | None, head: str, **options: Any
-) -> None:
+def command(cache: Path, output: Path, plot: Path | None, head: str, **options: Any) -> None:
     """Trains a head on the features of the cache, in seconds to minutes; no video is opened.
 
     `vidclip eval --head FILE` tests it, `vidclip predict VIDEO --head FILE` uses it. The same seed makes the same
@@ -81,17 +92,12 @@ def command(
     from ..pipeline.heads import StoredHead, save_head
     from ..pipeline.prompts import resolve_prompts
     from ..pipeline.texts import EncoderLoader
-    from .output import check_writable, count, printable, warn
+    from .output import count, printable, warn
 
-    if head == "attributes":
-        _refuse_video_options(ctx)
     try:
         options["prompts"] = resolve_prompts([options["prompt"]])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--prompt") from error
-    check_writable(output, "--output")
-    if plot:
-        check_writable(plot, "--plot", suffixes=(".png", ".svg"))
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     chosen = select_test_set(features, classes, options["train_split"])
@@ -126,26 +132,6 @@ def command(
     if test is not None:
         _test(features, classes, fitted.head, test, options, load)
     click.echo(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
-
-
-_OF_VIDEO_HEADS = (
-    "classifier",
-    "temporal",
-    "pool",
-    "temperature",
-    "projection",
-    "prompt_context",
-    "text_encoder",
-)
-_OF_VIDEO_HEADS += ("shots",)
-
-
-def _refuse_video_options(ctx: click.Context) -> None:
-    """What was typed, and would not be heeded."""
-    typed = click.core.ParameterSource.COMMANDLINE
-    for name in _OF_VIDEO_HEADS:
-        if ctx.get_parameter_source(name) == typed:
-            raise click.UsageError(f"--{name.replace('_', '-')} goes with --head video, not with attributes.")
 
 
 def _train_video(

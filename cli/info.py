@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import json_option, vidclip_command
+from .parameters import argument
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     epilog="Example:  vidclip info features\n\n          vidclip info features-b16 features-l14",
     short_help="What a cache holds; what two caches differ in.",
 )
-@click.argument("cache", nargs=-1, type=click.Path(path_type=Path), envvar="VIDCLIP_CACHE")
+@argument("cache", nargs=-1, type=click.Path(path_type=Path), envvar="VIDCLIP_CACHE")
 @json_option
 def command(cache: tuple[Path, ...], json_file: Path | None) -> None:
     """Says what a CACHE holds (default: features); with two caches, where they differ."""

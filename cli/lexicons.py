@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import click
 
+from .conditions import Condition
 from .options import vidclip_command
+from .parameters import argument, option
+
+NAMED = Condition(lambda call: bool(call.values("name")), "NAME")
 
 
 @vidclip_command(epilog="Example:  vidclip lexicons k400", short_help="List the phrase lists, or print one.")
-@click.argument("name", required=False)
-@click.option("--labels", is_flag=True, help="Print the dataset's own spelling of each label.")
+@argument("name", required=False)
+@option("--labels", is_flag=True, needs=NAMED, help="Print the dataset's own spelling of each label.")
 def command(name: str | None, labels: bool) -> None:
     """Lists the lexicons that come with vidclip; with NAME (or a text file of one's own), prints its phrases in
     their official order."""

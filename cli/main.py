@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 
-from .config import CONFIG_FILE, read_config
+from .config import check_environment, read_config
+from .messages import one_line
+from .parameters import CONFIG_FILE
 
 COMMANDS = {
     "demo": "Render a small world, and see everything at work in it.",
@@ -49,9 +51,8 @@ class LazyGroup(click.Group):
         return importlib.import_module(f"{__package__}.{cmd_name}").command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args[0] in COMMANDS and os.path.exists(CONFIG_FILE):  # noqa: PTH110 (pathlib is slow to import)
-            commands = {name: self.get_command(ctx, name) for name in COMMANDS}
-            ctx.default_map = read_config({name: found for name, found in commands.items() if found})
+        if args[0] in COMMANDS:
+            self._read_settings(ctx)
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -61,14 +62,34 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {close[0]!r}?" if close else f" Commands are {', '.join(COMMANDS)}."
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx) from error
 
+    def _read_settings(self, ctx: click.Context) -> None:
+        """Those of the file and of the environment. Only where there are any are all commands imported."""
+        there = os.path.exists(CONFIG_FILE)  # noqa: PTH110 (pathlib is slow to import)
+        prefix = ctx.auto_envvar_prefix or ""
+        if not there and not any(name.startswith(f"{prefix}_") for name in os.environ):
+            return
+        found = {name: self.get_command(ctx, name) for name in COMMANDS}
+        commands = {name: command for name, command in found.items() if command}
+        check_environment(commands, prefix, os.environ)
+        if there:
+            ctx.default_map = read_config(commands)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **settings)
+        except click.ClickException as error:
+            raise _printable(error) from error.__cause__
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except click.ClickException as error:
+            raise _printable(error) from error.__cause__
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
@@ -76,7 +97,14 @@ class LazyGroup(click.Group):
         except Exception as error:
             if ctx.meta.get("vidclip.debug"):
                 raise
-            raise Failed(explain(error)) from error
+            raise _printable(Failed(explain(error))) from error
+
+
+def _printable(error: click.ClickException) -> click.ClickException:
+    """The same, its text fit for a terminal: it may quote labels and paths, which may hold anything."""
+    text = one_line(error.format_message())
+    error.format_message = lambda: text
+    return error
 
 
 def explain(error: Exception) -> str:
@@ -91,13 +119,13 @@ def explain(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119
     return (
-        f"unexpected {type(error).__name__} in {place}: {error}\n"
+        f"unexpected {type(error).__name__} in {place}: {error}. "
         "This looks like a fault of vidclip. Run again with --debug, and report what it prints."
     )
 
 
 @click.group(cls=LazyGroup, context_settings={"auto_envvar_prefix": "VIDCLIP", "max_content_width": 100})
-@click.version_option(package_name="vidclip", message="%(version)s")
+@click.version_option(package_name="vidclip", message="%(version)s", allow_from_autoenv=False)
 def main() -> None:
     """Reads every video once and does everything else from the cache, in seconds.
 
@@ -106,7 +134,7 @@ def main() -> None:
         vidclip eval --protocol half-classes
 
     Options can also be set in a file vidclip.toml in the working folder, or as VIDCLIP_<COMMAND>_<OPTION>
-    in the environment.
+    in the environment, such as VIDCLIP_EVAL_POOL=vcs.
     """
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 import click
 
 from .options import vidclip_command
+from .parameters import argument, option
 
 
 @vidclip_command(
     epilog="Example:  vidclip merge features-0 features-1 --output features",
     short_help="Join caches of one encoder and sampling.",
 )
-@click.argument("caches", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The joined cache."
-)
+@argument("caches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@option("--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The joined cache.")
 def command(caches: tuple[Path, ...], output: Path) -> None:
     """Joins CACHES that several machines extracted with one encoder and one sampling.
 

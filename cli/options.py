@@ -9,34 +9,13 @@ from typing import Any
 
 import click
 
+from .parameters import Device, FiniteRange, OutputFile, option
+from .parameters import vidclip_command as vidclip_command
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.meta["vidclip.debug"] = True
-
-
-def vidclip_command(
-    name: str | None = None, **attributes: Any
-) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command with `--debug`."""
-
-    def decorate(function: Callable[..., Any]) -> click.Command:
-        debug = click.option(
-            "--debug",
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_set_debug,
-            help="Show the traceback of an error.",
-        )
-        return click.command(name, **attributes)(debug(function))
-
-    return decorate
-
-
-cache_option: Decorator = click.option(
+cache_option: Decorator = option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("features"),
@@ -44,19 +23,25 @@ cache_option: Decorator = click.option(
     envvar="VIDCLIP_CACHE",
     help="Folder of the cache.",
 )
-json_option: Decorator = click.option(
+json_option: Decorator = option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(dash=True),
     metavar="FILE",
     help="Write the result as JSON too; - for standard output, instead of the table.",
 )
-device_option: Decorator = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+device_option: Decorator = option(
+    "--device", type=Device(), default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
-lexicon_option: Decorator = click.option(
+lexicon_option: Decorator = option(
     "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
 )
+
+
+TEMPERATURE = FiniteRange(1e-6, 1e6)
+"""Of a softmax over cosines: far beyond what makes a difference, and nothing overflows."""
+LONGEST_SECONDS = 604_800
+"""A week: more than any video takes, and what operating systems can wait for."""
 
 
 def processors() -> int:
@@ -65,16 +50,16 @@ def processors() -> int:
 
 def decoding_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--workers` and `--timeout` of the commands that read videos."""
-    workers = click.option(
+    workers = option(
         "--workers",
-        type=click.IntRange(1),
+        type=click.IntRange(1, 1024),
         default=processors,
         show_default="processors",
         help="Decoding processes.",
     )
-    timeout = click.option(
+    timeout = option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(0, LONGEST_SECONDS, min_open=True),
         default=60.0,
         show_default=True,
         help="Seconds a decoder may take for one video.",

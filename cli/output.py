@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from .files import check_writable as check_writable
+from .files import write_json as write_json
+from .messages import printable as printable
+from .messages import warn as warn
 
 
 def console(*, err: bool = False) -> Console:
@@ -28,12 +28,6 @@ def console(*, err: bool = False) -> Console:
         soft_wrap=not stream.isatty(),
         width=None if stream.isatty() else 200,
     )
-
-
-def printable(text: object) -> str:
-    """Names of files and labels as any terminal can show them: no control characters, no broken Unicode."""
-    shown = str(text).encode("utf-8", "backslashreplace").decode()
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in shown)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> Table:
@@ -71,10 +65,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def warn(message: str) -> None:
-    click.echo(f"Warning: {printable(message)}", err=True)
-
-
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
     """On standard error, where that is a terminal: call with done, total, and what is done now."""
@@ -91,27 +81,3 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
     with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=None, now="")
         yield lambda done, total, now: bar.update(task, completed=done, total=total, now=now)
-
-
-def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
-    """Before the work begins: raises click.UsageError where `path` could not be written afterwards."""
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise click.UsageError(f"{option} {printable(path)}: the name must end in {' or '.join(suffixes)}.")
-    folder = path.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        state = "is not a folder" if not folder.is_dir() else "cannot be written to"
-        raise click.UsageError(f"{option} {printable(path)}: {printable(folder)} {state}.")
-
-
-def write_json(path: Path, document: Any) -> None:
-    """To a file, whole or not at all; or to standard output for `-`. Raises OSError."""
-    text = json.dumps(document, indent=2) + "\n"
-    if str(path) == "-":
-        click.echo(text, nl=False)
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .conditions import Condition, with_option, without_option
 from .options import cache_option, device_option, lexicon_option, vidclip_command
+from .parameters import OutputFile, argument, option
 from .training import CLASSIFIERS, SEED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SUFFIXES = (".png", ".svg")
-_prompt = click.option(
-    "--prompt", "prompts", multiple=True, default=("bike",), show_default=True,
-    help="Around class names, as in `vidclip eval`.",
-)  # fmt: skip
+
+
+def _prompt(needs: Condition):
+    return option(
+        "--prompt", "prompts", multiple=True, default=("bike",), show_default=True, needs=needs,
+        help="Around class names, as in `vidclip eval`.",
+    )  # fmt: skip
 
 
 def _output(default: str):
-    return click.option(
-        "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path(default), show_default=True,
+    return option(
+        "--output", type=OutputFile(suffixes=_SUFFIXES), default=Path(default), show_default=True,
         help="The picture: .png or .svg.",
     )  # fmt: skip
 
@@ -47,19 +52,32 @@ def command() -> None:
     short_help="How alike the classes are to each classifier.",
 )
 @cache_option
-@click.option(
+@option(
     "--classifier", "classifiers", multiple=True, type=click.Choice(CLASSIFIERS[:4]),
     default=("random", "orthogonal", "lda", "text"), show_default=True, help="One map each.",
 )  # fmt: skip
-@click.option(
+@option(
     "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
     help="Adds the map of a trained head's classifier.",
 )  # fmt: skip
 @lexicon_option
-@_prompt
-@click.option("--train-split", default="train", show_default=True, help="Of the videos that lda learns from.")
-@click.option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of random and orthogonal.")
+@_prompt(with_option("--classifier", "text"))
+@option(
+    "--train-split",
+    default="train",
+    show_default=True,
+    needs=with_option("--classifier", "lda"),
+    help="Of the videos that lda learns from.",
+)
+@option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
+@option(
+    "--seed",
+    type=SEED,
+    default=0,
+    show_default=True,
+    needs=with_option("--classifier", "random", "orthogonal"),
+    help="Of random and orthogonal.",
+)
 @_output("correlation.png")
 @device_option
 def correlation(
@@ -74,10 +92,9 @@ def correlation(
     from ..pipeline.plots import correlation_maps
     from ..pipeline.texts import EncoderLoader, text_embeddings
     from ..pipeline.video_head import HeadDesign
-    from .output import check_writable, printable
+    from .output import printable
     from .training import check_finite, head_over
 
-    check_writable(output, "--output", _SUFFIXES)
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     load = EncoderLoader(options["device"])
@@ -116,7 +133,7 @@ def correlation(
     epilog="Example:  vidclip plot few-shot shots.json --output few-shot.svg",
     short_help="Accuracy over the number of training videos.",
 )
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @_output("few-shot.png")
 def few_shot(results: tuple[Path, ...], output: Path) -> None:
     """Draws RESULTS, files of `vidclip eval --protocol few-shot --json FILE`: a line for each head, and a band of one
@@ -124,9 +141,8 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     import json
 
     from ..pipeline.plots import few_shot_curves
-    from .output import check_writable, count, printable
+    from .output import count, printable
 
-    check_writable(output, "--output", _SUFFIXES)
     found: list[tuple[Path, Any]] = []
     for path in dict.fromkeys(results):
         try:
@@ -166,13 +182,13 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     short_help="What each class is taken for.",
 )
 @cache_option
-@click.option(
+@option(
     "--head", type=click.Path(path_type=Path, dir_okay=False),
     help="A trained head.  [default: the mean frame embedding, zero-shot]",
 )  # fmt: skip
 @lexicon_option
-@_prompt
-@click.option("--split", help="Which videos are tested.  [default: test, then val, else all]")
+@_prompt(without_option("--head"))
+@option("--split", help="Which videos are tested.  [default: test, then val, else all]")
 @_output("confusion.png")
 @device_option
 def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> None:
@@ -186,10 +202,9 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ..pipeline.plots import confusion_counts, confusion_map
     from ..pipeline.scorers import HeadScorer, MeanScorer, Scorer
     from ..pipeline.texts import EncoderLoader, text_embeddings
-    from .output import check_writable, count, printable
+    from .output import count, printable
     from .training import check_finite, head_over
 
-    check_writable(output, "--output", _SUFFIXES)
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     test = select_test_set(features, classes, options["split"])

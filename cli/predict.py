@@ -8,21 +8,22 @@ from typing import Any
 import click
 
 from .options import decoding_options, device_option, json_option, vidclip_command
+from .parameters import argument, option
 
 
 @vidclip_command(
     epilog="Example:  vidclip predict clip.mp4 other.mp4 --head head.safetensors",
     short_help="The classes of video files, by a trained head.",
 )
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
+@argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@option(
     "--head", required=True, type=click.Path(path_type=Path, dir_okay=False),
     help="A head that `vidclip fit` trained.",
 )  # fmt: skip
-@click.option(
+@option(
     "--lexicon", help="Other class names, for a head with the text classifier.  [default: the head's own]"
 )
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown of a video.")
+@option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown of a video.")
 @decoding_options
 @json_option
 @device_option

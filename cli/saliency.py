@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import cache_option, device_option, vidclip_command
+from .options import TEMPERATURE, cache_option, device_option, vidclip_command
+from .parameters import OutputFile, argument, option
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -20,24 +21,20 @@ _BAR = 40
     epilog='Example:  vidclip saliency juggling/clip.mp4 "juggling balls" --png saliency.png',
     short_help="Which frames of a video speak of a phrase.",
 )
-@click.argument("video")
-@click.argument("phrases", nargs=-1, required=True)
+@argument("video")
+@argument("phrases", nargs=-1, required=True)
 @cache_option
-@click.option(
-    "--prompt", default="This is a video about {}", show_default=True, help="Sentence around the phrase."
-)
-@click.option(
-    "--temperature", type=click.FloatRange(min=0, min_open=True), default=0.01, show_default=True,
+@option("--prompt", default="This is a video about {}", show_default=True, help="Sentence around the phrase.")
+@option(
+    "--temperature", type=TEMPERATURE, default=0.01, show_default=True,
     help="Of the softmax over frames.",
 )  # fmt: skip
-@click.option(
+@option(
     "--words", type=click.Choice(["name", "sentence", "all"]), default="name", show_default=True,
     help="Which tokens ask the frames.",
 )  # fmt: skip
-@click.option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")
-@click.option(
-    "--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the frames with their bars."
-)
+@option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")
+@option("--png", type=OutputFile(), help="Draw the frames with their bars.")
 @device_option
 def command(
     video: str, phrases: tuple[str, ...], cache: Path, view: int, png: Path | None, **options: Any

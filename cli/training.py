@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .conditions import Condition, with_option
+from .parameters import FiniteRange, option
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -39,13 +42,22 @@ class Shots(click.ParamType):
             return None
         if isinstance(value, bool) or not str(value).isdecimal():
             self.fail(f"{value!r} is not a number of videos, nor `all`", param, ctx)
+        if len(str(value)) > 9:  # and int() refuses thousands of digits
+            self.fail("so many videos of a class there are not", param, ctx)
         if int(value) < self._least:
             self.fail(f"there must be at least {self._least}", param, ctx)
         return int(value)
 
 
-def head_options(*, several: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The design of a head, and how it is trained; with `several`, one head for each combination."""
+def head_options(
+    *, several: bool, design: Condition, training: Condition | None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The design of a head, and how it is trained.
+
+    several     one head for each combination
+    design      when the options of its design have a part
+    training    when those of its training have one; None: always
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         many: dict[str, Any] = {"multiple": True} if several else {}
@@ -54,48 +66,58 @@ def head_options(*, several: bool) -> Callable[[Callable[..., Any]], Callable[..
             return (value,) if several else value
 
         made = [
-            click.option(
+            option(
                 "--classifier", "classifiers" if several else "classifier", type=click.Choice(CLASSIFIERS),
                 default=default("text"), show_default=True,
-                help="Text4Vis: text, random, orthogonal, lda are frozen; linear is trained (vision-only).", **many,
+                help="Text4Vis: text, random, orthogonal, lda are frozen; linear is trained (vision-only).",
+                needs=design, **many,
             ),
-            click.option(
+            option(
                 "--temporal", "temporals" if several else "temporal", type=click.Choice(TEMPORAL),
                 default=default("mean"), show_default=True,
                 help="Trained over the sequence of frames: nothing, a convolution (T1D), the six-layer transformer "
-                "(T-Trans), X-CLIP's multi-frame integration.", **many,
+                "(T-Trans), X-CLIP's multi-frame integration.", needs=design, **many,
             ),
-            click.option(
-                "--projection/--no-projection", default=None,
+            option(
+                "--projection/--no-projection", default=None, needs=design,
                 help="Train a linear map below the classifier.  [default: where nothing else is trained]",
             ),
-            click.option(
-                "--prompt-context", type=click.IntRange(0), default=0, show_default=True, metavar="M",
+            option(
+                "--prompt-context", type=click.IntRange(0, 1000), default=0, show_default=True, metavar="M",
+                needs=design & with_option("--classifier", "text"),
                 help="Learnable words before the class name (CoOp; Text4Vis A.4).",
             ),
-            click.option(
+            option(
                 "--text-encoder", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="FOLDER",
+                needs=design & with_option("--classifier", "text"),
                 help="A Hugging Face text encoder (DistilBERT, ...) for the text classifier.",
             ),
-            click.option(
-                "--loss", type=click.Choice(LOSSES),
+            option(
+                "--loss", type=click.Choice(LOSSES), needs=training,
                 help="cross-entropy, or BIKE's contrastive loss as in the paper or as released.  [default: "
                 "cross-entropy]",
             ),
-            click.option("--epochs", type=click.IntRange(1), help="[default: 30; few-shot 10]"),
-            click.option(
-                "--batch-size", type=click.IntRange(1), help="[default: by the number of videos, 16 to 256]"
+            option(
+                "--epochs", type=click.IntRange(1, 100_000), needs=training, help="[default: 30; few-shot 10]"
             ),
-            click.option(
-                "--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True
+            option(
+                "--batch-size", type=click.IntRange(1, 1_000_000), needs=training,
+                help="[default: by the number of videos, 16 to 256]"
             ),
-            click.option("--weight-decay", type=click.FloatRange(min=0), default=0.2, show_default=True),
-            click.option(
-                "--train-split", default="train", show_default=True, help="Which videos are learnt from."
+            option(
+                "--learning-rate", type=FiniteRange(0, 1, min_open=True), default=1e-3, show_default=True,
+                needs=training,
+            ),
+            option(
+                "--weight-decay", type=FiniteRange(0, 100), default=0.2, show_default=True, needs=training
+            ),
+            option(
+                "--train-split", default="train", show_default=True, needs=design if several else None,
+                help="Which videos are learnt from.",
             ),
         ]  # fmt: skip
-        for option in reversed(made):
-            function = option(function)
+        for each in reversed(made):
+            function = each(function)
         return function
 
     return decorate
@@ -109,11 +131,6 @@ def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]
     if unfit:
         raise click.UsageError(f"--pool {unfit[0]} cannot be trained; heads pool by {' or '.join(POOLS)}.")
     classifiers = options.get("classifiers") or (options["classifier"],)
-    for key in ("prompt_context", "text_encoder"):
-        if options[key] and "text" not in classifiers:
-            raise click.UsageError(
-                f"--{key.replace('_', '-')} needs --classifier text; {', '.join(classifiers)} reads no names."
-            )
     temporals = options.get("temporals") or (options["temporal"],)
     try:
         return [
@@ -142,8 +159,6 @@ def fit_settings(options: dict[str, Any], **given: Any) -> FitSettings:
         for key in ("loss", "epochs", "batch_size", "learning_rate", "weight_decay", "seed", "held_out")
         if options.get(key) is not None
     }
-    if not options["weight_decay"] >= 0:
-        raise click.UsageError(f"--weight-decay must be at least 0, got {options['weight_decay']}.")
     try:
         return FitSettings(**{**given, **asked})
     except ValueError as error:

@@ -229,13 +229,19 @@ def test_shots_zero_and_odd_numbers_are_refused_before_any_work(world, tmp_path)
         (("--shots", "-1"), "is not a number of videos, nor `all`"),
         (("--shots", "few"), "is not a number of videos, nor `all`"),
         (("--seed", -1), "--seed"),
-        (("--learning-rate", "nan"), "learning_rate must be above 0 and at most 1, got nan"),
-        (("--learning-rate", 1e20), "learning_rate must be above 0 and at most 1"),
-        (("--weight-decay", "nan"), "--weight-decay must be at least 0"),
-        (("--held-out", "nan"), "held_out is a share between 0 and 1, got nan"),
+        (("--learning-rate", "nan"), "nan is not a finite number"),
+        (("--learning-rate", 1e20), "1e+20 is not in the range 0<x<=1"),
+        (("--weight-decay", "nan"), "nan is not a finite number"),
+        (("--held-out", "nan"), "nan is not a finite number"),
         (("--held-out", 1), "--held-out"),
-        (("--classifier", "lda", "--prompt-context", 2), "--prompt-context needs --classifier text"),
-        (("--classifier", "linear", "--text-encoder", tmp_path), "--text-encoder needs --classifier text"),
+        (
+            ("--classifier", "lda", "--prompt-context", 2),
+            "--prompt-context goes with --head video and --classifier text alone",
+        ),
+        (
+            ("--classifier", "linear", "--text-encoder", tmp_path),
+            "--text-encoder goes with --head video and --classifier text alone",
+        ),
         (("--text-encoder", tmp_path), "lacks config.json"),
         (("--text-encoder", tmp_path, "--pool", "vcs"), "goes without --pool vcs"),
         (("--prompt", "nothing"), "needs one {}"),
@@ -440,7 +446,7 @@ def test_shots_may_stand_in_the_settings_file(world, tmp_path):
     )
     assert re.search(r"top-1 % +1-shot +2-shot +all", fine("eval", cwd=tmp_path).stdout)
     (tmp_path / "vidclip.toml").write_text("[eval]\nshots = [-1]\n")
-    refused("-1 is not a number of videos", "eval", cwd=tmp_path)
+    refused("'-1' is not a number of videos", "eval", cwd=tmp_path)
 
 
 def test_settings_of_a_file_reach_the_commands_of_plot(world, tmp_path):

@@ -1,0 +1,277 @@
+"""Options, arguments and commands of vidclip: what `click` leaves open is settled here, once for all of them.
+
+* An option that has no part in what was asked is refused (`needs`, see `conditions`).
+* An option that takes one value is given once.
+* A variable of the environment is called like the option: VIDCLIP_EVAL_POOL of `vidclip eval --pool`.
+* Numbers are finite, paths are not empty, devices are such, files to be written can be written.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from .conditions import NEARNESS, Call, Condition
+from .messages import note, printable
+
+CONFIG_FILE = "vidclip.toml"
+_UNSET = getattr(click.core, "UNSET", None)  # click 8.3 on
+
+# --- types of values
+
+
+class FiniteRange(click.FloatRange):
+    """A number between two others; neither nan nor inf, which compare with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class Device(click.ParamType):
+    """Where it is computed; whether it is there is asked when the command begins."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?", str(value), re.ASCII):
+            self.fail(f"{value!r} is no device: use auto, cpu, cuda, cuda:1 or mps.", param, ctx)
+        return str(value)
+
+
+class OutputFile(click.Path):
+    """A file that will be written: that this is possible is checked before the work begins.
+
+    suffixes    the name must end in one of them, where some are given
+    dash        whether `-` is standard output
+    """
+
+    def __init__(self, *, suffixes: Sequence[str] = (), dash: bool = False) -> None:
+        super().__init__(path_type=Path, dir_okay=False, allow_dash=dash)
+        self.suffixes = suffixes
+
+
+def values_of(parameter: click.Parameter, value: Any) -> Any:
+    """A value of the file, or of an array in the environment, as it would be typed: the command line's checks hold
+    for it. Raises ValueError for one that cannot be typed."""
+    if takes_several(parameter):
+        return [_typed(parameter, each) for each in (value if isinstance(value, list) else [value])]
+    return _typed(parameter, value)
+
+
+def takes_several(parameter: click.Parameter) -> bool:
+    return parameter.nargs == -1 or bool(getattr(parameter, "multiple", False))
+
+
+def _typed(parameter: click.Parameter, value: Any) -> Any:
+    flag = bool(getattr(parameter, "is_flag", False))
+    if flag != isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        wanted = "true or false" if flag else "a text or a number"
+        raise ValueError(f"{printable(value)} is not {wanted}")
+    return value if flag else str(value)
+
+
+# --- options and arguments
+
+
+class VidclipParameter(click.Parameter):
+    """What options and arguments have in common."""
+
+    def variables(self, ctx: click.Context) -> list[str]:
+        """The variables that set this parameter of this command, the nearer first."""
+        prefix = ctx.auto_envvar_prefix
+        own = [f"{prefix}_{spelling.upper()}" for spelling in spellings(self)] if prefix else []
+        shared = [self.envvar] if isinstance(self.envvar, str) else list(self.envvar or ())
+        return own + shared
+
+    def variable(self, ctx: click.Context) -> str | None:
+        """The variable that is set."""
+        return next((name for name in self.variables(ctx) if os.environ.get(name)), None)
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        name = self.variable(ctx)
+        return None if name is None else os.environ[name]
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """One value as it stands, or several as in the file: ["mean", "vcs"]."""
+        text = self.resolve_envvar_value(ctx)
+        if text is None or not takes_several(self):
+            return text
+        if not text.lstrip().startswith("["):
+            return [text]
+        from .config import read_array
+
+        try:
+            return values_of(self, read_array(text))
+        except ValueError as error:
+            message = f'{text!r} is no list like ["one", "two"]: {error} (from {self.variable(ctx)})'
+            raise click.BadParameter(message, ctx, self) from None
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(each, str) and "\0" in each:
+                raise click.BadParameter(f"{each!r} holds a zero byte.", ctx, self)
+            # Where nothing is the default, it may also be said.
+            if isinstance(each, str) and not each.strip() and self.default != "":
+                raise click.BadParameter("the value is empty.", ctx, self)
+        return super().type_cast_value(ctx, value)
+
+    def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> Any:
+        try:
+            return super().handle_parse_result(ctx, opts, args)
+        except click.BadParameter as error:
+            source = ctx.get_parameter_source(self.name or "")
+            where = self.variable(ctx) if source is ParameterSource.ENVIRONMENT else CONFIG_FILE
+            if source not in NEARNESS[1:] or f"(from {where})" in error.message:
+                raise
+            message = f"{error.message.rstrip()} (from {where})"
+            raise click.BadParameter(message, error.ctx, error.param) from error
+
+
+class Option(VidclipParameter, click.Option):
+    """An option with a condition.
+
+    needs    what has to be asked for, that this option have a part; None: it always has
+    hint     what else to do where it has none
+    """
+
+    def __init__(
+        self, *arguments: Any, needs: Condition | None = None, hint: str = "", **attributes: Any
+    ) -> None:
+        super().__init__(*arguments, **attributes)
+        self.needs, self.hint = needs, hint
+
+
+class Argument(VidclipParameter, click.Argument):
+    """An argument that the environment and the file can set too."""
+
+
+option = partial(click.option, cls=Option)
+argument = partial(click.argument, cls=Argument)
+
+
+def spellings(parameter: click.Parameter) -> list[str]:
+    """What a user calls it, with underscores: `prompt_context` of --prompt-context, `source` of SOURCE."""
+    long = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
+    return [name.replace("-", "_") for name in long or [parameter.name or ""]]
+
+
+# --- commands
+
+
+class Command(click.Command):
+    """A command that heeds or refuses what it is given, before its work begins."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            self._refuse_repeated(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            self._settle_parts(ctx)
+            self._check_outputs(ctx)
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for parameter in self.params:
+            device = ctx.params.get(parameter.name or "")
+            if isinstance(parameter.type, Device) and device and device not in ("auto", "cpu"):
+                from ..pipeline.devices import choose_device
+
+                choose_device(device)
+        return super().invoke(ctx)
+
+    def _refuse_repeated(self, ctx: click.Context, args: Iterable[str]) -> None:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in self.params:
+            plain_flag = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
+            if (
+                isinstance(parameter, click.Option)
+                and not (parameter.multiple or parameter.count or plain_flag)
+                and sum(each is parameter for each in order) > 1
+            ):
+                raise click.UsageError(f"{_spelt(parameter)} is given twice, and takes one value.", ctx)
+
+    def _settle_parts(self, ctx: click.Context) -> None:
+        """Refuses what was typed and has no part. What the environment or the file sets stands for every call in
+        which it has one: in the others the default takes its place, and a variable is mentioned."""
+        call = Call(ctx)
+        idle = [
+            (parameter, parameter.needs.words)
+            for parameter in self.params
+            if isinstance(parameter, Option) and parameter.needs and not call.has_part(parameter)
+        ]
+        for parameter, words in idle:
+            source = ctx.get_parameter_source(parameter.name or "")
+            where = f"goes with {words} alone"
+            if source is ParameterSource.COMMANDLINE:
+                hint = f" {parameter.hint}" if parameter.hint else ""
+                raise click.UsageError(f"{_spelt(parameter)} {where}: it has no part here.{hint}", ctx)
+            if source is ParameterSource.ENVIRONMENT:
+                note(f"{parameter.variable(ctx)} has no part here: {_spelt(parameter)} {where}.")
+        for parameter, _ in idle:
+            ctx.params[parameter.name or ""] = _default(parameter, ctx)
+
+    def _check_outputs(self, ctx: click.Context) -> None:
+        from .files import check_writable
+
+        written: dict[str, str] = {}
+        for parameter in self.params:
+            path = ctx.params.get(parameter.name or "")
+            if not isinstance(parameter.type, OutputFile) or path is None:
+                continue
+            name = _spelt(parameter)
+            place = "-" if str(path) == "-" else os.path.realpath(path)
+            if place in written:
+                raise click.UsageError(
+                    f"{written[place]} and {name} would both be written to {printable(path)}.", ctx
+                )
+            written[place] = name
+            if place != "-":
+                check_writable(path, name, parameter.type.suffixes)
+
+
+def _spelt(parameter: click.Parameter) -> str:
+    """`--pool`; `--projection` of --projection/--no-projection."""
+    return next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
+
+
+def _default(parameter: click.Parameter, ctx: click.Context) -> Any:
+    """What it stands at where nobody says anything."""
+    value = parameter.default() if callable(parameter.default) else parameter.default
+    if value is None or value is _UNSET:
+        return () if takes_several(parameter) else None
+    return parameter.type_cast_value(ctx, value)
+
+
+def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta["vidclip.debug"] = True
+
+
+def vidclip_command(
+    name: str | None = None, **attributes: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command with `--debug`."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        debug = option(
+            "--debug",
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_set_debug,
+            help="Show the traceback of an error.",
+        )
+        return click.command(name, cls=Command, **attributes)(debug(function))
+
+    return decorate
