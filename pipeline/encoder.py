@@ -26,6 +26,7 @@ from open_clip.transformer import QuickGELU
 
 from ..cache import TextEmbeddings
 from .devices import DeviceError, choose_device
+from .model_safety import check_model_config, without_code
 from .preprocess import Preprocess
 from .prompts import check_prompt
 from .words import WORD_MODES, WordsUnavailable, content_positions, name_positions, token_embeddings
@@ -229,7 +230,7 @@ def load_encoder(
             )
     return Encoder(
         network,
-        _tokenizer(reference),
+        _tokenizer(reference, architecture),
         model=_remembered(model),
         pretrained=os.path.abspath(pretrained) if from_file else pretrained,  # noqa: PTH100 (takes .. out)
         architecture=architecture,
@@ -324,9 +325,18 @@ def _remembered(model: str) -> str:
 
 def _architecture(reference: str) -> dict[str, Any]:
     try:
-        return dict(open_clip.get_model_config(reference) or {})
+        config = open_clip.get_model_config(reference) or {}
     except Exception as error:  # whatever a hub client or a JSON file may throw
         raise EncoderError(f"{reference} cannot be read ({_first_line(error)}). {_OFFLINE_HELP}") from error
+    schema, _, place = reference.partition(":")
+    if schema in ("local-dir", "hf-hub"):
+        try:
+            check_model_config(config, Path(place) if schema == "local-dir" else None)
+        except ValueError as error:
+            raise EncoderError(
+                f"{reference} is refused: its open_clip_config.json is not safe: {error}."
+            ) from error
+    return dict(config)
 
 
 def _create(
@@ -334,7 +344,7 @@ def _create(
 ) -> Any:
     from_hub = reference.startswith("hf-hub:") or bool(get_pretrained_cfg(reference, pretrained))
     try:
-        with warnings.catch_warnings(record=True) as caught, _hub(from_hub):
+        with warnings.catch_warnings(record=True) as caught, _hub(from_hub), without_code():
             warnings.simplefilter("always")
             network = open_clip.create_model(
                 reference,
@@ -344,6 +354,7 @@ def _create(
                 force_quick_gelu=force_quick_gelu,
                 force_image_size=image_size,
                 require_pretrained=True,
+                pretrained_text=False,  # the weights are those of the whole model, or there are none
                 weights_only=True,
             )
     except Exception as error:  # open_clip, torch, safetensors and the hub client each throw their own
@@ -410,14 +421,17 @@ def _preprocessing_of_tags(model: str) -> dict[str, Any]:
 
 def _preprocess(settings: dict[str, Any]) -> Preprocess:
     size = settings["size"]
-    return Preprocess(
-        size=(size, size) if isinstance(size, int) else (size[0], size[-1]),
-        interpolation=settings["interpolation"],
-        resize_mode=settings["resize_mode"],
-        fill_color=settings.get("fill_color", 0),
-        mean=tuple(settings["mean"]),
-        std=tuple(settings["std"]),
-    )
+    try:
+        return Preprocess(
+            size=(size, size) if isinstance(size, int) else (size[0], size[-1]),
+            interpolation=settings["interpolation"],
+            resize_mode=settings["resize_mode"],
+            fill_color=settings.get("fill_color", 0),
+            mean=tuple(settings["mean"]),
+            std=tuple(settings["std"]),
+        )
+    except (TypeError, ValueError, LookupError) as error:
+        raise EncoderError(f"the model's preprocess_cfg cannot be used: {error}.") from error
 
 
 def _looks_like_openai(network: Any, path: Path) -> bool:
@@ -432,9 +446,12 @@ def _looks_like_openai(network: Any, path: Path) -> bool:
     )
 
 
-def _tokenizer(reference: str) -> Any:
+def _tokenizer(reference: str, architecture: dict[str, Any]) -> Any:
+    text = architecture.get("text_cfg") or {}
+    distrust = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
     try:
-        return open_clip.get_tokenizer(reference)
+        with without_code():
+            return open_clip.get_tokenizer(reference, **distrust)
     except ImportError as error:
         raise EncoderError(
             f"the tokenizer of {reference} needs a package that is not installed ({_first_line(error)}): "

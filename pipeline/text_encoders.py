@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .model_safety import without_code, without_kernels
 from .prompts import check_prompt
 
 
@@ -117,16 +118,21 @@ def _load_text_encoder(folder: Path) -> tuple[Any, Any]:
     for patterns, what in _FOLDER_HAS:
         if not any(path.is_file() for pattern in patterns for path in folder.glob(pattern)):
             raise FileNotFoundError(f"{folder} lacks {what}; `save_pretrained` of transformers writes it.")
+    if (folder / "adapter_config.json").exists():
+        raise ValueError(
+            f"{folder} is an adapter of another model; merge it into that model, and save the whole."
+        )
     local = {"local_files_only": True, "trust_remote_code": False}
     bars = transformers.utils.logging
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()  # a bar of a few files, and a thread of tqdm's that never ends
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, **local)
-        if hasattr(config, "vision_config"):
-            raise ValueError("it is an image-text model; save its text model by itself")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
-        with torch.random.fork_rng(devices=[]):  # weights that a file lacks would be drawn
+        with without_code():
+            config = without_kernels(transformers.AutoConfig.from_pretrained(folder, **local))
+            if hasattr(config, "vision_config"):
+                raise ValueError("it is an image-text model; save its text model by itself")
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
+        with without_code(), torch.random.fork_rng(devices=[]):  # weights that a file lacks would be drawn
             encoder, info = transformers.AutoModel.from_pretrained(
                 folder, config=config, weights_only=True, output_loading_info=True, **local
             )

@@ -43,6 +43,39 @@ def save_model_folder(folder: Path, config: dict[str, Any], *, seed: int = 0) ->
     return folder
 
 
+def save_hugging_face_model(folder: Path, pooler: str) -> str:
+    """A CLIP whose text tower is a small BERT, with a tokenizer made on the spot."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "video", "of", "climbing", "wall", "."]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    BertConfig(
+        vocab_size=len(words),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=32,
+    ).save_pretrained(folder)
+    config = {
+        **TINY_CONFIG,
+        "text_cfg": {
+            "hf_model_name": str(folder),
+            "hf_tokenizer_name": str(folder),
+            "hf_pooler_type": pooler,
+            "hf_proj_type": "mlp",
+            "context_length": 16,
+        },
+    }
+    return f"local-dir:{save_model_folder(folder, config)}"
+
+
 def an_identity(**sampling: Any) -> Identity:
     encoder = {"architecture": {"embed_dim": 16}, "weights_sha256": "ab" * 32, "activation": "gelu"}
     return Identity(encoder, {"frames": 4, "clips": 1, "crops": 1, **sampling}, "ViT-B-16", "openai")

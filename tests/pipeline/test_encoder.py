@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from making import TINY_CONFIG, save_model_folder
+from making import TINY_CONFIG, save_hugging_face_model, save_model_folder
 from vidclip.pipeline.encoder import EncoderError, average_prompts, load_encoder
 from vidclip.pipeline.words import WordsUnavailable
 
@@ -170,39 +170,6 @@ def test_the_other_kind_of_text_tower(tmp_path):
     found = load_encoder(folder, device="cpu").encode_text(["a cat"], words="all")
     np.testing.assert_allclose(found.sentence, sentence, atol=1e-5)
     np.testing.assert_allclose(found.words, every[0], atol=1e-5)
-
-
-def save_hugging_face_model(folder: Path, pooler: str) -> str:
-    """A CLIP whose text tower is a small BERT, with a tokenizer made on the spot."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, PreTrainedTokenizerFast
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "video", "of", "climbing", "wall", "."]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
-    BertConfig(
-        vocab_size=len(words),
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=32,
-    ).save_pretrained(folder)
-    config = {
-        **TINY_CONFIG,
-        "text_cfg": {
-            "hf_model_name": str(folder),
-            "hf_tokenizer_name": str(folder),
-            "hf_pooler_type": pooler,
-            "hf_proj_type": "mlp",
-            "context_length": 16,
-        },
-    }
-    return f"local-dir:{save_model_folder(folder, config)}"
 
 
 def test_a_hugging_face_tower_projects_each_token(tmp_path):
