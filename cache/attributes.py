@@ -6,7 +6,7 @@
     similarity    [n, K] float32    their cosines
     sentence      [n, D] float32    embedding of the attributes sentence in its prompt, not normalised
 
-and the attributes `format`, `version`, `settings` (JSON: prompt, retriever, reader, index) and `sha256`.
+and the attributes `format`, `version` and `settings` (JSON: prompt, retriever, reader, index).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import numpy as np
 
 from .errors import CacheError
 from .files import write_whole
+from .hdf5 import Contents, OpenFile, file_parts
 from .identity import digest_of
-from .layout import OpenFile, content_digest, file_image
+from .layout import check_digest
 from .texts import file_name_part
 
 ATTRIBUTES_FORMAT = "vidclip-attributes"
@@ -63,12 +64,14 @@ def write_attributes(path: Path, attributes: StoredAttributes) -> None:
         "sentence": np.asarray(attributes.sentence, np.float32),
     }
     settings = json.dumps(dict(attributes.settings))
-    write_whole(path, file_image(columns, {"format": ATTRIBUTES_FORMAT, "settings": settings}))
+    write_whole(path, *file_parts(columns, {"format": ATTRIBUTES_FORMAT, "settings": settings}))
 
 
-def read_attributes(path: Path) -> StoredAttributes:
-    """Raises CacheError where the file is damaged or foreign."""
-    with OpenFile(path, ATTRIBUTES_FORMAT) as file:
+def read_attributes(path: Path, *, whole: bool = False, contents: Contents | None = None) -> StoredAttributes:
+    """Raises CacheError where the file is damaged or foreign. See `read_texts` for `whole` and `contents`."""
+    with OpenFile(path, ATTRIBUTES_FORMAT, contents) as file:
+        if whole:
+            file.check_image()
         phrases, ids = file.read_strings("phrases"), file.read_strings("ids")
         top = file.read_numbers("top", np.int64, (len(ids), None))
         columns = {
@@ -78,12 +81,13 @@ def read_attributes(path: Path) -> StoredAttributes:
             "similarity": file.read_numbers("similarity", np.float32, top.shape),
             "sentence": file.read_numbers("sentence", np.float32, (len(ids), None)),
         }
-        if content_digest(columns) != file.attributes.get("sha256"):
-            raise file.damaged("its checksum does not fit its content")
+        check_digest(file, columns)
         try:
             settings = json.loads(file.attributes["settings"])
         except (KeyError, ValueError, TypeError):
             raise CacheError(f"{path} does not say how its attributes were made; delete it.") from None
+        if top.size and not 0 <= top.min() <= top.max() < len(phrases):
+            raise file.damaged("its attributes are none of its phrases")
         return StoredAttributes(
             tuple(phrases), tuple(ids), top, columns["similarity"], columns["sentence"], settings
         )

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from .errors import CacheError
 from .failures import Failure, read_failures
+from .hdf5 import Column, Columns, Contents, OpenFile, describe_all, sound
 from .identity import Identity
 from .labels import read_labels
-from .layout import FRAMES_FORMAT, OPTIONAL_COLUMNS, Columns, OpenFile, read_details
+from .layout import FRAMES_FORMAT, OPTIONAL_COLUMNS, read_columns, read_details
 from .missing import MissingVideo, read_missing
 
 IDENTITY_FILE = "cache.json"
 CACHE_FORMAT = "vidclip-features"
 CACHE_VERSION = 1
 SHARD_PATTERN = "frames-*.h5"
+
+_PIECE = 1 << 20
+"""Bytes that are read, checked and put in place at once: they stay in the processor's cache."""
+_WORTH_THREADS = 4 << 20
+_Rows = Sequence[int] | np.ndarray | slice | None
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Shard:
     rows: int
     precision: str
     """In which the encoder ran: fp32, fp16, bf16."""
+    contents: Contents = field(repr=False, compare=False)
+    """Where its columns lie."""
 
 
 @dataclass(frozen=True)
@@ -75,45 +85,79 @@ class FeatureCache:
         self.identity = read_identity(self.folder)
         self._shards: list[Shard] = []
         self._videos: list[VideoInfo] = []
-        self._places: list[tuple[int, int]] = []  # (shard, row) of each video, before sorting
+        self._places: list[tuple[int, int]] = []  # (shard, row) of each video
         self._shape: tuple[int, int, int] | None = None
         self._view: int | None = None
         self.replaced = 0
         """Rows of the shards that do not count, because their video has been read anew since."""
+        self._sound: set[int] = set()  # the shards of version 1 that have been compared with their digest
         self.refresh()
 
     def refresh(self) -> int:
-        """Takes in the shards closed since; returns how many videos they brought."""
+        """Takes in the shards closed since; returns how many videos they brought.
+
+        A video that two shards hold alike counts once. Raises CacheError where they differ in it.
+        """
         known = {shard.path for shard in self._shards}
         new = [path for path in shard_paths(self.folder) if path not in known]
-        before = len(self._videos)
-        for path in new:
-            self._add_shard(path)
-        self._failures = read_failures(self.folder)  # after the shards: what a writer says first is read last
-        order = self._rows_that_count()
-        self._videos = [self._videos[row] for row in order]
-        self._places = [self._places[row] for row in order]
-        for previous, video, place, other in zip(
-            self._videos, self._videos[1:], self._places, self._places[1:], strict=False
-        ):
-            if previous.id == video.id:
-                first, second = self._shards[place[0]].path.name, self._shards[other[0]].path.name
-                raise CacheError(
-                    f"{self.folder} holds the video {video.id!r} twice, in {first} and {second}. "
-                    "Delete one of the two files and run `vidclip extract` again."
-                )
-        facts = read_labels(self.folder, len(self._videos))
-        if facts:  # a later list's stand before those of the shards
-            self._videos = [
-                replace(video, **facts[video.id]._asdict()) if video.id in facts else video
-                for video in self._videos
-            ]
+        # Views of this cache share the lists so far: they are replaced, never changed.
+        before = dict(vars(self))
+        self._shards, self._videos, self._places = list(self._shards), list(self._videos), list(self._places)
+        try:
+            for path, found in describe_all(new):
+                self._add_shard(path, sound(found))
+            self._failures = read_failures(
+                self.folder
+            )  # after the shards: what a writer says first is read last
+            facts = read_labels(self.folder, len(self._videos))
+            if facts:  # a later list's stand before those of the shards
+                self._videos = [
+                    replace(video, **facts[video.id]._asdict()) if video.id in facts else video
+                    for video in self._videos
+                ]
+            self._sort()
+        except BaseException:
+            vars(self).update(before)
+            raise
         self.ids: list[str] = [video.id for video in self._videos]
         self.labels: list[tuple[str, ...]] = [video.labels for video in self._videos]
         """The labels of each video: none, one or several."""
         self.splits: list[str] = [video.split for video in self._videos]
         self._row_of = {id: row for row, id in enumerate(self.ids)}
-        return len(self._videos) - before
+        return len(self._videos) - len(before["_videos"])
+
+    def _sort(self) -> None:
+        """Puts the videos that count in the order of their ids, each once."""
+        first: list[int] = []
+        again: list[tuple[int, int]] = []
+        for row in self._rows_that_count():
+            if first and self._videos[first[-1]].id == self._videos[row].id:
+                again.append((first[-1], row))
+            else:
+                first.append(row)
+        self._check_alike(again)
+        self._videos = [self._videos[row] for row in first]
+        self._places = [self._places[row] for row in first]
+
+    def _check_alike(self, pairs: list[tuple[int, int]]) -> None:
+        """Raises CacheError unless the videos of each pair, which have one id, have one content too."""
+        for start in range(0, len(pairs), 256):
+            piece = np.array(pairs[start : start + 256]).T
+            same = np.array([facts_of(self._videos[i]) == facts_of(self._videos[j]) for i, j in piece.T])
+            for name, dtype in (
+                ("frames", np.float16),
+                ("frame_indices", np.int64),
+                ("timestamps", np.float64),
+            ):
+                one, other = (self._read(name, rows, dtype).view(np.uint8) for rows in piece)
+                same &= (one == other).reshape(len(same), -1).all(axis=1)
+            for i, j in piece.T[~same][:1]:
+                one, other = (self._shards[self._places[row][0]].path.name for row in (i, j))
+                where = f"in {one} and {other}" if one != other else f"both times in {one}"
+                raise CacheError(
+                    f"{self.folder} holds the video {self._videos[i].id!r} twice and not alike, {where}. Delete one "
+                    "of the files and run `vidclip extract` again, which encodes what is missing then."
+                )
 
     def _rows_that_count(self) -> list[int]:
         """The rows in the order of their ids, without those that a later reading of the same video replaces."""
@@ -129,7 +173,7 @@ class FeatureCache:
             if video.generation == newest.get(video.id, video.generation)
         ]
         self.replaced += len(self._videos) - len(rows)
-        return sorted(rows, key=lambda row: self._videos[row].id)
+        return sorted(rows, key=lambda row: (self._videos[row].id, self._places[row]))
 
     def next_generation(self, id: str) -> int:
         """Of what the next reading of a video must be, to count: 0 for one that was never there."""
@@ -156,7 +200,8 @@ class FeatureCache:
     def single_view(self) -> FeatureCache:
         """This cache with one view of each video, [N, 1, T, D]: the centre crop of the first clip, which is what an
         extraction with one clip and one crop keeps."""
-        one = copy.copy(self)
+        one = copy.copy(self)  # its own cache from here on: neither follows the other's refresh
+        one._sound = set(self._sound)
         one._view = int(self.identity.sampling.get("crops", 1)) // 2 if self._shape else None
         return one
 
@@ -181,21 +226,19 @@ class FeatureCache:
         """The listed videos that were not there at the last extraction, and have no features from another."""
         return [video for video in read_missing(self.folder) if video.id not in self._row_of]
 
-    def frames(self, rows: Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
+    def frames(self, rows: _Rows = None) -> np.ndarray:
         """Frame embeddings [n, V, T, D] float16, not normalised; all, or those of `rows`, in that order."""
         return self._read("frames", rows, np.float16)
 
-    def frame_indices(self, rows: Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
+    def frame_indices(self, rows: _Rows = None) -> np.ndarray:
         """[n, V, T] int64: which frames of each video were embedded, zero-based."""
         return self._read("frame_indices", rows, np.int64)
 
-    def timestamps(self, rows: Sequence[int] | np.ndarray | slice | None = None) -> np.ndarray:
+    def timestamps(self, rows: _Rows = None) -> np.ndarray:
         """[n, V, T] float64 seconds from the start of each video."""
         return self._read("timestamps", rows, np.float64)
 
-    def batches(
-        self, size: int = 1024, rows: Sequence[int] | np.ndarray | slice | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, size: int = 1024, rows: _Rows = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows [n], frames [n, V, T, D]) in pieces of at most `size` videos, in order of `rows`.
 
         Memory is that of one piece.
@@ -207,8 +250,8 @@ class FeatureCache:
             piece = wanted[start : start + size]
             yield piece, self.frames(piece)
 
-    def _add_shard(self, path: Path) -> None:
-        with OpenFile(path, FRAMES_FORMAT) as file:
+    def _add_shard(self, path: Path, contents: Contents) -> None:
+        with OpenFile(path, FRAMES_FORMAT, contents) as file:
             if file.attributes.get("identity") != self.identity.digest:
                 raise CacheError(
                     f"{path} holds features of another encoder or sampling than cache.json says. "
@@ -218,13 +261,14 @@ class FeatureCache:
             if self._shape is not None and frames.shape[1:] != self._shape:
                 raise file.damaged(f"its features are {frames.shape[1:]}, elsewhere {self._shape}")
             details = read_details(file, frames.shape[0])
-            self._shape = (frames.shape[1], frames.shape[2], frames.shape[3])
-            shard = len(self._shards)
-            self._shards.append(Shard(path, frames.shape[0], str(file.attributes.get("precision", ""))))
-        self._videos.extend(_video_infos(details))
-        self._places.extend((shard, row) for row in range(len(details["id"])))
+        self._shape = (frames.shape[1], frames.shape[2], frames.shape[3])
+        number = len(self._shards)
+        shard = Shard(path, frames.shape[0], str(file.attributes.get("precision", "")), contents)
+        self._shards.append(shard)
+        self._videos.extend(video_infos(details))
+        self._places.extend((number, row) for row in range(frames.shape[0]))
 
-    def _rows(self, rows: Sequence[int] | np.ndarray | slice | None) -> np.ndarray:
+    def _rows(self, rows: _Rows) -> np.ndarray:
         if rows is None:
             return np.arange(len(self))
         if isinstance(rows, slice):
@@ -237,46 +281,79 @@ class FeatureCache:
             raise IndexError(f"rows lie between 0 and {len(self) - 1}, got {wanted.min()} to {wanted.max()}")
         return wanted
 
-    def _read(
-        self, name: str, rows: Sequence[int] | np.ndarray | slice | None, dtype: type[np.generic]
-    ) -> np.ndarray:
+    def _read(self, name: str, rows: _Rows, dtype: type[np.generic]) -> np.ndarray:
         wanted = self._rows(rows)
         shape = self._shape or (0, 0, 0)
         dimensions = shape if name == "frames" else shape[:2]
         out = np.empty((len(wanted), *dimensions), dtype)
         places = np.array(self._places, np.int64).reshape(-1, 2)[wanted]
-        for shard in np.unique(places[:, 0]):
-            targets = np.flatnonzero(places[:, 0] == shard)
-            source = places[targets, 1]
-            with OpenFile(self._shards[shard].path, FRAMES_FORMAT) as file:
-                dataset = file.numbers(name, dtype, (self._shards[shard].rows, *dimensions))
-                _copy_rows(file, dataset, source, out, targets)
+        threads = min(4, _processors()) if out.nbytes >= _WORTH_THREADS else 1
+        with ThreadPoolExecutor(threads) as pool:
+            for number in np.unique(places[:, 0]):
+                targets = np.flatnonzero(places[:, 0] == number)
+                shard = self._shards[number]
+                with OpenFile(shard.path, FRAMES_FORMAT, shard.contents) as file:
+                    if shard.contents.version == 1 and number not in self._sound:
+                        read_columns(file)  # there are no checksums of parts
+                        self._sound.add(number)
+                    column = file.numbers(name, dtype, (shard.rows, *dimensions))
+                    work = list(_reads(file, column, places[targets, 1], out, targets))
+                    if threads == 1:
+                        for read in work:
+                            read()
+                    else:
+                        started = [pool.submit(read) for read in work]
+                        wait(started)
+                        for each in started:
+                            each.result()
         return out if self._view is None else out[:, self._view : self._view + 1]
 
 
-def _copy_rows(
-    file: OpenFile, dataset: h5py.Dataset, source: np.ndarray, out: np.ndarray, targets: np.ndarray
-) -> None:
-    """out[targets] = dataset[source], with as little reading and copying as a few big reads allow."""
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _reads(
+    file: OpenFile, column: Column, source: np.ndarray, out: np.ndarray, targets: np.ndarray
+) -> Iterator[Callable[[], None]]:
+    """The steps of out[targets] = column[source], each of about `_PIECE` bytes; they may be taken in any order."""
     order = np.argsort(source, kind="stable")
     source, targets = source[order], targets[order]
-    first, stop = int(source[0]), int(source[-1]) + 1
-    if (np.diff(source) == 1).all():
-        if (np.diff(targets) == 1).all():
-            try:
-                dataset.read_direct(out, np.s_[first:stop], np.s_[targets[0] : targets[0] + len(targets)])
-            except (OSError, RuntimeError) as error:
-                raise file.damaged(str(error)) from None
+    row_bytes = max(1, math.prod(column.shape[1:]) * column.dtype.itemsize)
+    # Rows that lie near each other are read together, with what is between them.
+    near = file.contents.block_bytes // row_bytes + 1
+    most = max(1, _PIECE // row_bytes)
+    start = 0
+    for end in [*(np.flatnonzero(np.diff(source) > near) + 1).tolist(), len(source)]:
+        while start < end:
+            first = int(source[start])
+            stop = min(end, int(np.searchsorted(source, first + most)))
+            yield _read_rows(file, column, source[start:stop], out, targets[start:stop])
+            start = stop
+
+
+def _read_rows(
+    file: OpenFile, column: Column, source: np.ndarray, out: np.ndarray, targets: np.ndarray
+) -> Callable[[], None]:
+    def read() -> None:
+        first, last, count = int(source[0]), int(source[-1]) + 1, len(source)
+        in_order = last - first == count and (np.diff(source) == 1).all()
+        if in_order and (np.diff(targets) == 1).all() and column.dtype == out.dtype:
+            file.read(column, first, last, out[targets[0] : targets[0] + count])
         else:
-            out[targets] = file.read(dataset, np.s_[first:stop])
-    elif len(source) * 4 >= stop - first:
-        out[targets] = file.read(dataset, np.s_[first:stop])[source - first]
-    else:  # a few rows of many: HDF5 wants them each once
-        unique, inverse = np.unique(source, return_inverse=True)
-        out[targets] = file.read(dataset, unique)[inverse]
+            rows = file.read(column, first, last)
+            with np.errstate(over="ignore"):
+                out[targets] = rows if in_order else rows[source - first]
+
+    return read
 
 
-def _video_infos(details: Columns) -> list[VideoInfo]:
+def facts_of(video: VideoInfo) -> VideoInfo:
+    """What two readings of one video have in common, wherever and by whatever it was read."""
+    return replace(video, path="", root="", source_modified_ns=-1, decoder="", note="")
+
+
+def video_infos(details: Columns) -> list[VideoInfo]:
     offsets, labels = details["label_offsets"].tolist(), details["labels"]
     n = len(details["id"])
     root, size, modified, generation = (

@@ -14,15 +14,16 @@ from .errors import CacheBusy
 TEMPORARY_SUFFIX = ".tmp"
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Puts `data` at `path` so that a reader, or a crash, sees all of it or nothing.
+def write_whole(path: Path, *parts: bytes | memoryview) -> None:
+    """Puts `parts`, one after the other, at `path` so that a reader, or a crash, sees all of it or nothing.
 
     Raises OSError (disk full, no permission) with nothing left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -12,23 +12,19 @@ A shard holds n videos, V views each, T frames a view, D dimensions:
     generation                       [n]      of the rows of one video the highest counts; absent in older shards
 
 and the attributes `format`, `version`, `identity` (digest of encoder and sampling), `precision` (in which
-the encoder ran), `created_by` and `sha256` (over all columns).
+the encoder ran) and `created_by`. A text column is a group of `bytes` [B] uint8 and `offsets` [n + 1] int64.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
-from .errors import CacheError
+from .hdf5 import Columns, OpenFile
+from .version1 import content_digest
 
-FORMAT_VERSION = 1
 FRAMES_FORMAT = "vidclip-frames"
 TEXT_FORMAT = "vidclip-text"
 
@@ -104,10 +100,6 @@ class VideoRecord:
     """How often the video has been read anew, because its file had changed: the highest one counts."""
 
 
-Columns = dict[str, Any]
-"""Column name -> numpy array, or list of str for the string columns."""
-
-
 def columns_of(records: Sequence[VideoRecord]) -> Columns:
     """Records side by side, in the layout's columns."""
     columns: Columns = {
@@ -121,165 +113,30 @@ def columns_of(records: Sequence[VideoRecord]) -> Columns:
     return columns
 
 
-def content_digest(columns: Columns) -> str:
-    """SHA-256 over names, shapes, types and bytes of all columns."""
-    sha = hashlib.sha256()
-    for name in sorted(columns):
-        column = columns[name]
-        if isinstance(column, np.ndarray):
-            little = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
-            sha.update(f"{name}|{little.dtype.str}|{little.shape}|".encode())
-            sha.update(little.tobytes())
-        else:
-            sha.update(f"{name}|text|{len(column)}|".encode())
-            for text in column:
-                raw = _to_bytes(text)
-                sha.update(len(raw).to_bytes(8, "little") + raw)
-    return sha.hexdigest()
-
-
-def file_image(columns: Columns, attributes: Mapping[str, Any]) -> bytes:
-    """The bytes of an HDF5 file with these columns and attributes.
-
-    The file is built in memory and written by the caller in one go: HDF5 itself never meets a full
-    disk, which it survives badly.
-    """
-    with h5py.File("image", "w", driver="core", backing_store=False) as file:
-        for name, column in columns.items():
-            if isinstance(column, np.ndarray):
-                file.create_dataset(name, data=column)
-            else:
-                text = file.create_dataset(name, shape=(len(column),), dtype=h5py.string_dtype())
-                if column:
-                    text[:] = np.array([_to_bytes(value) for value in column], dtype=object)
-        for name, value in attributes.items():
-            file.attrs[name] = value
-        file.attrs["version"] = FORMAT_VERSION
-        file.attrs["sha256"] = content_digest(columns)
-        file.flush()
-        return file.id.get_file_image()
-
-
-def _to_bytes(text: str) -> bytes:
-    # Names on disk need not be UTF-8; surrogateescape carries their bytes through unchanged.
-    return text.encode("utf-8", "surrogateescape")
-
-
-class OpenFile:
-    """An HDF5 file of ours, open for reading; every failure is a CacheError that names it.
-
-    Nothing in the file is trusted: links out of the file, external or virtual storage, shapes that
-    the file's size cannot hold, and missing columns are refused.
-    """
-
-    def __init__(self, path: Path, expected_format: str) -> None:
-        self.path = path
-        try:
-            self._file = h5py.File(path, "r", locking=False)
-        except FileNotFoundError:
-            raise CacheError(f"{path} does not exist.") from None
-        except (OSError, RuntimeError) as error:
-            raise self.damaged(str(error)) from None
-        try:
-            self.attributes: dict[str, Any] = self._read_attributes()
-            if self.attributes.get("format") != expected_format:
-                raise CacheError(
-                    f"{path} is not a {expected_format} file of vidclip; move it out of the cache's folder."
-                )
-            version = self.attributes.get("version")
-            if version != FORMAT_VERSION:
-                raise CacheError(
-                    f"{path} has format version {version}; this vidclip reads version {FORMAT_VERSION}. "
-                    "Use the vidclip that wrote it, or extract again into another --cache."
-                )
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> OpenFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def damaged(self, reason: str) -> CacheError:
-        return CacheError(
-            f"{self.path} is damaged or no HDF5 file ({reason}). Delete it and run the command that made it "
-            "again: only what it held is computed anew."
-        )
-
-    def names(self) -> list[str]:
-        return sorted(self._file.keys())
-
-    def numbers(self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> h5py.Dataset:
-        """The dataset `name`, checked: its type, and its shape where `shape` says a number."""
-        dataset = self._dataset(name)
-        # Any float width is welcome where a float is expected; the kind is what must agree.
-        if dataset.dtype.kind != np.dtype(dtype).kind or dataset.ndim != len(shape):
-            raise self.damaged(f"column {name!r} is {dataset.dtype} {dataset.shape}")
-        if any(want is not None and want != have for want, have in zip(shape, dataset.shape, strict=True)):
-            raise self.damaged(f"column {name!r} has shape {dataset.shape}, expected {shape}")
-        return dataset
-
-    def read_numbers(self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> np.ndarray:
-        return self.read(self.numbers(name, dtype, shape)).astype(dtype, copy=False)
-
-    def read(self, dataset: h5py.Dataset, rows: Any = ()) -> np.ndarray:
-        try:
-            return dataset[rows]
-        except (OSError, RuntimeError, ValueError) as error:
-            raise self.damaged(str(error)) from None
-
-    def read_strings(self, name: str, length: int | None = None) -> list[str]:
-        dataset = self._dataset(name)
-        if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
-            raise self.damaged(f"column {name!r} is no text")
-        if length is not None and len(dataset) != length:
-            raise self.damaged(f"column {name!r} has {len(dataset)} rows, expected {length}")
-        try:
-            return [raw.decode("utf-8", "surrogateescape") for raw in dataset[:]]
-        except (OSError, RuntimeError, ValueError, AttributeError) as error:
-            raise self.damaged(str(error)) from None
-
-    def _dataset(self, name: str) -> h5py.Dataset:
-        try:
-            link = self._file.get(name, getlink=True)
-            dataset: Any = self._file[name] if isinstance(link, h5py.HardLink) else None
-        except (OSError, RuntimeError, KeyError) as error:
-            raise self.damaged(str(error)) from None
-        if not isinstance(dataset, h5py.Dataset):
-            raise self.damaged(f"it has no column {name!r}")
-        if dataset.external or dataset.is_virtual:
-            raise self.damaged(f"column {name!r} lies outside the file")
-        stored = dataset.id.get_storage_size()
-        if dataset.chunks is None and dataset.size and stored < dataset.size * dataset.dtype.itemsize:
-            raise self.damaged(f"column {name!r} says {dataset.shape}, but {stored} bytes are there")
-        return dataset
-
-    def _read_attributes(self) -> dict[str, Any]:
-        try:
-            return {
-                key: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-                for key, value in ((str(key), self._file.attrs[key]) for key in self._file.attrs)
-            }
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise self.damaged(str(error)) from None
+def check_digest(file: OpenFile, columns: Columns) -> None:
+    """Compares all columns of a file of version 1 with the digest it keeps; version 2 has been checked block by block."""
+    if file.contents.version == 1 and content_digest(columns) != file.attributes.get("sha256"):
+        raise file.changed()
 
 
 def read_columns(file: OpenFile) -> Columns:
-    """All columns of a shard, in memory (a shard is bounded), their shapes checked against each other."""
+    """All columns of a shard, in memory (a shard is bounded), their shapes checked against each other.
+
+    All of it is what was written: see `check_digest`.
+    """
     frames = file.numbers("frames", np.float16, (None, None, None, None))
     n, views, times, _ = frames.shape
     columns: Columns = {"frames": file.read(frames)}
     columns.update(read_details(file, n))
     for name in ("frame_indices", "timestamps"):
         columns[name] = file.read_numbers(name, NUMBER_COLUMNS[name], (n, views, times))
+    check_digest(file, columns)
     return columns
 
 
 def read_details(file: OpenFile, n: int) -> Columns:
     """The columns that say what the n videos of a shard are, without their features."""
-    absent = OPTIONAL_COLUMNS.keys() - set(file.names())
+    absent = {name for name in OPTIONAL_COLUMNS if not file.has(name)}
     columns: Columns = {
         name: file.read_strings(name, n) for name in STRING_COLUMNS if name != "labels" and name not in absent
     }

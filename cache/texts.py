@@ -5,7 +5,7 @@
     offsets    [C + 1] int64       words of phrase c: words[offsets[c]:offsets[c + 1]]
     phrases, prompts, truncated_phrases    UTF-8 text
 
-and the attributes `format`, `version`, `encoder` (digest), `lexicon`, `word_mode` and `sha256`.
+and the attributes `format`, `version`, `encoder` (digest), `lexicon` and `word_mode`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import numpy as np
 
 from .errors import CacheError
 from .files import write_whole
+from .hdf5 import Contents, OpenFile, describe_all, file_parts, sound
 from .identity import digest_of
-from .layout import TEXT_FORMAT, OpenFile, content_digest, file_image
+from .layout import TEXT_FORMAT, check_digest
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,20 @@ def write_texts(path: Path, texts: TextEmbeddings, *, lexicon: str, encoder_dige
         "lexicon": lexicon,
         "word_mode": texts.word_mode,
     }
-    write_whole(path, file_image(columns, attributes))
+    write_whole(path, *file_parts(columns, attributes))
 
 
-def read_texts(path: Path, encoder_digest: str) -> TextEmbeddings:
-    """Raises CacheError where the file is damaged or of another encoder."""
-    with OpenFile(path, TEXT_FORMAT) as file:
+def read_texts(
+    path: Path, encoder_digest: str, *, whole: bool = False, contents: Contents | None = None
+) -> TextEmbeddings:
+    """Raises CacheError where the file is damaged or of another encoder.
+
+    whole       also checks the bytes that are no embeddings and no text, but HDF5's own
+    contents    what `describe_all` says of the file
+    """
+    with OpenFile(path, TEXT_FORMAT, contents) as file:
+        if whole:
+            file.check_image()
         if file.attributes.get("encoder") != encoder_digest:
             raise CacheError(f"{path} holds text embeddings of another encoder; delete it.")
         phrases = file.read_strings("phrases")
@@ -103,8 +112,7 @@ def read_texts(path: Path, encoder_digest: str) -> TextEmbeddings:
             "prompts": file.read_strings("prompts"),
             "truncated_phrases": file.read_strings("truncated_phrases"),
         }
-        if content_digest(columns) != file.attributes.get("sha256"):
-            raise file.damaged("its checksum does not fit its content")
+        check_digest(file, columns)
         return TextEmbeddings(
             phrases=tuple(phrases),
             prompts=tuple(columns["prompts"]),
@@ -130,8 +138,8 @@ class TextFileInfo:
 def list_texts(folder: Path) -> list[TextFileInfo]:
     """The text files of a cache. Raises CacheError for a damaged one."""
     infos = []
-    for path in sorted(folder.glob("text-*.h5")):
-        with OpenFile(path, TEXT_FORMAT) as file:
+    for path, found in describe_all(sorted(folder.glob("text-*.h5"))):
+        with OpenFile(path, TEXT_FORMAT, sound(found)) as file:
             infos.append(
                 TextFileInfo(
                     path,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from .attributes import read_attributes
 from .errors import CacheError
-from .features import read_identity, shard_paths
+from .features import facts_of, read_identity, shard_paths, video_infos
+from .hdf5 import Contents, OpenFile, describe_all, sound
 from .identity import Identity
-from .labels import LABELS_FILE, read_labels
-from .layout import FRAMES_FORMAT, OpenFile, content_digest, read_columns
+from .labels import LABELS_FILE, ListFacts, read_labels
+from .layout import FRAMES_FORMAT, read_columns
 from .texts import read_texts
 
 
@@ -30,27 +32,36 @@ class Checked:
 
 def verify(folder: str | Path) -> Iterator[Checked]:
     """Checks every file of a cache, one after the other: readable, whole, ours, of the cache's encoder and
-    sampling, finite, checksums right, no video twice.
+    sampling, finite, not zero, checksums right, no video twice unless alike.
 
     Raises CacheError when the folder is no cache at all; what is wrong with a file is in its `problems`.
     """
     folder = Path(folder)
     identity = read_identity(folder)
-    seen: dict[tuple[str, int], str] = {}
-    for path in shard_paths(folder):
-        yield _check_shard(path, identity, seen)
-    if (folder / LABELS_FILE).exists():
+    shards = describe_all(shard_paths(folder))
+    labels = folder / LABELS_FILE
+    facts: dict[str, ListFacts] = {}
+    problems: tuple[str, ...] = ()
+    try:
+        facts = read_labels(folder, sum(_rows(found) for _, found in shards))
+    except CacheError as error:
+        problems = (str(error),)
+    seen: dict[tuple[str, int], tuple[str, bytes]] = {}
+    for path, found in shards:
+        yield _check_shard(path, found, identity, facts, seen)
+    if labels.exists():
+        yield Checked(labels, 0, problems)
+    for path, found in describe_all(sorted(folder.glob("text-*.h5"))):
         try:
-            read_labels(folder, len(seen))
+            read_texts(path, identity.encoder_digest, whole=True, contents=sound(found))
         except CacheError as error:
-            yield Checked(folder / LABELS_FILE, 0, (str(error),))
+            yield Checked(path, 0, (str(error),))
         else:
-            yield Checked(folder / LABELS_FILE, 0, ())
-    for path in sorted([*folder.glob("text-*.h5"), *folder.glob("attributes-*.h5")]):
+            yield Checked(path, 0, ())
+    for path, found in describe_all(sorted(folder.glob("attributes-*.h5"))):
         try:
-            if path.name.startswith("text-"):
-                read_texts(path, identity.encoder_digest)
-            elif read_attributes(path).settings.get("reader") != identity.encoder_digest:
+            stored = read_attributes(path, whole=True, contents=sound(found))
+            if stored.settings.get("reader") != identity.encoder_digest:
                 raise CacheError(f"{path} holds attributes that another encoder has read; delete it.")
         except CacheError as error:
             yield Checked(path, 0, (str(error),))
@@ -58,24 +69,42 @@ def verify(folder: str | Path) -> Iterator[Checked]:
             yield Checked(path, 0, ())
 
 
-def _check_shard(path: Path, identity: Identity, seen: dict[tuple[str, int], str]) -> Checked:
+def _rows(found: Contents | CacheError) -> int:
+    frames = None if isinstance(found, CacheError) else found.columns.get("frames")
+    return frames.shape[0] if frames else 0
+
+
+def _check_shard(
+    path: Path,
+    found: Contents | CacheError,
+    identity: Identity,
+    facts: Mapping[str, ListFacts],
+    seen: dict[tuple[str, int], tuple[str, bytes]],
+) -> Checked:
     try:
-        with OpenFile(path, FRAMES_FORMAT) as file:
+        with OpenFile(path, FRAMES_FORMAT, sound(found)) as file:
             columns = read_columns(file)
+            file.check_image()
             attributes = file.attributes
     except CacheError as error:
         return Checked(path, 0, (str(error),))
     problems = []
     if attributes.get("identity") != identity.digest:
         problems.append(f"{path} holds features of another encoder or sampling than cache.json says.")
-    if attributes.get("sha256") != content_digest(columns):
-        problems.append(f"{path} has changed since it was written: its checksum does not fit its content.")
     broken = ~np.isfinite(columns["frames"]).all(axis=(1, 2, 3))
-    for id in (columns["id"][row] for row in np.flatnonzero(broken)):
-        problems.append(f"{path} has embeddings that are not finite, of the video {id!r}.")
-    generations = columns.get("generation", [0] * len(columns["id"]))
-    for row in zip(columns["id"], map(int, generations), strict=True):
-        if row in seen:
-            problems.append(f"{path} holds the video {row[0]!r}, which is in {seen[row]} too.")
-        seen.setdefault(row, path.name)
+    empty = ~columns["frames"].any(axis=3).all(axis=(1, 2))
+    for rows, what in ((broken, "not finite"), (empty, "all zero")):
+        for row in np.flatnonzero(rows):
+            problems.append(f"{path} has embeddings that are {what}, of the video {columns['id'][row]!r}.")
+    arrays = [columns[name] for name in ("frames", "frame_indices", "timestamps")]
+    for row, video in enumerate(video_infos(columns)):
+        if video.id in facts:
+            video = replace(video, **facts[video.id]._asdict())
+        digest = hashlib.sha256(repr(facts_of(video)).encode())
+        for array in arrays:
+            digest.update(array[row].tobytes())
+        content = digest.digest()
+        other, seen_content = seen.setdefault((video.id, video.generation), (path.name, content))
+        if content != seen_content:
+            problems.append(f"{path} holds the video {video.id!r}, which is in {other} too, and not alike.")
     return Checked(path, len(columns["id"]), tuple(problems))

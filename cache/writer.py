@@ -17,8 +17,9 @@ from .errors import CacheError, CacheMismatch
 from .failures import Failure, append_failure, read_failures
 from .features import CACHE_FORMAT, CACHE_VERSION, IDENTITY_FILE, FeatureCache, read_identity, shard_paths
 from .files import write_whole, writer_lock
+from .hdf5 import file_parts
 from .identity import Identity
-from .layout import FRAMES_FORMAT, VideoRecord, columns_of, file_image
+from .layout import FRAMES_FORMAT, VideoRecord, columns_of
 
 
 class CacheWriter:
@@ -33,7 +34,7 @@ class CacheWriter:
     created_by      name and version of the program, kept with the shards
 
     Raises CacheMismatch when the cache is of another identity, CacheBusy when another writes to it,
-    ValueError for embeddings that are not finite or of another shape, or a video that is there.
+    ValueError for embeddings that are not finite, all zero or of another shape, or a video that is there.
     """
 
     def __init__(
@@ -108,6 +109,8 @@ class CacheWriter:
             stored = frames.astype(np.float16)
         if not np.isfinite(stored).all():
             raise ValueError(f"{record.id!r} has embeddings that are not finite in float16")
+        if not stored.any(axis=-1).all():
+            raise ValueError(f"{record.id!r} has embeddings that are all zero in float16")
         self._shape = frames.shape
         if not self._gathered:
             self._gathering_since = time.monotonic()
@@ -136,8 +139,7 @@ class CacheWriter:
         """Closes the shard: all videos added so far are on disk when this returns. Raises OSError."""
         if not self._gathered:
             return
-        image = file_image(columns_of(self._gathered), self._attributes)
-        write_whole(self._next_path(), image)
+        write_whole(self._next_path(), *file_parts(columns_of(self._gathered), self._attributes))
         self._gathered = []
         self._gathered_bytes = 0
 

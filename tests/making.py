@@ -3,9 +3,12 @@ run in this process."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,3 +146,62 @@ def vidclip(*arguments: object, cwd: Path | None = None, **environment: str) -> 
         else ""
     )
     return Done(result.exit_code, result.stdout, result.stderr + trace)
+
+
+# --- files of a cache, from the side of HDF5
+
+
+def read_with_hdf5(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The columns (arrays, or lists of str) and attributes of a file, as a program reads them that knows HDF5 alone."""
+    import h5py
+
+    columns: dict[str, Any] = {}
+    with h5py.File(path) as file:
+        for name, item in file.items():
+            if isinstance(item, h5py.Group):
+                raw, cuts = item["bytes"][:].tobytes(), item["offsets"][:].tolist()
+                columns[name] = [
+                    raw[a:b].decode("utf-8", "surrogateescape") for a, b in itertools.pairwise(cuts)
+                ]
+            elif h5py.check_string_dtype(item.dtype):
+                columns[name] = [raw.decode("utf-8", "surrogateescape") for raw in item[:]]
+            else:
+                columns[name] = item[:]
+        return columns, dict(file.attrs)
+
+
+def change_file(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """Writes a file anew after `change(columns, attributes)`, with all its checksums right: it is what it says."""
+    from vidclip.cache.hdf5 import file_parts
+
+    columns, attributes = read_with_hdf5(path)
+    change(columns, attributes)
+    path.write_bytes(b"".join(file_parts(columns, attributes)))
+
+
+def as_version1(path: Path) -> None:
+    """Writes a file anew in format version 1: HDF5 alone, with text of variable length and a digest over all columns."""
+    import h5py
+
+    columns, attributes = read_with_hdf5(path)
+    sha = hashlib.sha256()
+    for name in sorted(columns):
+        column = columns[name]
+        if isinstance(column, list):
+            sha.update(f"{name}|text|{len(column)}|".encode())
+            for text in column:
+                raw = text.encode("utf-8", "surrogateescape")
+                sha.update(len(raw).to_bytes(8, "little") + raw)
+        else:
+            sha.update(f"{name}|{column.dtype.str}|{column.shape}|".encode() + column.tobytes())
+    with h5py.File(path, "w") as file:
+        for name, column in columns.items():
+            if isinstance(column, list):
+                text = file.create_dataset(name, shape=(len(column),), dtype=h5py.string_dtype())
+                if column:
+                    raw = [value.encode("utf-8", "surrogateescape") for value in column]
+                    text[:] = np.array(raw, dtype=object)
+            else:
+                file.create_dataset(name, data=column)
+        for name, value in {**attributes, "version": 1, "sha256": sha.hexdigest()}.items():
+            file.attrs[name] = value

@@ -12,13 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from making import a_record, an_identity
+from making import a_record, an_identity, change_file
 from vidclip.cache import (
     CacheBusy,
     CacheError,
@@ -26,6 +25,7 @@ from vidclip.cache import (
     CacheWriter,
     Failure,
     FeatureCache,
+    verify,
     write_whole,
 )
 
@@ -68,11 +68,11 @@ def test_the_file_that_was_read_is_remembered(write_cache, rng):
 def test_shards_that_do_not_know_their_files_are_read(write_cache, rng):
     folder = write_cache([a_record("a", rng, root="/videos", source_bytes=5)])
 
-    def forget(file):
+    def forget(columns, _):
         for name in ("root", "source_bytes", "source_modified_ns"):
-            del file[name]
+            del columns[name]
 
-    _edit(folder / "frames-00000.h5", forget)
+    change_file(folder / "frames-00000.h5", forget)
     (video,) = FeatureCache(folder).videos
     assert (video.root, video.source_bytes, video.source_modified_ns) == ("", -1, -1)
 
@@ -210,6 +210,10 @@ def test_writer_refuses_what_would_poison_the_cache(tmp_path, rng):
         bad.frames[0, 0, 0] = 70000  # beyond float16
         with pytest.raises(ValueError, match="not finite"):
             writer.add(bad)
+        empty = a_record("d", rng)
+        empty.frames[0, 2] = 1e-9  # nothing is left of it in float16
+        with pytest.raises(ValueError, match="'d' has embeddings that are all zero in float16"):
+            writer.add(empty)
     assert FeatureCache(tmp_path).ids == ["a"]
 
 
@@ -224,7 +228,7 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
-from making import a_record, an_identity
+from making import a_record, an_identity, change_file
 from vidclip.cache import CacheWriter
 rng = np.random.default_rng(0)
 with CacheWriter(sys.argv[1], an_identity(), shard_videos=10) as writer:
@@ -282,29 +286,36 @@ def test_failures_outlive_a_torn_line(tmp_path, rng):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda path: path.write_bytes(b""), "damaged or no HDF5 file"),
-        (lambda path: path.write_bytes(b"not HDF5" * 100), "damaged or no HDF5 file"),
+        (lambda path: path.write_bytes(b""), "does not begin like one"),
+        (lambda path: path.write_bytes(b"not HDF5" * 100), "does not begin like one"),
+        (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "it was cut off"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"more"), "another program wrote to it"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "is no file"),
+        (lambda path: (path.unlink(), path.mkdir()), "is no file"),
+        (lambda path: change_file(path, lambda columns, _: columns.pop("frames")), "no column 'frames'"),
+        (lambda path: change_file(path, lambda columns, _: columns.pop("id")), "no text 'id'"),
         (
-            lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-            "damaged or no HDF5 file",
+            lambda path: change_file(path, lambda columns, _: columns.update(id=["a"])),
+            "'id' has 1 rows, expected 2",
         ),
-        (lambda path: _edit(path, lambda file: file.__delitem__("frames")), "no column 'frames'"),
-        (lambda path: _edit(path, lambda file: file.__delitem__("id")), "no column 'id'"),
-        (lambda path: _edit(path, _shorter_ids), "'id' has 1 rows, expected 2"),
-        (lambda path: _edit(path, _numbers_as_ids), "'id' is no text"),
-        (lambda path: _edit(path, _wild_offsets), "label offsets"),
-        (lambda path: _edit(path, lambda file: file.attrs.__setitem__("version", 99)), "format version 99"),
         (
-            lambda path: _edit(path, lambda file: file.attrs.__setitem__("format", "other")),
+            lambda path: change_file(path, lambda columns, _: columns.update(id=np.arange(2))),
+            "no text 'id'",
+        ),
+        (
+            lambda path: change_file(
+                path, lambda columns, _: columns.update(label_offsets=np.array([0, 5, 9]))
+            ),
+            "label offsets",
+        ),
+        (
+            lambda path: change_file(path, lambda _, attributes: attributes.update(format="other")),
             "is not a vidclip-frames",
         ),
         (
-            lambda path: _edit(path, lambda file: file.attrs.__setitem__("identity", "0")),
+            lambda path: change_file(path, lambda _, attributes: attributes.update(identity="0")),
             "another encoder or sampling",
         ),
-        (lambda path: _edit(path, _link_outside), "no column 'frames'"),
-        (lambda path: _edit(path, _huge_claim), "bytes are there"),
-        (lambda path: _edit(path, _bytes_of_another_file), "lies outside the file"),
     ],
 )
 def test_damaged_and_foreign_shards_are_named(write_cache, rng, harm, message):
@@ -313,41 +324,6 @@ def test_damaged_and_foreign_shards_are_named(write_cache, rng, harm, message):
     with pytest.raises(CacheError, match=message) as caught:
         FeatureCache(folder)
     assert "frames-00000.h5" in str(caught.value)
-
-
-def _edit(path, change):
-    with h5py.File(path, "r+") as file:
-        change(file)
-
-
-def _shorter_ids(file):
-    del file["id"]
-    file.create_dataset("id", data=["a"], dtype=h5py.string_dtype())
-
-
-def _numbers_as_ids(file):
-    del file["id"]
-    file["id"] = np.arange(2)
-
-
-def _wild_offsets(file):
-    file["label_offsets"][...] = [0, 5, 9]
-
-
-def _link_outside(file):
-    del file["frames"]
-    file["frames"] = h5py.ExternalLink("/etc/passwd", "/frames")
-
-
-def _bytes_of_another_file(file):
-    del file["frames"]
-    external = [("/etc/passwd", 0, 2 * 4 * 16 * 2)]
-    file.create_dataset("frames", shape=(2, 1, 4, 16), dtype=np.float16, external=external)
-
-
-def _huge_claim(file):
-    del file["frames"]
-    file.create_dataset("frames", shape=(2, 10**6, 10**6, 16), dtype=np.float16)
 
 
 @pytest.mark.parametrize(
@@ -380,11 +356,68 @@ def test_features_without_their_identity_are_not_adopted(write_cache, rng):
         CacheWriter(folder, an_identity())
 
 
-def test_a_video_that_stands_twice_is_named(write_cache, rng):
-    folder = write_cache([a_record("a", rng)])
+def test_a_video_that_stands_twice_alike_counts_once(write_cache, rng):
+    records = [a_record("a", rng, labels=("x",)), a_record("b", rng)]
+    folder = write_cache(records)
     shutil.copy(folder / "frames-00000.h5", folder / "frames-00001.h5")
-    with pytest.raises(CacheError, match=r"'a' twice, in frames-00000\.h5 and frames-00001\.h5"):
+    # Another job found the same video elsewhere, and listed another beside it.
+    change_file(
+        folder / "frames-00001.h5",
+        lambda columns, _: columns.update(path=["/elsewhere/a", "/elsewhere/b"], id=["a", "c"]),
+    )
+    cache = FeatureCache(folder)
+    assert cache.ids == ["a", "b", "c"]
+    assert cache.videos[0].path == "/videos/a", "the first counts"
+    np.testing.assert_array_equal(cache.frames([1]), cache.frames([2]))
+    assert [problem for checked in verify(folder) for problem in checked.problems] == []
+
+
+@pytest.mark.parametrize("column", ["frames", "frame_indices", "timestamps", "labels", "n_frames"])
+def test_a_video_that_stands_twice_and_differs_is_named(write_cache, rng, column):
+    folder = write_cache([a_record("a", rng, labels=("x",))])
+    shutil.copy(folder / "frames-00000.h5", folder / "frames-00001.h5")
+
+    def change(columns, _):
+        columns[column] = ["y"] if column == "labels" else columns[column] + columns[column].dtype.type(1)
+
+    change_file(folder / "frames-00001.h5", change)
+    with pytest.raises(
+        CacheError, match=r"'a' twice and not alike, in frames-00000\.h5 and frames-00001\.h5. Delete"
+    ):
         FeatureCache(folder)
+    (problem,) = [problem for checked in verify(folder) for problem in checked.problems]
+    assert "frames-00001.h5 holds the video 'a', which is in frames-00000.h5 too, and not alike" in problem
+
+
+def test_a_view_does_not_follow_its_caches_refresh(tmp_path, rng):
+    identity = an_identity(crops=3)
+    with CacheWriter(tmp_path, identity) as writer:
+        writer.add(a_record("b", rng, views=3))
+        writer.flush()
+        cache = FeatureCache(tmp_path)
+        view = cache.single_view()
+        writer.add(a_record("a", rng, views=3))
+        writer.flush()
+        assert cache.refresh() == 1
+    assert (view.ids, view.shape, len(view.frames())) == (["b"], (1, 1, 4, 16), 1)
+    np.testing.assert_array_equal(view.frames()[0, 0], cache.frames()[1, 1])
+    assert view.refresh() == 1, "and has its own"
+    assert (view.ids, view.videos[0].id) == (cache.ids, "a")
+    np.testing.assert_array_equal(view.frames()[:, 0], cache.frames()[:, 1])
+
+
+def test_a_refresh_that_fails_changes_nothing(tmp_path, rng):
+    with CacheWriter(tmp_path, an_identity(), shard_videos=1) as writer:
+        writer.add(a_record("b", rng))
+        cache = FeatureCache(tmp_path)
+        writer.add(a_record("a", rng))
+        (tmp_path / "frames-00002.h5").write_bytes(b"rubbish")
+    with pytest.raises(CacheError, match=r"frames-00002\.h5"):
+        cache.refresh()
+    assert (cache.ids, len(cache), cache.frames().shape) == (["b"], 1, (1, 1, 4, 16))
+    (tmp_path / "frames-00002.h5").unlink()
+    assert cache.refresh() == 1
+    assert cache.ids == ["a", "b"]
 
 
 def test_the_identity_is_readable_json(write_cache, rng):

@@ -410,8 +410,11 @@ def test_info_of_two_caches_says_where_they_differ(folder, videos, other_tiny_mo
 def test_verify_names_the_damaged_shard(folder, tmp_path):
     assert vidclip("verify", cwd=folder).returncode == 0
     shutil.copytree(folder / "features", tmp_path / "harmed")
-    with h5py.File(tmp_path / "harmed" / "frames-00000.h5", "r+") as file:
-        file["frames"][0, 0, 0, 0] = np.nan
+    path = tmp_path / "harmed" / "frames-00000.h5"
+    with h5py.File(path) as file:
+        place = file["frames"].id.get_offset()
+    raw = path.read_bytes()
+    path.write_bytes(raw[:place] + b"\xff\x7f" + raw[place + 2 :])
     done = vidclip("verify", "--cache", tmp_path / "harmed")
     assert done.returncode == 2
     assert "frames-00000.h5 has changed" in done.stderr

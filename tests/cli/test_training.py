@@ -10,7 +10,6 @@ import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -19,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from making import a_record, save_video
+from making import a_record, change_file, save_video
 from vidclip.cache import CacheWriter, FeatureCache
 from vidclip.cli.main import main
 from vidclip.pipeline.encoder import load_encoder
@@ -290,9 +289,10 @@ def test_numbers_that_are_not_finite(world, make_cache, tmp_path, rng):
     shutil.copytree(world / "features", tmp_path / "features")
     cache = FeatureCache(tmp_path / "features")
     row = cache.splits.index("train")
-    with h5py.File(cache.shards[0].path, "r+") as file:
-        ids = [i.decode() if isinstance(i, bytes) else i for i in file["id"][:]]
-        file["frames"][ids.index(cache.ids[row]), 0, 2, 7] = np.nan
+    change_file(
+        cache.shards[0].path,
+        lambda columns, _: columns["frames"][columns["id"].index(cache.ids[row]), 0, 2].fill(np.nan),
+    )
     output = ("--epochs", 1, "--output", tmp_path / "h")
     message = f"the features of the video {cache.ids[row]!r} in features hold numbers that are not finite"
     for flags in ((), ("--classifier", "lda"), ("--temporal", "conv")):

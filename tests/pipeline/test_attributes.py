@@ -182,7 +182,9 @@ def test_a_damaged_file_is_named(caches):
     lexicon = load_lexicon("hmdb51")
     attributes_of(caches[0], [lexicon])
     (path,) = caches[0].folder.glob("attributes-*.h5")
-    with h5py.File(path, "r+") as file:
-        file["top"][0, 0] += 1
+    with h5py.File(path) as file:
+        place = file["top"].id.get_offset()
+    raw = path.read_bytes()
+    path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
     with pytest.raises(CacheError, match=r"attributes-hmdb51"):
         read_attributes(path)
