@@ -22,12 +22,18 @@ def multi_label(
     settings: Mapping[str, Any],
 ) -> tuple[list[Result], list[Comparison]]:
     """The results of all scorers, and each against the first."""
-    from ..pipeline.multi_label import compare_maps, evaluate_multi_label, select_multi_label
-
-    test = select_multi_label(features, classes, options["split"])
-    results = evaluate_multi_label(
-        features, test, scorers, convention=options["map_convention"], settings=settings
+    from ..pipeline.multi_label import (
+        compare_maps,
+        evaluate_multi_label,
+        released_convention,
+        select_multi_label,
     )
+
+    convention = options["map_convention"]
+    if convention == "released":
+        convention = released_convention(classes.name)
+    test = select_multi_label(features, classes, options["split"])
+    results = evaluate_multi_label(features, test, scorers, convention=convention, settings=settings)
     return results, [compare_maps(result, results[0]) for result in results[1:]]
 
 
@@ -38,7 +44,10 @@ def print_multi_label(results: list[Result], comparisons: list[Comparison]) -> N
     first = results[0]
     settings = first.settings
     of_split = f" of split {printable(settings['split'])}" if settings["split"] else ""
-    released = ", the released convention" if settings["map_convention"] == "released" else ""
+    released = {
+        "released-charades": ", mAP as the released script for Charades computes it",
+        "released-activitynet": ", mAP as the released script for ActivityNet computes it",
+    }.get(settings["map_convention"], "")
     title = (
         f"{first.protocol}: {count(first.n_videos, 'video')}{of_split}, "
         f"{count(first.n_classes, 'class', 'classes')} ({printable(settings['lexicon'])}){released}"

@@ -3,19 +3,22 @@
 n videos tested, C classes. Scores are ranked as the scorers give them. Those of `vote`, of fusions, and of several
 views are probabilities over the classes; the others, cosines. Ranked lists of the two kinds differ beyond what the
 methods do: a softmax divides each video by another number.
+
+The released scripts compute another figure (`CONVENTIONS`): probabilities go through a softmax over the classes again,
+in float32, a class without positives counts as 0, and the Charades script prints a running mean of running figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..cache import FeatureCache
 from ..lexicons import Lexicon, LexiconError
-from .average_precision import moved_interval, multi_label_metrics, resampled_maps
+from .average_precision import mean_average_precision, moved_interval, multi_label_metrics, resampled_maps
 from .evaluate import (
     Comparison,
     EvaluationError,
@@ -38,6 +41,18 @@ METRICS = {"map": "mAP", "top1": "top-1"}
 REPEATS = 1000
 """Resamples of the videos: each needs every class's list."""
 
+CONVENTIONS = ("standard", "released-charades", "released-activitynet")
+"""`standard`: scores as they are, classes without positives left out.
+
+`released-charades`: test_charades.py of BIKE. Probabilities, their softmax in float32, the meter of
+`mean_average_precision`; the figure is the mean over the batches of the meter for all videos up to each batch.
+`released-activitynet`: test_anet.py of Text4Vis. Probabilities, their softmax in float32, the meter once. Where views
+are averaged unscaled, as BIKE's scripts do, there is one softmax more: each of its scripts ends in one.
+"""
+
+RELEASED_BATCH = 256
+"""Videos of a step of the Charades script: 32 on each of 8 devices."""
+
 _BATCH_VIDEOS = 1024
 
 
@@ -54,20 +69,27 @@ class MultiLabelSet:
     notes: Sequence[str]
 
     def chance(self, convention: str) -> dict[str, float]:
-        """What scores that know nothing reach on average, in percent.
+        """What scores that know nothing reach on average, in percent, under one of CONVENTIONS.
 
         Of a class with P of n videos, the positive at place k of a random list has (k - 1) (P - 1) / (n - 1) others
         before it, so its precision is a little above P / n: much above where positives are few. Of top-1, the
-        share of the classes that a labelled video has. Classes without videos count in `map` as 0 under `released`.
+        share of the classes that a labelled video has. Classes without videos count in `map` as 0 under the
+        released conventions.
         """
-        n_videos = len(self.targets)
-        positives = self.targets.sum(axis=0)
-        others = (positives - 1) / max(1, n_videos - 1)
-        harmonic = (1 / np.arange(1, n_videos + 1)).sum()
-        expected = np.where(positives > 0, others + (1 - others) * harmonic / n_videos, 0)
-        counted = expected if convention == "released" else expected[positives > 0]
+
+        def expected_map(targets: np.ndarray) -> float:
+            n_videos = len(targets)
+            positives = targets.sum(axis=0)
+            others = (positives - 1) / max(1, n_videos - 1)
+            harmonic = (1 / np.arange(1, n_videos + 1)).sum()
+            expected = np.where(positives > 0, others + (1 - others) * harmonic / n_videos, 0)
+            return float((expected[positives > 0] if convention == "standard" else expected).mean())
+
         labelled = self.targets[self.targets.any(axis=1)]
-        return {"map": 100 * float(counted.mean()), "top1": 100 * float(labelled.mean())}
+        return {
+            "map": 100 * _figure(convention, expected_map, self.targets),
+            "top1": 100 * float(labelled.mean()),
+        }
 
 
 def select_multi_label(cache: FeatureCache, lexicon: Lexicon, split: str | None = None) -> MultiLabelSet:
@@ -105,6 +127,11 @@ def select_multi_label(cache: FeatureCache, lexicon: Lexicon, split: str | None 
     return MultiLabelSet(np.array(rows), targets, split, notes)
 
 
+def released_convention(lexicon: str) -> str:
+    """The convention of the script that tested the data set of this lexicon: Charades has one of its own."""
+    return "released-charades" if lexicon == "charades" else "released-activitynet"
+
+
 def evaluate_multi_label(
     cache: FeatureCache,
     test: MultiLabelSet,
@@ -117,24 +144,59 @@ def evaluate_multi_label(
 ) -> list[Result]:
     """The mean average precision and top-1 of every scorer, in one pass over the features.
 
-    convention    as in `average_precision.mean_average_precision`
+    convention    one of CONVENTIONS
     seed          of the bootstrap over videos, the same for every scorer: they are resampled in pairs
     repeats       resamples
     Memory is that of a batch, and of the scores [n, C] of every scorer, in its own type: float32 would make
-    ties of small probabilities.
+    ties of small probabilities. Raises ValueError for another convention.
     """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"the convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
     classes = np.arange(test.targets.shape[1])
     pieces: list[list[np.ndarray]] = [[] for _ in scorers]
     for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):
         known: dict[int, Any] = {}
         for scorer, of_scorer in zip(scorers, pieces, strict=True):
-            of_scorer.append(scorer.combine(evidence_of(scorer, piece, frames, known), classes))
+            evidence = evidence_of(scorer, piece, frames, known)
+            if convention == "standard":
+                of_scorer.append(scorer.combine(evidence, classes))
+            else:
+                of_scorer.append(_released_scores(scorer, evidence, classes, convention))
     results = []
     for scorer, of_scorer in zip(scorers, pieces, strict=True):
         scores = np.concatenate(of_scorer)
         of_scorer.clear()
         results.append(_result(scorer.name, scores, test, convention, settings or {}, seed, repeats))
     return results
+
+
+def _released_scores(scorer: Scorer, evidence: Any, classes: np.ndarray, convention: str) -> np.ndarray:
+    """What the scripts rank: float32, with the ties that a softmax of probabilities makes."""
+    scores = scorer.probabilities(evidence, classes).astype(np.float32)
+    twice = convention == "released-activitynet" and getattr(scorer, "view_average", "") == "unscaled"
+    for _ in range(2 if twice else 1):
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        scores = powers / powers.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def _figure(convention: str, figure: Callable[..., float], *arrays: np.ndarray) -> float:
+    """The figure of arrays [n, C]; under `released-charades`, the mean over batches, weighted by their videos, of the
+    figure for all videos up to each batch, in the order that its sampler draws (seed 0)."""
+    if convention != "released-charades":
+        return figure(*arrays)
+    import torch
+
+    n_videos = len(arrays[0])
+    order = torch.randperm(n_videos, generator=torch.Generator().manual_seed(0)).numpy()
+    ends = [min(n_videos, start + RELEASED_BATCH) for start in range(0, n_videos, RELEASED_BATCH)]
+    figures = [figure(*(array[order[:end]] for array in arrays)) for end in ends]
+    return float(np.average(figures, weights=np.diff([0, *ends])))
+
+
+def _released_meter(scores: np.ndarray, targets: np.ndarray) -> float:
+    """In percent; 0 for a beginning of the videos that has no label."""
+    return mean_average_precision(scores, targets, convention="released") if targets.any() else 0.0
 
 
 def _result(
@@ -146,10 +208,13 @@ def _result(
     seed: int,
     repeats: int,
 ) -> Result:
-    metrics = multi_label_metrics(scores, test.targets, convention=convention)
+    meter = "standard" if convention == "standard" else "released"
+    metrics = multi_label_metrics(scores, test.targets, convention=meter)
+    if convention == "released-charades":
+        metrics = replace(metrics, map=_figure(convention, _released_meter, scores, test.targets))
     labelled = np.flatnonzero(test.targets.any(axis=1))
     hits = test.targets[labelled, scores[labelled].argmax(axis=1)]
-    maps = resampled_maps(scores, test.targets, np.random.default_rng(seed), repeats, convention=convention)
+    maps = resampled_maps(scores, test.targets, np.random.default_rng(seed), repeats, convention=meter)
     of_map = moved_interval(maps, metrics.map)
     of_top1 = bootstrap_interval(100.0 * hits, np.random.default_rng(seed))
     return Result(

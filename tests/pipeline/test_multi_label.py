@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score
 
 from making import a_record, an_identity
@@ -11,7 +12,13 @@ from vidclip.cache import CacheWriter, FeatureCache, MissingVideo, write_missing
 from vidclip.lexicons import Lexicon
 from vidclip.pipeline.average_precision import multi_label_metrics
 from vidclip.pipeline.evaluate import EvaluationError, choose_rows, compare, evaluate, select_test_set
-from vidclip.pipeline.multi_label import MultiLabelSet, compare_maps, evaluate_multi_label, select_multi_label
+from vidclip.pipeline.multi_label import (
+    MultiLabelSet,
+    compare_maps,
+    evaluate_multi_label,
+    released_convention,
+    select_multi_label,
+)
 from vidclip.pipeline.scorers import FusionScorer, MaxScorer, MeanScorer, VoteScorer
 
 NAMES = ("a", "b", "c", "never")
@@ -57,13 +64,89 @@ def test_map_and_top_1_equal_scikit_learn(cache, sentence):
     assert result.figures["top1"].mean == pytest.approx(100 * hits.mean())
     for figure in result.figures.values():
         assert 0 <= figure.low < figure.mean < figure.high <= 100
-    (released,) = evaluate_multi_label(cache, test, [MeanScorer(sentence)], convention="released")
-    assert released.figures["map"].mean == pytest.approx(100 * np.mean([*areas, 0]))
-    assert released.figures["map"].low < released.figures["map"].mean < released.figures["map"].high
     document = result.to_dict()
     assert set(document["figures"]) == {"map", "top1"}
     assert document["repetitions"][0]["n_unlabelled"] == (~labelled).sum()
     assert document["settings"]["chance"]["top1"] == pytest.approx(100 * truth[labelled].mean())
+
+
+def meter(scores, truth):
+    """The mAP meter of the released scripts, position by position: sorted by score, equal scores in the order of
+    the videos; a class without positives scores 0."""
+    areas = []
+    for c in range(scores.shape[1]):
+        order = sorted(range(len(scores)), key=lambda n: -float(scores[n, c]))
+        found, precisions = 0, []
+        for place, n in enumerate(order, start=1):
+            if truth[n, c]:
+                found += 1
+                precisions.append(found / place)
+        areas.append(sum(precisions) / len(precisions) if precisions else 0.0)
+    return 100 * sum(areas) / len(areas)
+
+
+def released_rankings(cosines, convention, view_average):
+    """test_charades.py of BIKE and test_anet.py of Text4Vis, on cosines [n, V, C] of BIKE or [n, 1, C]: float32."""
+    scores = torch.tensor(cosines, dtype=torch.float32)
+    scores = torch.softmax(scores if view_average == "unscaled" else 100 * scores, -1).mean(1)
+    scores = torch.softmax(scores, -1)
+    if convention == "released-activitynet" and view_average == "unscaled":
+        scores = torch.softmax(scores, -1)
+    return scores.numpy()
+
+
+@pytest.mark.parametrize("convention", ["released-charades", "released-activitynet"])
+@pytest.mark.parametrize("view_average", ["unscaled", "features"])
+def test_the_released_map_is_that_of_the_scripts(cache, sentence, convention, view_average, monkeypatch):
+    monkeypatch.setattr("vidclip.pipeline.multi_label.RELEASED_BATCH", 12)
+    test = select_multi_label(cache, CLASSES)
+    # Classes that are alike, as real ones are: few probabilities are so small that float32 alone decides on ties.
+    sentence = (4 * sentence.mean(axis=0) + 0.3 * sentence).astype(np.float32)
+    cosines, truth = by_hand(cache, test.rows, sentence)
+    ranked = released_rankings(cosines[:, None], convention, view_average)
+    expected = meter(ranked, truth)
+    if convention == "released-charades":
+        drawn = torch.randperm(len(truth), generator=torch.Generator().manual_seed(0)).tolist()
+        total = 0.0
+        for start in range(0, len(truth), 12):
+            so_far, step = drawn[: start + 12], drawn[start : start + 12]
+            total += meter(ranked[so_far], truth[so_far]) * len(step)
+        expected = total / len(truth)
+        assert expected != pytest.approx(meter(ranked, truth), abs=0.5), "the running mean differs"
+    scorer = MeanScorer(sentence, view_average=view_average)
+    (result,) = evaluate_multi_label(cache, test, [scorer], convention=convention)
+    assert result.figures["map"].mean == pytest.approx(expected, abs=1e-3)
+    assert result.repetitions[0][1].map == result.figures["map"].mean
+    assert result.figures["map"].low < result.figures["map"].mean < result.figures["map"].high
+    (standard,) = evaluate_multi_label(cache, test, [scorer])
+    assert abs(result.figures["map"].mean - standard.figures["map"].mean) > 1, "one class has no video"
+    assert result.settings["map_convention"] == convention
+
+
+def test_the_released_softmaxes_make_ties(write_cache, rng):
+    """Two softmaxes at a temperature of 0.01: float32 takes 1e-20 and 1e-30 for the same, and the order decides."""
+    first, second = np.eye(16)[0], np.eye(16)[1]
+    records = []
+    for i, share in enumerate(np.linspace(0, 0.3, 6)):
+        record = a_record(str(i), rng, labels=("a",) if i > 2 else ("b",))
+        frame = -first + share * second
+        records.append(
+            type(record)(**{**vars(record), "frames": np.tile(frame, (1, 4, 1)).astype(np.float32)})
+        )
+    cache = FeatureCache(write_cache(records))
+    test = select_multi_label(cache, Lexicon("two", ("a", "b"), ("a", "b")))
+    scorer = MeanScorer(np.stack([first + 0.2 * second, -first]).astype(np.float32))
+    (standard,) = evaluate_multi_label(cache, test, [scorer])
+    (released,) = evaluate_multi_label(cache, test, [scorer], convention="released-activitynet")
+    assert standard.figures["map"].mean == 100
+    ties = meter(np.zeros((6, 2)), test.targets)
+    assert ties < 90
+    assert released.figures["map"].mean == pytest.approx(ties)
+
+
+def test_the_script_of_a_data_set():
+    assert released_convention("charades") == "released-charades"
+    assert released_convention("activitynet") == "released-activitynet"
 
 
 @pytest.mark.parametrize("convention", ["standard", "released"])
@@ -71,7 +154,8 @@ def test_chance_is_what_random_scores_reach(convention, rng):
     """Also with few videos, where it lies far above the share of positives."""
     targets = np.zeros((6, 4), bool)
     targets[:2, 0] = targets[0, 1] = targets[1:5, 2] = True
-    chance = MultiLabelSet(np.arange(6), targets, "", ()).chance(convention)
+    named = "released-activitynet" if convention == "released" else convention
+    chance = MultiLabelSet(np.arange(6), targets, "", ()).chance(named)
     found = [multi_label_metrics(rng.random((6, 4)), targets, convention=convention) for _ in range(4_000)]
     assert chance["map"] == pytest.approx(np.mean([metrics.map for metrics in found]), rel=0.03)
     assert chance["top1"] == pytest.approx(np.mean([metrics.top1 for metrics in found]), rel=0.05)
