@@ -86,6 +86,8 @@ def read_attributes(path: Path, *, whole: bool = False, contents: Contents | Non
             settings = json.loads(file.attributes["settings"])
         except (KeyError, ValueError, TypeError):
             raise CacheError(f"{path} does not say how its attributes were made; delete it.") from None
+        if not (np.isfinite(columns["similarity"]).all() and np.isfinite(columns["sentence"]).all()):
+            raise file.damaged("it has numbers that are not finite")
         if top.size and not 0 <= top.min() <= top.max() < len(phrases):
             raise file.damaged("its attributes are none of its phrases")
         return StoredAttributes(

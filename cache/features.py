@@ -218,6 +218,10 @@ class FeatureCache:
         """The row of a video. Raises KeyError."""
         return self._row_of[id]
 
+    def shard_of(self, row: int) -> Shard:
+        """The file that has the features of a row."""
+        return self._shards[self._places[row][0]]
+
     def failures(self) -> list[Failure]:
         """The videos that could not be read, and have no features from a later attempt."""
         return [failure for failure in read_failures(self.folder).values() if failure.id not in self._row_of]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from .features import FeatureCache, VideoInfo
 from .labels import ListFacts, update_labels
 from .layout import VideoRecord
 from .missing import read_missing, write_missing
+from .texts import copy_texts, read_texts
 from .writer import CacheWriter, mismatch_message
 
 
@@ -35,7 +35,8 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
     A video that several sources have is taken from the first. Memory is that of one batch; run again
     after a kill, it goes on. What a source has read anew, or labelled otherwise, since an earlier merge is
     brought up to date.
-    Raises CacheMismatch when two are of different encoders or samplings, CacheError for a damaged one.
+    Raises CacheMismatch when two are of different encoders or samplings, CacheError for a damaged one:
+    everything is checked before it is taken in.
     """
     caches = [FeatureCache(source) for source in sources]
     if not caches:
@@ -48,6 +49,9 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
             )
     if Path(output).resolve() in {cache.folder.resolve() for cache in caches}:
         raise CacheError(f"{output} is one of the caches to join; name a new folder with --output.")
+    for cache in caches:
+        for path in cache.folder.glob("text-*.h5"):  # now, not behind hours of copying features
+            read_texts(path, cache.identity.encoder_digest, whole=True)
     precisions = {shard.precision for cache in caches for shard in cache.shards}
     taken = skipped = 0
     decided: set[str] = set()
@@ -81,7 +85,13 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                     info = dict(vars(cache.videos[row]))
                     info["generation"] = max(info["generation"], there.next_generation(info["id"]))
                     record = VideoRecord(**info, frames=frames, frame_indices=indices, timestamps=seconds)
-                    writer.add(record)
+                    try:
+                        writer.add(record)
+                    except ValueError as error:
+                        raise CacheError(
+                            f"{cache.shard_of(row).path} cannot be merged: {error}. Delete the file, run the "
+                            "command that made it again, then `vidclip merge`."
+                        ) from None
                     taken += 1
         writer.flush()
         update_labels(writer.folder, facts, len(writer.ids))
@@ -93,7 +103,7 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
             missing |= {video.id: video for video in cache.missing() if video.id not in writer.ids}
             for path in cache.folder.glob("text-*.h5"):
                 if not (writer.folder / path.name).exists():
-                    shutil.copy2(path, writer.folder / path.name)
+                    copy_texts(path, writer.folder / path.name, cache.identity.encoder_digest)
         write_missing(writer.folder, missing.values())
         return Merged(taken, skipped, len(writer.failed_ids), len(facts))
 

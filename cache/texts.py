@@ -113,6 +113,11 @@ def read_texts(
             "truncated_phrases": file.read_strings("truncated_phrases"),
         }
         check_digest(file, columns)
+        offsets = columns["offsets"]
+        if offsets[0] != 0 or offsets[-1] != len(columns["words"]) or (np.diff(offsets) < 0).any():
+            raise file.damaged("the offsets of its words do not fit")
+        if not (np.isfinite(sentence).all() and np.isfinite(columns["words"]).all()):
+            raise file.damaged("it has embeddings that are not finite")
         return TextEmbeddings(
             phrases=tuple(phrases),
             prompts=tuple(columns["prompts"]),
@@ -122,6 +127,14 @@ def read_texts(
             offsets=columns["offsets"],
             truncated=tuple(columns["truncated_phrases"]),
         )
+
+
+def copy_texts(source: Path, target: Path, encoder_digest: str) -> None:
+    """Writes the embeddings of one file to another, after checking every byte. Raises CacheError, OSError."""
+    contents = sound(describe_all([source])[0][1])
+    texts = read_texts(source, encoder_digest, whole=True, contents=contents)
+    lexicon = str(contents.attributes.get("lexicon", ""))
+    write_texts(target, texts, lexicon=lexicon, encoder_digest=encoder_digest)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from making import a_record, an_identity, change_file
+from making import a_record, an_identity, as_version1, change_file
 from vidclip.cache import (
     CacheError,
     CacheMismatch,
@@ -120,6 +120,56 @@ def test_caches_of_different_samplings_do_not_merge(write_cache, rng, tmp_path):
         merge([first, second], tmp_path / "joined")
     with pytest.raises(CacheError, match="name a new folder"):
         merge([first], first)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_damaged_source_is_named_and_nothing_of_it_is_merged(write_cache, rng, tmp_path, version):
+    first = write_cache([a_record("a", rng)], "first")
+    second = write_cache([a_record("b", rng), a_record("c", rng)], "second")
+    path = second / "frames-00000.h5"
+    if version == 1:
+        as_version1(path)
+    with h5py.File(path) as file:
+        place = file["timestamps"].id.get_offset()
+    raw = path.read_bytes()
+    path.write_bytes(raw[: place + 2] + bytes([raw[place + 2] ^ 1]) + raw[place + 3 :])
+    with pytest.raises(CacheError, match=r"second/frames-00000\.h5 has changed since it was written"):
+        merge([first, second], tmp_path / "joined")
+    assert FeatureCache(tmp_path / "joined").ids == ["a"]
+    assert problems(tmp_path / "joined") == []
+    path.write_bytes(raw)
+    assert merge([first, second], tmp_path / "joined").videos == 2, "and goes on, once it is whole"
+    assert FeatureCache(tmp_path / "joined").ids == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "not finite"), (0, "all zero")])
+def test_embeddings_that_no_cache_takes_in_are_not_merged(write_cache, rng, tmp_path, value, what):
+    """Older writers let zeros pass, and other programs may write anything."""
+    folder = write_cache([a_record("a", rng), a_record("b", rng)], "source")
+    change_file(folder / "frames-00000.h5", lambda columns, _: columns["frames"][1].fill(value))
+    with pytest.raises(CacheError, match=rf"frames-00000\.h5 cannot be merged: 'b' .* {what}"):
+        merge([folder], tmp_path / "joined")
+    assert FeatureCache(tmp_path / "joined").ids == ["a"]
+
+
+def test_damaged_texts_are_not_merged(write_cache, rng, tmp_path):
+    folder = write_cache([a_record("a", rng)], "source")
+    path, *_ = _write_some_texts(folder)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:600] + b"\xff" + raw[601:])  # of HDF5's own, which vidclip does not read
+    with pytest.raises(CacheError, match="text-my_lexicon.* has changed"):
+        merge([folder], tmp_path / "joined")
+    assert not (tmp_path / "joined").exists(), "said before any work"
+
+
+def test_texts_of_version_1_are_merged(write_cache, tmp_path):
+    folder = write_cache([], "source")
+    path, digest, texts = _write_some_texts(folder)
+    as_version1(path)
+    merge([folder], tmp_path / "joined")
+    np.testing.assert_array_equal(read_texts(tmp_path / "joined" / path.name, digest).words, texts.words)
+    assert list_texts(tmp_path / "joined")[0].lexicon == "my/lexicon"
+    assert problems(tmp_path / "joined") == []
 
 
 # --- texts
