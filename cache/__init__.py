@@ -4,7 +4,7 @@ from .attributes import StoredAttributes, attributes_path, read_attributes, writ
 from .errors import CacheBusy, CacheError, CacheMismatch
 from .failures import Failure
 from .features import FeatureCache, Shard, VideoInfo, shard_paths
-from .files import write_whole
+from .files import where_writable, write_whole
 from .identity import Identity
 from .labels import ListFacts, update_labels
 from .layout import VideoRecord
@@ -42,6 +42,7 @@ __all__ = [
     "update_labels",
     "update_missing",
     "verify",
+    "where_writable",
     "write_attributes",
     "write_missing",
     "write_texts",

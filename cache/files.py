@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import CacheBusy
 
 TEMPORARY_SUFFIX = ".tmp"
+_log = logging.getLogger(__name__)
 
 
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
@@ -19,18 +23,59 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
 
     Raises OSError (disk full, no permission) with nothing left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary, file = _open_temporary(path)
     try:
-        with temporary.open("xb") as file:
+        with file:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
+    """A file beside `path` that is locked as long as it is open, which tells it from what a killed process left."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+        file = temporary.open("xb")
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever clears the folder may have come between making and locking, and taken it for abandoned.
+            if os.fstat(file.fileno()).st_nlink:
+                return temporary, file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def remove_abandoned_files(folder: Path) -> None:
+    """Clears the temporary files that killed writers left, and none that is being written."""
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):  # gone, somebody else's, or locked by its writer
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def where_writable(path: Path) -> Iterator[None]:
+    """For what is worth keeping at `path`, but is not needed: a folder of somebody else's, or a file system that
+    is read-only, costs a line in the log. A full disk is an error as everywhere."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        _log.warning("%r could not be kept (%s); it will be computed again.", str(path), error.strerror)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -55,35 +100,37 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def remove_temporary_files(folder: Path) -> None:
-    """Clears what killed writers left. Only for the one who holds the folder's lock alone."""
-    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
-def writer_lock(folder: Path, part: tuple[int, int] | None = None) -> Iterator[None]:
-    """Holds the right to write to a cache; the kernel gives it back if the process dies.
+def writer_lock(folder: Path, part: tuple[int, int] | None = None) -> Iterator[bool]:
+    """Holds the right to write to a cache; the kernel gives it back if the process dies. To be asked for in one's
+    `folder_turn`: writers that start at one moment would take each other's trial for the lock itself.
 
     part    (i, n): a job that takes every n-th video shares the cache with its siblings of the same
             n, and with nobody else. None: alone.
+    Yields whether nobody else was writing when it was given.
     Raises CacheBusy when another extraction holds it.
     """
     with contextlib.ExitStack() as stack:
         whole = stack.enter_context((folder / ".lock").open("a"))
         _lock(whole.fileno(), folder, shared=part is not None)
-        if part is None:
-            remove_temporary_files(folder)
-        else:
+        alone = True
+        if part is not None:
             index, count = part
-            for other in folder.glob(".lock-*-of-*"):
-                if not other.name.endswith(f"-of-{count}"):
-                    # Jobs of another n would take some of the same videos.
-                    with other.open("a") as file:
-                        _lock(file.fileno(), folder, shared=False)
-            own = stack.enter_context((folder / f".lock-{index}-of-{count}").open("a"))
+            own_name = f".lock-{index}-of-{count}"
+            own = stack.enter_context((folder / own_name).open("a"))
             _lock(own.fileno(), folder, shared=False)
-        yield
+            for other in folder.glob(".lock-*-of-*"):
+                if other.name == own_name:
+                    continue
+                with other.open("a") as file:
+                    try:
+                        _lock(file.fileno(), folder, shared=False)
+                    except CacheBusy:
+                        alone = False
+                        # Jobs of another n would take some of the same videos.
+                        if not other.name.endswith(f"-of-{count}"):
+                            raise
+        yield alone
 
 
 def _lock(descriptor: int, folder: Path, *, shared: bool) -> None:
@@ -99,7 +146,8 @@ def _lock(descriptor: int, folder: Path, *, shared: bool) -> None:
 
 @contextlib.contextmanager
 def folder_turn(folder: Path) -> Iterator[None]:
-    """Waits for the right to read a small file of a cache and to write it anew: jobs that share a cache take turns.
+    """Waits for the right to read a small file of a cache and to write it anew, or to begin to write to the cache:
+    jobs that share a cache take turns.
 
     Held for moments, unlike `writer_lock`; the kernel gives it back if the process dies.
     """

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .errors import CacheError, CacheMismatch
-from .failures import Failure, append_failure, read_failures
+from .failures import FAILURES_FILE, Failure, append_failure, read_failures
 from .features import CACHE_FORMAT, CACHE_VERSION, IDENTITY_FILE, FeatureCache, read_identity, shard_paths
-from .files import write_whole, writer_lock
+from .files import folder_turn, remove_abandoned_files, write_whole, writer_lock
 from .hdf5 import file_parts
 from .identity import Identity
 from .layout import FRAMES_FORMAT, VideoRecord, columns_of
@@ -64,9 +64,16 @@ class CacheWriter:
         self._gathering_since = 0.0
         self._generations: dict[str, int] = {}
         self._resources = contextlib.ExitStack()
-        ensure_identity(self.folder, identity)
-        self._resources.enter_context(writer_lock(self.folder, part))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with folder_turn(self.folder):
+            alone = self._resources.enter_context(writer_lock(self.folder, part))
+            try:
+                ensure_identity(self.folder, identity, alone=alone)
+            except BaseException:
+                self._resources.close()
+                raise
         try:
+            remove_abandoned_files(self.folder)
             stored = FeatureCache(self.folder)
             _check_same(self.folder, stored.identity, identity)  # another may have made it just now
             self._shape = stored.shape[1:] if len(stored) else None
@@ -151,19 +158,26 @@ class CacheWriter:
         return self.folder / f"{prefix}{max(numbers, default=-1) + 1:05d}.h5"
 
 
-def ensure_identity(folder: Path, identity: Identity) -> None:
-    """Makes the cache `folder` for `identity`, or checks that it is one. Raises CacheMismatch, CacheError."""
+def ensure_identity(folder: Path, identity: Identity, *, alone: bool) -> None:
+    """Makes the folder a cache for `identity`, or checks that it is one. Raises CacheMismatch, CacheError.
+
+    alone    nobody else writes to it: an identity that nothing has been computed for may then be replaced
+    """
     path = folder / IDENTITY_FILE
-    if not path.exists():
-        if folder.is_dir() and shard_paths(folder):
-            raise CacheError(
-                f"{folder} has features but no cache.json, so nobody knows what made them. "
-                "Restore the file, or extract into another --cache."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        document = {"format": CACHE_FORMAT, "version": CACHE_VERSION, **identity.to_dict()}
-        write_whole(path, (json.dumps(document, indent=2) + "\n").encode())
-    _check_same(folder, read_identity(folder), identity)
+    if path.exists():
+        stored = read_identity(folder)
+        if stored.digest == identity.digest:
+            return
+        if not alone or next(folder.glob("*.h5"), None):
+            raise CacheMismatch(mismatch_message(folder, stored, identity))
+        (folder / FAILURES_FILE).unlink(missing_ok=True)  # they were those of another encoder or sampling
+    elif shard_paths(folder):
+        raise CacheError(
+            f"{folder} has features but no cache.json, so nobody knows what made them. "
+            "Restore the file, or extract into another --cache."
+        )
+    document = {"format": CACHE_FORMAT, "version": CACHE_VERSION, **identity.to_dict()}
+    write_whole(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
 def _check_same(folder: Path, stored: Identity, asked: Identity) -> None:

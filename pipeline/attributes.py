@@ -9,7 +9,6 @@ N videos, P phrases, K attributes, D dimensions. Source: Wu et al. 2023 (BIKE), 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from ..cache import (
     StoredAttributes,
     attributes_path,
     read_attributes,
+    where_writable,
     write_attributes,
 )
 from ..cache.identity import digest_of
@@ -169,7 +169,7 @@ def attributes_of(
     place = {sentence: i for i, sentence in enumerate(different)}
     embedded = read.sentence[[place[sentence] for sentence in sentences]]
     stored = StoredAttributes(phrases, tuple(cache.ids), found.top, found.similarity, embedded, settings)
-    with contextlib.suppress(PermissionError):  # a cache of somebody else's, read only
+    with where_writable(path):
         write_attributes(path, stored)
     return stored, replace(found, truncated=texts.truncated + read.truncated)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..cache import FeatureCache, Identity, TextEmbeddings, read_texts, text_path, write_texts
+from ..cache import FeatureCache, Identity, TextEmbeddings, read_texts, text_path, where_writable, write_texts
 from ..lexicons import Lexicon
 
 if TYPE_CHECKING:  # torch is for those who compute
@@ -34,7 +33,7 @@ def text_embeddings(
         return read_texts(path, digest)
     encoder = (load or EncoderLoader())(cache.identity)
     texts = encoder.encode_text(lexicon.phrases, prompts, words=words)
-    with contextlib.suppress(PermissionError):  # a cache of somebody else's, read only
+    with where_writable(path):
         write_texts(path, texts, lexicon=lexicon.name, encoder_digest=digest)
     return texts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from vidclip.cache import (
     Failure,
     FeatureCache,
     verify,
+    where_writable,
     write_whole,
 )
 
@@ -197,6 +200,120 @@ def test_a_killed_writer_gives_its_lock_back(tmp_path, rng):
         writer.add(a_record("a", rng))
     assert FeatureCache(tmp_path).ids == ["a"]
     assert not list(tmp_path.glob(".*.tmp")), "what the killed one left is cleared"
+
+
+def test_what_a_killed_part_left_is_cleared_and_nothing_that_is_being_written(tmp_path):
+    with CacheWriter(tmp_path, an_identity(), part=(0, 2)):
+        (tmp_path / ".frames-1of2-00000.h5.0123.tmp").write_bytes(b"half a shard")
+        with (tmp_path / ".text-x.h5.4567.tmp").open("xb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)  # as a process that is writing does
+            with CacheWriter(tmp_path, an_identity(), part=(1, 2)):
+                assert [path.name for path in tmp_path.glob(".*.tmp")] == [".text-x.h5.4567.tmp"]
+        with CacheWriter(tmp_path, an_identity(), part=(1, 2)):
+            assert not list(tmp_path.glob(".*.tmp"))
+
+
+STARTING = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from making import an_identity
+from vidclip.cache import CacheBusy, CacheWriter, write_whole
+folder, kind, number, start = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
+for round in range(20):
+    own = folder / str(round)
+    time.sleep(max(0, start + round * 0.05 - time.time()))
+    try:
+        if kind == "file":
+            own.mkdir(exist_ok=True)
+            for i in range(4):
+                write_whole(own / f"text-{number}-{i}.h5", b"text")
+        else:
+            part = (number, 4) if kind == "part" else None
+            with CacheWriter(own, an_identity(), part=part):
+                print("open")
+                time.sleep(0.02)
+    except CacheBusy:
+        print("busy")
+"""
+
+
+@pytest.mark.parametrize("kind", ["part", "alone"])
+def test_writers_that_start_at_one_moment(tmp_path, kind):
+    """On a new folder, while others write files there: each begins, or finds it taken, and no file is lost."""
+    command = [sys.executable, "-c", STARTING, str(Path(__file__).parents[1]), str(tmp_path)]
+    start = time.time() + 2
+    started = [
+        subprocess.Popen(
+            [*command, what, str(number), str(start)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number, what in enumerate([kind] * 4 + ["file"] * 2)
+    ]
+    said = [process.communicate(timeout=120) for process in started]
+    assert [errors for _, errors in said] == [""] * 6
+    words = Counter(word for output, _ in said for word in output.split())
+    assert words["open"] == 80 if kind == "part" else words["open"] >= 20
+    assert words["open"] + words["busy"] == 80
+    for round in tmp_path.iterdir():
+        assert FeatureCache(round).identity == an_identity()
+        assert len(list(round.glob("text-*.h5"))) == 8
+        assert not list(round.glob(".*.tmp"))
+
+
+def test_an_identity_that_nothing_was_computed_for_may_be_replaced(tmp_path, rng):
+    with CacheWriter(tmp_path, an_identity(frames=10**12)) as writer:
+        writer.add_failure(Failure("a", "/a", "decode", "no room"))
+        with pytest.raises(CacheBusy):
+            CacheWriter(tmp_path, an_identity())
+    with (
+        CacheWriter(tmp_path, an_identity(frames=10**9), part=(0, 2)),
+        pytest.raises(CacheMismatch),  # somebody is at work with it
+    ):
+        CacheWriter(tmp_path, an_identity(), part=(1, 2))
+    with CacheWriter(tmp_path, an_identity(), part=(1, 2)) as writer:
+        assert writer.failed_ids == set(), "that was another sampling's"
+        writer.add(a_record("a", rng))
+    assert FeatureCache(tmp_path).identity == an_identity()
+    with pytest.raises(CacheMismatch):
+        CacheWriter(tmp_path, an_identity(frames=8))
+    assert FeatureCache(tmp_path).ids == ["a"]
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+from vidclip.cache import where_writable, write_whole
+folder = Path(sys.argv[1])
+with where_writable(folder / "text-x.h5"):
+    write_whole(folder / "text-x.h5", b"text")
+print("went on")
+"""
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode != 0
+    if shutil.which("unshare")
+    else True,
+    reason="needs the right to mount",
+)
+def test_a_read_only_file_system_costs_a_line(tmp_path):
+    mount = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, READ_ONLY],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr
+    assert "text-x.h5' could not be kept (Read-only file system)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_never_passed_over(tmp_path):
+    with pytest.raises(OSError, match="No space left"), where_writable(tmp_path / "text-x.h5"):
+        Path("/dev/full").write_bytes(b"text")
 
 
 def test_writer_refuses_what_would_poison_the_cache(tmp_path, rng):
