@@ -43,7 +43,7 @@ _HEADER = struct.Struct(
     "<8sIIQQ32s"
 )  # magic, version, block bytes, end of the image, index bytes, its SHA-256
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_LARGEST_INDEX = 1 << 28
+_LARGEST_INDEX = 1 << 26
 _KINDS = "biuf"
 
 Columns = dict[str, Any]

@@ -38,29 +38,31 @@ def verify(folder: str | Path) -> Iterator[Checked]:
     """
     folder = Path(folder)
     identity = read_identity(folder)
-    shards = describe_all(shard_paths(folder))
+    shards = shard_paths(folder)
+    text_paths, attributes_paths = (sorted(folder.glob(f"{kind}-*.h5")) for kind in ("text", "attributes"))
+    contents = dict(describe_all([*shards, *text_paths, *attributes_paths]))
     labels = folder / LABELS_FILE
     facts: dict[str, ListFacts] = {}
     problems: tuple[str, ...] = ()
     try:
-        facts = read_labels(folder, sum(_rows(found) for _, found in shards))
+        facts = read_labels(folder, sum(_rows(contents[path]) for path in shards))
     except CacheError as error:
         problems = (str(error),)
     seen: dict[tuple[str, int], tuple[str, bytes]] = {}
-    for path, found in shards:
-        yield _check_shard(path, found, identity, facts, seen)
+    for path in shards:
+        yield _check_shard(path, contents[path], identity, facts, seen)
     if labels.exists():
         yield Checked(labels, 0, problems)
-    for path, found in describe_all(sorted(folder.glob("text-*.h5"))):
+    for path in text_paths:
         try:
-            read_texts(path, identity.encoder_digest, whole=True, contents=sound(found))
+            read_texts(path, identity.encoder_digest, whole=True, contents=sound(contents[path]))
         except CacheError as error:
             yield Checked(path, 0, (str(error),))
         else:
             yield Checked(path, 0, ())
-    for path, found in describe_all(sorted(folder.glob("attributes-*.h5"))):
+    for path in attributes_paths:
         try:
-            stored = read_attributes(path, whole=True, contents=sound(found))
+            stored = read_attributes(path, whole=True, contents=sound(contents[path]))
             if stored.settings.get("reader") != identity.encoder_digest:
                 raise CacheError(f"{path} holds attributes that another encoder has read; delete it.")
         except CacheError as error:

@@ -15,6 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,24 +74,28 @@ def _ask(paths: Sequence[Path]) -> tuple[list[bytes], str]:
         f"import sys; sys.path[:] = {sys.path!r}\n"
         f"from {__package__}.version1 import main; main()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-    )
-    try:
-        said, _ = process.communicate(json.dumps([os.fspath(path) for path in paths]).encode())
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+        try:
+            said, _ = process.communicate(json.dumps([os.fspath(path) for path in paths]).encode())
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 200))
+        last_words = complaints.read().decode("utf-8", "replace").strip().split("\n")[-1]
     lines = said.splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
     if process.returncode == -signal.SIGXCPU:
         return whole, "reading it came to no end"
-    return whole, f"the process that read it ended with exit status {process.returncode}"
+    ending = f"the process that read it ended with exit status {process.returncode}"
+    return whole, f"{ending}: {last_words}" if last_words else ending
 
 
 def _contents_of(path: Path, said: dict[str, Any]) -> Contents | CacheError:

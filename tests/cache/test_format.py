@@ -15,6 +15,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from making import a_record, an_identity, as_version1, read_with_hdf5
 from vidclip.cache import (
@@ -134,6 +136,41 @@ def test_the_layout_is_as_the_documentation_says(folder):
                 data = raw[entry["offset"] : entry["offset"] + size]
                 sums = [zlib.crc32(data[start : start + block]) for start in range(0, size, block)]
                 assert base64.b64decode(entry["crc32"]) == np.array(sums, "<u4").tobytes()
+
+
+# Names on disk are bytes: what is no UTF-8 comes as lone surrogates.
+texts = st.text(st.characters(codec="utf-8") | st.sampled_from("\udc80\udcff\n\0"), max_size=12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(texts, texts, st.lists(texts, max_size=3)), min_size=1, max_size=6))
+def test_any_text_comes_back(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("texts")
+    rng = np.random.default_rng(0)
+    with CacheWriter(folder, an_identity()) as writer:
+        for number, (id, note, labels) in enumerate(rows):
+            writer.add(a_record(f"{number}{id}", rng, note=note, labels=tuple(labels)))
+    found = [(video.id[1:], video.note, list(video.labels)) for video in FeatureCache(folder).videos]
+    assert found == [(id, note, labels) for id, note, labels in rows], "the first letter keeps their order"
+
+
+def test_rows_of_any_size_from_many_blocks(tmp_path, rng):
+    """Rows that begin and end in the middle of a block, enough of them for several threads."""
+    with CacheWriter(tmp_path, an_identity(), shard_videos=400) as writer:
+        for number in rng.permutation(600):
+            writer.add(a_record(f"{number:03}", rng, views=3, frames=101))
+    cache = FeatureCache(tmp_path)
+    every = {}
+    for shard in cache.shards:
+        columns, _ = read_with_hdf5(shard.path)
+        every |= dict(zip(columns["id"], columns["frames"], strict=True))
+    expected = np.stack([every[id] for id in cache.ids])
+    assert expected.nbytes > 5_000_000
+    np.testing.assert_array_equal(cache.frames(), expected)
+    np.testing.assert_array_equal(cache.single_view().frames(), expected[:, :1])
+    for count in (1, 3, 50, 599):
+        rows = rng.choice(600, count)
+        np.testing.assert_array_equal(cache.frames(rows), expected[rows])
 
 
 # --- damage
