@@ -130,7 +130,7 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
             warn(f"no font here has {boxes}: {plot} shows boxes.")
         click.echo(f"{printable(plot)}: the loss of each epoch.")
     if test is not None:
-        _test(features, classes, fitted.head, test, options, load)
+        _test(features, classes, fitted.head, settings["temperature"], test, options, load)
     click.echo(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
 
 
@@ -139,7 +139,7 @@ def _train_video(
 ) -> tuple[Fitted, str, dict[str, Any]]:
     from ..pipeline.devices import choose_device
     from ..pipeline.few_shot import draw_shots
-    from ..pipeline.fit import fit_head
+    from ..pipeline.fit import epoch_size, fit_head
     from .output import progress_bar
     from .training import check_finite, class_knowledge, designs, fit_settings
 
@@ -157,7 +157,7 @@ def _train_video(
             knowledge,
             design,
             settings,
-            videos_an_epoch=len(chosen.rows) * features.shape[1] if shots else None,
+            videos_an_epoch=epoch_size(chosen.labels, features.shape[1], settings.held_out),
             device=choose_device(options["device"]),
             on_epoch=lambda epoch: advance(epoch.number, settings.epochs, _told(epoch)),
         )
@@ -220,6 +220,7 @@ def _test(
     features: FeatureCache,
     classes: Lexicon,
     head: VideoHead,
+    temperature: float,
     test: TestSet,
     options: dict[str, Any],
     load: EncoderLoader,
@@ -231,7 +232,7 @@ def _test(
     from ..pipeline.texts import text_embeddings
     from .output import console, count, table, warn
 
-    scorers: list[Scorer] = [HeadScorer(head, name=head.design.name)]
+    scorers: list[Scorer] = [HeadScorer(head, temperature=temperature, name=head.design.name)]
     try:
         texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
         scorers.insert(0, MeanScorer(texts.sentence, "mean, untrained"))

@@ -215,7 +215,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         stored.check_features(features.shape, str(cache))
         module = head_over(stored, classes, load, features)
-        scorer = HeadScorer(module, name=module.design.name)
+        scorer = HeadScorer(module, temperature=stored.temperature, name=module.design.name)
     else:
         texts = text_embeddings(features, classes, _prompts(options["prompts"]), words="none", load=load)
         scorer = MeanScorer(texts.sentence, "mean, zero-shot")

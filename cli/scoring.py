@@ -62,7 +62,8 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
         stored.check_features(features.shape, str(features.folder))
         if stored.kind == "video":
             head = head_over(stored, classes, load, features)
-            made.append(HeadScorer(head, name=f"{head.design.name} ({path.stem})"))
+            name = f"{head.design.name} ({path.stem})"
+            made.append(HeadScorer(head, temperature=stored.temperature, name=name))
     videos = list(made)
     weight = options["fusion"]
     if weight is None:
@@ -117,5 +118,7 @@ def _trained_attributes(
     if not isinstance(head.module, AttributesHead):
         raise HeadError(f"{head_path} is no attributes head.")
     return AttributesScorer(
-        *head.module.apply_to(stored.sentence, texts.sentence), f"attributes, trained ({head_path.stem})"
+        *head.module.apply_to(stored.sentence, texts.sentence),
+        f"attributes, trained ({head_path.stem})",
+        temperature=head.temperature,
     )

@@ -16,7 +16,7 @@ import torch
 
 from ..cache import FeatureCache
 from .evaluate import Result, TestSet, result_of_ranks
-from .fit import Classes, FitError, FitSettings, Fitted, fit_head, untrained_head
+from .fit import Classes, Epoch, FitError, FitSettings, Fitted, epoch_size, fit_head, untrained_head
 from .metrics import label_ranks
 from .protocols import Trial
 from .scorers import head_scores, view_scores
@@ -114,6 +114,7 @@ def learn_and_test(
     plan = [(design, k) for design in designs for k in shots if _possible(design, k)]
     inputs: dict[tuple[str, str], torch.Tensor] = {}
     results = []
+    last: list[Epoch] = []
     n_runs = sum(1 if k == 0 else seeds for _, k in plan)
     number = 0
     for design, k in plan:
@@ -122,7 +123,8 @@ def learn_and_test(
             number += 1
             if on_run:
                 on_run(Run(number, n_runs, design.name, k, seed))
-            head = _learn(train, classes, design, k, replace(fit, seed=seed), device).head
+            fitted = _learn(train, classes, design, k, replace(fit, seed=seed), device)
+            head, last = fitted.head, fitted.epochs[-1:]
             key = (design.temporal if design.temporal == "mean" else "", design.pool)
             if key not in inputs:
                 inputs[key] = head_inputs(test.frames, design)
@@ -147,6 +149,8 @@ def learn_and_test(
                     "shots": "all" if k is None else k,
                     "train_split": train.of.split,
                     "n_train": len(train.of.rows) if k is None else k * len(names),
+                    "epoch_examples": last[0].n_examples if last else 0,
+                    "n_held_out": last[0].n_held_out if last else 0,
                 },
             )
         )
@@ -170,13 +174,12 @@ def _learn(
         head = untrained_head(train.frames[:0], train.of.labels[:0], classes, design, seed=settings.seed)
         return Fitted(head, [], 0)
     rows = draw_shots(train.of.labels, classes.names, shots, settings.seed)
-    part = round((1 - settings.held_out) * train.frames.shape[0] * train.frames.shape[1])
     return fit_head(
         train.frames[rows],
         train.of.labels[rows],
         classes,
         design,
         settings,
-        videos_an_epoch=part,
+        videos_an_epoch=epoch_size(train.of.labels, train.frames.shape[1], settings.held_out),
         device=device,
     )

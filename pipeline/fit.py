@@ -22,7 +22,7 @@ from .classifiers import classifier_weights
 from .heads import AttributesHead
 from .losses import LOSSES, scores_loss
 from .pooling import mean_embeddings
-from .scorers import head_scores
+from .scorers import head_scores, view_scores
 from .temperature import check_temperature
 from .video_head import HeadDesign, VideoHead, head_inputs, word_queries
 
@@ -99,6 +99,10 @@ class Epoch:
     """Percent; None where nothing is held out."""
     held_out_loss: float | None = None
     """Cross entropy there."""
+    n_examples: int = 0
+    """Views of videos that were trained on in it; some several times in few-shot training."""
+    n_held_out: int = 0
+    """Videos held out."""
 
 
 Head = TypeVar("Head", VideoHead, AttributesHead)
@@ -142,7 +146,7 @@ def fit_head(
     frames             [N, V, T, D] as the cache has them; every view is an example
     labels             [N] class indices
     videos_an_epoch    examples in an epoch, repeated where there are fewer: few-shot training has as many
-                       iterations as that on the full set (Text4Vis, B.1). Default: all, once
+                       iterations as that on the full set (Text4Vis, B.1; `epoch_size`). Default: all, once
 
     The head is that of the epoch which does best on the held-out part, never on a test split; without such a
     part, the last. Raises FitError for NaN, fewer than two classes with videos, classes that the classifier
@@ -175,7 +179,7 @@ def fit_head(
         return head(x[batch].to(device, torch.float32), None if prompt is None else prompt())
 
     def held_scores() -> np.ndarray:
-        return head_scores(head, x[_views(held, views)], views).mean(axis=1)
+        return head_scores(head, x[_views(held, views)], views)
 
     def settle() -> None:
         if prompt is not None:
@@ -189,12 +193,20 @@ def fit_head(
         ),
         _Batches(rows, len(rows) if videos_an_epoch is None else videos_an_epoch, settings, rng),
         settings,
-        _Held(held_scores, labels[held], settings.temperature) if len(held) else None,
+        _Held(held_scores, labels[held], settings.temperature, design.view_average) if len(held) else None,
         settle,
         on_epoch,
     )
     context = None if prompt is None else prompt.context.detach().cpu().clone()
     return Fitted(head.cpu().eval(), epochs, best_epoch, context)
+
+
+def epoch_size(labels: np.ndarray, views: int, held_out: float) -> int:
+    """Examples in an epoch of training on all videos of `labels` [N]: the views of those that are not held out.
+
+    Training on some of them sees as many, so that it has as many iterations.
+    """
+    return (len(labels) - sum(_held_of_class(int(n), held_out) for n in np.bincount(labels))) * views
 
 
 def untrained_head(
@@ -280,7 +292,7 @@ def fit_attributes(
         return head.embed_sentences(x[batch]) @ head.embed_classes(c).T
 
     def held_scores() -> np.ndarray:
-        return scores(held).cpu().numpy()
+        return scores(held).cpu().numpy()[:, None]
 
     epochs, best_epoch = _train(
         head,
@@ -298,17 +310,26 @@ def fit_attributes(
 
 @dataclass(frozen=True)
 class _Held:
-    """The held-out part: (top-1 in percent, cross entropy) of its scores as they are now."""
+    """The held-out part: (top-1 in percent, cross entropy) of its scores [n, V, C] as they are now.
+
+    Views are averaged as `view_scores` does it, wherever the head is used.
+    """
 
     scores: Callable[[], np.ndarray]
     labels: np.ndarray
     temperature: float
+    view_average: str = "probabilities"
 
     def __call__(self) -> tuple[float, float]:
         scores = self.scores()
-        logits = torch.from_numpy(scores / self.temperature)
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(self.labels.astype(np.int64)))
-        return 100 * float((scores.argmax(axis=1) == self.labels).mean()), float(loss)
+        unscaled = self.view_average == "unscaled" and scores.shape[1] > 1
+        logits = scores.astype(np.float64) / (1 if unscaled else self.temperature)
+        by_view = torch.log_softmax(torch.from_numpy(logits), dim=-1)
+        # In logarithms: a probability of the mean may be too small for a number, its logarithm never is.
+        log_probabilities = torch.logsumexp(by_view, dim=1) - math.log(scores.shape[1])
+        loss = torch.nn.functional.nll_loss(log_probabilities, torch.from_numpy(self.labels.astype(np.int64)))
+        best = view_scores(scores, self.temperature, self.view_average).argmax(axis=1)
+        return 100 * float((best == self.labels).mean()), float(loss)
 
 
 class _Batches:
@@ -370,7 +391,8 @@ def _train(
             if settle:
                 settle()
             top1, held_loss = held() if held else (None, None)
-        epochs.append(Epoch(number, total / count, top1, held_loss))
+        n_held = len(held.labels) if held else 0
+        epochs.append(Epoch(number, total / count, top1, held_loss, int(count), n_held))
         if on_epoch:
             on_epoch(epochs[-1])
         if top1 is None or held_loss is None:
@@ -413,12 +435,17 @@ def _views(rows: np.ndarray, views: int) -> np.ndarray:
     return (rows[:, None] * views + np.arange(views)).reshape(-1)
 
 
+def _held_of_class(videos: int, share: float) -> int:
+    """How many of a class's videos are held out: one at least stays to be trained on."""
+    return max(0, min(round(share * videos), videos - 1))
+
+
 def _hold_out(labels: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(training rows, held-out rows): the share of each class, and at least one video of each stays to learn from."""
     held = []
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        held.append(rows[: min(round(share * len(rows)), len(rows) - 1)])
+        held.append(rows[: _held_of_class(len(rows), share)])
     out = np.sort(np.concatenate(held)).astype(np.int64)
     return np.setdiff1d(np.arange(len(labels)), out), out
 

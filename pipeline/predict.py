@@ -73,8 +73,7 @@ def predict(
             raise KeyboardInterrupt
         cache = FeatureCache(features)
         stored.check_encoder(cache.identity.encoder_digest, encoder.name)
-        temperature = float(stored.settings.get("temperature", 0.01))
-        scorer, every = HeadScorer(head, temperature=temperature), np.arange(len(head.rows))
+        scorer, every = HeadScorer(head, temperature=stored.temperature), np.arange(len(head.rows))
         found: dict[str, Prediction] = {}
         for rows, frames in cache.batches():
             probabilities = scorer.probabilities(scorer.evidence(rows, frames), every)

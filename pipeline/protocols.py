@@ -45,11 +45,15 @@ def half_classes(n_classes: int, repeats: int = 10) -> list[NDArray[np.intp]]:
 
     Repetition s takes the first half of the permutation that numpy's legacy generator makes with the
     seed s, in the order of that permutation: the draw of the released BIKE and Text4Vis code.
-    Raises ValueError for fewer than 2 classes, and for fewer than 1 repetition.
+    Raises ValueError for fewer than 4 classes, of which a half would have nothing to tell apart, and for fewer than
+    1 repetition.
     Source: Wu et al. 2023 (BIKE), A.3.
     """
-    if n_classes < 2:
-        raise ValueError(f"half-classes needs at least 2 classes, got {n_classes}; use full-classes")
+    if n_classes < 4:
+        raise ValueError(
+            f"half-classes needs at least 4 classes, got {n_classes}: a half of one class is always right. Use "
+            "full-classes."
+        )
     if repeats < 1:
         raise ValueError(f"half-classes needs at least 1 repetition, got {repeats}")
     return [
@@ -84,7 +88,7 @@ def trials(
     class_sets   of kinetics600: {name: indices of its classes}
     video_sets   of splits: {name: rows of its videos}
     Raises ValueError for an unknown protocol, labels out of range, no videos, and a trial that would
-    test no video.
+    test no video, or whose videos are all of its one candidate class.
     Source: Wu et al. 2023 (BIKE), A.3; Ni et al. 2022 (X-CLIP), 4.3.
     """
     labels = np.asarray(labels)
@@ -140,6 +144,11 @@ def _trials(
         position = np.full(n_classes, -1)
         position[classes] = np.arange(len(classes))
         videos = np.flatnonzero(position[labels] >= 0)
+        if len(videos) and len(classes) < 2 <= n_classes:
+            raise ValueError(
+                f"{name} draws {len(candidates)} of {n_classes} classes, and only one of these has videos: there is "
+                "nothing to tell apart. Use full-classes, or videos of more classes."
+            )
         if not len(videos):
             raise ValueError(
                 f"{name} draws {len(candidates)} of {n_classes} classes, and none of the "

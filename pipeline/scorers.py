@@ -218,9 +218,17 @@ def head_scores(
 class AttributesScorer(_Cosine):
     """Cosine of each video's attributes sentence with each class sentence (BIKE 2.2)."""
 
-    def __init__(self, embeddings: np.ndarray, sentence: np.ndarray, name: str = "attributes") -> None:
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        sentence: np.ndarray,
+        name: str = "attributes",
+        *,
+        temperature: float = TEMPERATURE,
+    ) -> None:
         """embeddings [N, D] of the attributes sentences, by row of the cache; sentence [C, D]."""
         self.name, self._embeddings, self._sentence = name, embeddings, sentence
+        self.temperature = temperature
 
     def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         return cosine_scores(self._embeddings[rows], self._sentence)

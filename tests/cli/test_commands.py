@@ -238,9 +238,15 @@ def test_eval_half_classes_and_lexicons(folder, tmp_path):
     assert "'[b]juggling' is not in the lexicon hmdb51" in done.stderr
     lexicon = tmp_path / "mine.txt"
     lexicon.write_text("air drumming\n[b]juggling\ntai chi\nabseiling\n")
-    done = vidclip("eval", "--protocol", "half-classes", "--lexicon", lexicon, "--json", "-", cwd=folder)
+    half = ("eval", "--protocol", "half-classes", "--lexicon", lexicon)
+    done = vidclip(*half, cwd=folder)
+    assert done.returncode == 2
+    assert "only one of these has videos: there is nothing to tell apart" in done.stderr
+    lexicon.write_text("abseiling\nair drumming\n[b]juggling\ntai chi\n")  # so the first four halves have two
+    done = vidclip(*half, "--repeats", 4, "--json", "-", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)[0]["results"][0]["repetitions"]) == 10
+    repetitions = json.loads(done.stdout)[0]["results"][0]["repetitions"]
+    assert [repetition["n_classes"] for repetition in repetitions] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(

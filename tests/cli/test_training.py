@@ -24,7 +24,7 @@ from vidclip.cli.main import main
 from vidclip.pipeline.encoder import load_encoder
 from vidclip.pipeline.evaluate import own_classes
 from vidclip.pipeline.extract import cache_identity
-from vidclip.pipeline.heads import load_head
+from vidclip.pipeline.heads import load_head, save_head
 from vidclip.pipeline.sampling import Sampling
 
 LABELS = ("Air Drumming", "[b]juggling", "a $x_1$ & <b>", "tai chi", "打太极拳")
@@ -65,13 +65,13 @@ def refused(message: str, *arguments: object, cwd: Path) -> None:
     assert "fault of vidclip" not in done.stderr
 
 
-def some_records(rng, labels=LABELS, *, splits=(("train", TRAIN), ("test", TEST)), frames=4):
+def some_records(rng, labels=LABELS, *, splits=(("train", TRAIN), ("test", TEST)), frames=4, views=1):
     """Videos that scatter about a direction of their class, the same in every split."""
     centres = rng.standard_normal((len(labels), 32)) * 2
     return [
         replace(
-            a_record(f"{split}/{c}/{i}", rng, frames=frames, labels=(label,), split=split),
-            frames=(centres[c] + 1.5 * rng.standard_normal((1, frames, 32))).astype(np.float32),
+            a_record(f"{split}/{c}/{i}", rng, frames=frames, views=views, labels=(label,), split=split),
+            frames=(centres[c] + 1.5 * views * rng.standard_normal((views, frames, 32))).astype(np.float32),
         )
         for split, count in splits
         for c, label in enumerate(labels)
@@ -84,9 +84,9 @@ def make_cache(tiny_model):
     """folder, records -> features/ in it, as the tiny model would have made them."""
     encoder = load_encoder(tiny_model, device="cpu")
 
-    def make(folder, records, frames=4):
+    def make(folder, records, frames=4, clips=1):
         folder.mkdir(parents=True, exist_ok=True)
-        identity = cache_identity(encoder, Sampling(frames), encoder.preprocess)
+        identity = cache_identity(encoder, Sampling(frames, clips=clips), encoder.preprocess)
         with CacheWriter(folder / "features", identity) as writer:
             for record in records:
                 writer.add(record)
@@ -486,6 +486,35 @@ def test_a_fixed_classifier_knows_its_names_in_any_order(world, heads, tmp_path)
         )
         assert top1_of(own, 1) == top1_of(other, 1)
         assert own["results"][1]["figures"]["mean_class"] == other["results"][1]["figures"]["mean_class"]
+
+
+def test_several_views_are_averaged_alike_by_fit_eval_and_plot_at_the_heads_temperature(
+    make_cache, tmp_path, rng
+):
+    folder = make_cache(tmp_path / "w", some_records(rng, views=3), clips=3)
+    head = tmp_path / "h.safetensors"
+    done = fine("fit", "--classifier", "linear", "--epochs", 2, "--output", head, cwd=folder)
+    printed = re.search(r"^ *linear +(.+?) *$", done.stdout, re.MULTILINE)[1].split()
+    again = fine("eval", "--head", head, cwd=folder)
+    assert re.search(r"^ *linear \(h\) +(.+?) *$", again.stdout, re.MULTILINE)[1].split() == printed
+    cache, stored = FeatureCache(folder / "features"), load_head(head)
+    rows = [row for row, split in enumerate(cache.splits) if split == "test"]
+    frames = cache.frames(rows).astype(np.float32)
+    cosines = np.stack([scores_by_hand(head, frames[:, v]) for v in range(3)], axis=1).astype(float)
+    found = set()
+    for temperature in (0.01, 1.0):
+        save_head(head, replace(stored, settings={**stored.settings, "temperature": temperature}))
+        odds = np.exp((cosines - cosines.max(axis=-1, keepdims=True)) / temperature)
+        best = (odds / odds.sum(axis=-1, keepdims=True)).mean(axis=1).argmax(axis=1)
+        right = 100 * np.mean(
+            [stored.classes[c] == cache.labels[row][0] for c, row in zip(best, rows, strict=True)]
+        )
+        (document,) = json.loads(fine("eval", "--head", head, "--json", "-", cwd=folder).stdout)
+        assert top1_of(document, 1) == pytest.approx(right)
+        drawn = fine("plot", "confusion", "--head", head, "--output", tmp_path / "c.png", cwd=folder)
+        assert f"top-1 {right:.1f} %" in drawn.stdout
+        found.add(right)
+    assert len(found) == 2, "the temperature tells"
 
 
 def test_other_names_are_for_heads_that_read_them(world, heads, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from vidclip.cache import TextEmbeddings
 from vidclip.pipeline import evaluate
@@ -11,7 +12,7 @@ from vidclip.pipeline.few_shot import Examples, draw_shots, learn_and_test
 from vidclip.pipeline.fit import Classes, FitError, FitSettings, fit_head
 from vidclip.pipeline.metrics import classification_metrics
 from vidclip.pipeline.pooling import cosine_scores, mean_embeddings
-from vidclip.pipeline.video_head import HeadDesign
+from vidclip.pipeline.video_head import HeadDesign, VideoHead
 
 C, D = 4, 16
 NAMES = ("a", "b", "c", "d")
@@ -101,6 +102,46 @@ def test_lda_is_left_out_where_it_cannot_be(world):
     train, test, known = world
     results = learn_and_test(train, test, known, [HeadDesign("lda")], shots=[0, 1, 3], seeds=1, fit=FAST)
     assert [result.settings["shots"] for result in results] == [3]
+
+
+@pytest.mark.parametrize(
+    ("counts", "held_out", "views"),
+    # Shares of each class are rounded: 10 % of 15 is 2 (of 60 videos 8), the share of all 60 would be 6.
+    [
+        ((10, 10, 10, 10), 0.1, 1),
+        ((15, 15, 15, 15), 0.1, 1),
+        ((36, 35, 33, 40), 0.1, 3),
+        ((2, 3, 4, 5), 0, 1),
+    ],
+)
+def test_general_few_shot_and_fit_see_as_many_examples_an_epoch(world, rng, counts, held_out, views):
+    """Counted by what goes through the module while it trains."""
+    _, test, known = world
+    labels = rng.permutation(np.repeat(np.arange(C), counts))
+    frames = rng.standard_normal((len(labels), views, 3, D)).astype(np.float16)
+    train = Examples(frames, evaluate.TestSet(np.arange(len(labels)), labels, "train", ()))
+    test = Examples(np.repeat(test.frames, views, axis=1), test.of)
+    seen = []
+
+    def count(module, inputs, _output):
+        if isinstance(module, VideoHead) and module.training:
+            seen.append(len(inputs[0]))
+
+    settings = FitSettings(epochs=1, held_out=held_out)
+    expected = len(labels) - sum(min(round(held_out * n), n - 1) for n in counts)
+    handle = torch.nn.modules.module.register_module_forward_hook(count)
+    try:
+        fitted = fit_head(frames, labels, known, HeadDesign("linear"), settings)
+        assert sum(seen) == expected * views == fitted.epochs[0].n_examples
+        assert fitted.epochs[0].n_held_out == len(labels) - expected
+        for shots in (None, 2):
+            seen.clear()
+            (result,) = learn_and_test(
+                train, test, known, [HeadDesign("linear")], shots=[shots], seeds=1, fit=settings
+            )
+            assert sum(seen) == expected * views == result.settings["epoch_examples"]
+    finally:
+        handle.remove()
 
 
 def test_every_run_is_told_and_impossible_shots_are_said_first(world):

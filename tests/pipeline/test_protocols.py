@@ -40,7 +40,7 @@ def test_halves_are_those_of_the_released_code():
     assert half_classes(10, 1)[0].tolist() == [2, 8, 4, 9, 1]
 
 
-@pytest.mark.parametrize(("n_classes", "n_half"), [(101, 50), (51, 25), (200, 100), (2, 1)])
+@pytest.mark.parametrize(("n_classes", "n_half"), [(101, 50), (51, 25), (200, 100), (5, 2)])
 def test_halves_equal_an_independent_generator(n_classes, n_half):
     halves = half_classes(n_classes)
     assert [half.tolist() for half in halves] == [shuffled(n_classes, seed)[:n_half] for seed in range(10)]
@@ -58,7 +58,7 @@ def test_full_classes_are_all_once():
 
 @given(
     st.sampled_from(["full-classes", "half-classes"]),
-    st.integers(2, 12),
+    st.integers(4, 12),
     st.lists(st.integers(0, 11), min_size=1, max_size=40),
     st.booleans(),
 )
@@ -66,6 +66,10 @@ def test_laws_of_trials(protocol, n_classes, labels, keep_absent):
     labels = np.concatenate([np.array(labels) % n_classes, np.arange(0, n_classes, 2)])
     drawn = {"full-classes": full_classes, "half-classes": half_classes}[protocol](n_classes)
     if any(not np.isin(labels, candidates).any() for candidates in drawn):
+        return
+    if not keep_absent and any(np.isin(candidates, labels).sum() < 2 for candidates in drawn):
+        with pytest.raises(ValueError, match="nothing to tell apart"):
+            trials(protocol, labels, n_classes, keep_absent=keep_absent)
         return
     found = trials(protocol, labels, n_classes, keep_absent=keep_absent)
     assert len(found) == len(drawn)
@@ -126,8 +130,14 @@ def test_scores_are_cut_out_with_rows_and_classes():
         (("full-classes", [], 3), {}, "labels must be a class index for each of one or more videos"),
         (("full-classes", [[0]], 3), {}, r"got int64 \(1, 1\)"),
         (("full-classes", [0.0], 3), {}, r"got float64 \(1,\)"),
-        (("half-classes", [0], 1), {}, "half-classes needs at least 2 classes, got 1; use full-classes"),
-        (("half-classes", [0], 2), {"repeats": 0}, "half-classes needs at least 1 repetition, got 0"),
+        (
+            ("half-classes", [0, 1], 2),
+            {},
+            "needs at least 4 classes, got 2: a half of one class is always right",
+        ),
+        (("half-classes", [0, 1], 3), {}, "needs at least 4 classes, got 3"),
+        (("half-classes", [2, 2], 10), {}, "draws 5 of 10 classes, and only one of these has videos"),
+        (("half-classes", [0], 4), {"repeats": 0}, "half-classes needs at least 1 repetition, got 0"),
         (
             ("half-classes", [0], 10),
             {},

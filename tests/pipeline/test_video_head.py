@@ -424,3 +424,27 @@ def test_a_head_of_before_these_settings_is_read_with_their_defaults(texts, vide
     again = VideoHead.from_structure(old, head.state_dict())
     assert again.design == head.design
     np.testing.assert_array_equal(again.scores(frames[:, 0]), head.scores(frames[:, 0]))
+
+
+def test_the_held_out_part_averages_views_as_probabilities(rng, texts):
+    """Copies of one video a class, so that it does not matter which of them are held out. The mean of the cosines
+    would name another class for some."""
+    labels = np.arange(60) % 3
+    for seed in range(200):
+        one = np.random.default_rng(seed).standard_normal((3, 3, 4, D)) * 4 + texts.sentence[:, None, None]
+        frames = one[labels].astype(np.float32)
+        scores = np.stack(
+            [cosine_scores(mean_embeddings(frames[:3, v : v + 1]), texts.sentence) for v in range(3)], axis=1
+        ).astype(np.float64)
+        by_view = np.exp(scores / 0.05) / np.exp(scores / 0.05).sum(axis=-1, keepdims=True)
+        probabilities = by_view.mean(axis=1)
+        right = (probabilities.argmax(axis=1) == np.arange(3)).mean()
+        if right != (scores.mean(axis=1).argmax(axis=1) == np.arange(3)).mean():
+            break
+    else:
+        pytest.fail("no seed tells the two rules apart")
+    settings = FitSettings(epochs=1, held_out=0.5, learning_rate=1e-9, temperature=0.05)
+    (epoch,) = fit_head(frames, labels, Classes(NAMES, texts), HeadDesign(), settings).epochs
+    assert epoch.held_out_top1 == pytest.approx(100 * right)
+    loss = -np.log(probabilities[np.arange(3), np.arange(3)]).mean()
+    assert epoch.held_out_loss == pytest.approx(loss, rel=1e-3)
