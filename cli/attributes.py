@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import cache_option, device_option, vidclip_command
+from .options import cache_option, device_option, prompts_of, vidclip_command
 from .parameters import OutputFile, option
 
 _SHOWN = 5
@@ -55,15 +55,11 @@ def command(
     from ..cache import FeatureCache
     from ..lexicons import load_lexicon
     from ..pipeline.attributes import attributes_of, released_form
-    from ..pipeline.prompts import check_prompt
     from ..pipeline.texts import EncoderLoader
     from .output import count, printable, warn, write_json
 
-    for name, value in (("--prompt", prompt), ("--phrase-prompt", phrase_prompt)):
-        try:
-            check_prompt(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint=name) from error
+    [prompt] = prompts_of(prompt, one=True)
+    [phrase_prompt] = prompts_of(phrase_prompt, option="--phrase-prompt", one=True)
     stored, found = attributes_of(
         FeatureCache(cache),
         [load_lexicon(name) for name in lexicons],

@@ -44,7 +44,7 @@ def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, An
         if not takers:
             raise _unknown(key, "no command has an option of this name", set().union(*known.values()))
         for name in takers:
-            _set(settings[name], commands[name], _name(key), value)
+            _set(settings[name], commands[name], key, value)
     for table, values in document.items():
         if not isinstance(values, dict):
             continue
@@ -53,7 +53,7 @@ def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, An
         for key, value in values.items():
             if _name(key) not in known[table]:
                 raise _unknown(key, f"`vidclip {table}` has no such option", set(known[table]))
-            _set(settings[table], commands[table], _name(key), value)
+            _set(settings[table], commands[table], key, value)
     return settings
 
 
@@ -61,10 +61,10 @@ def _set(settings: dict[str, Any], command: click.Command, key: str, value: Any)
     """To a command; of a group, to those of its commands that have such an option: click looks there by their names."""
     if isinstance(command, click.Group):
         for name, own in command.commands.items():
-            if key in _parameters(own):
+            if _name(key) in _parameters(own):
                 _set(settings.setdefault(name, {}), own, key, value)
         return
-    parameter = _parameters(command)[key]
+    parameter = _parameters(command)[_name(key)]
     try:
         settings[parameter.name or ""] = values_of(parameter, value)
     except ValueError as error:

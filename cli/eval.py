@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache as cache_result
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,17 @@ import click
 
 from .compare import PAPERS, dataset_of, documents_of, print_published, published_beside
 from .conditions import Condition, with_option
-from .learning import learning
-from .multi_label import multi_label, print_multi_label
-from .options import TEMPERATURE, cache_option, device_option, json_option, lexicon_option, vidclip_command
+from .learning import plan_learning
+from .multi_label import plan_multi_label, print_multi_label
+from .options import (
+    TEMPERATURE,
+    cache_option,
+    device_option,
+    json_option,
+    lexicon_option,
+    prompts_of,
+    vidclip_command,
+)
 from .parameters import FiniteRange, option
 from .training import Shots, head_options
 
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.evaluate import Comparison, Result, TestSet
     from ..pipeline.scorers import Scorer
+
+    Score = Callable[[Sequence[Scorer]], tuple[list[Result], list[Comparison]]]
 
 POOLS = ("mean", "max", "vote", "vcs")
 RELEASED = ("bike", "text4vis")
@@ -194,12 +206,9 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     from ..cache import FeatureCache
     from ..lexicons import load_lexicon
     from ..pipeline.evaluate import own_classes
-    from ..pipeline.prompts import resolve_prompts
+    from .output import warn, write_json
 
-    try:
-        options["prompts"] = resolve_prompts(options["prompts"])
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--prompt") from error
+    options["prompts"] = prompts_of(*options["prompts"])
     features = FeatureCache(cache)
     if options["single_view"]:
         features = features.single_view()
@@ -207,18 +216,23 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     protocols = list(dict.fromkeys(options["protocols"]))
     # Before the work: it may be that nobody knows.
     options["dataset"] = dataset_of(classes) if options["papers"] else ""
-    documents = _zero_shot(features, classes, [p for p in protocols if p not in LEARNING], options, json_file)
-    for protocol in protocols:
-        if protocol in LEARNING:
-            documents.append(
-                learning(
-                    features, classes, protocol, options, _settings(features, classes, options), json_file
-                )
-            )
-    if json_file:
-        from .output import write_json
-
-        write_json(json_file, documents)
+    settings = _settings(features, classes, options)
+    # What a later protocol cannot do is said before an earlier one has worked for an hour.
+    runs = _plan_zero_shot(features, classes, [p for p in protocols if p not in LEARNING], options, json_file)
+    runs += [
+        plan_learning(features, classes, protocol, options, settings, json_file)
+        for protocol in protocols
+        if protocol in LEARNING
+    ]
+    documents: list[dict[str, Any]] = []
+    try:
+        for run in runs:
+            documents.append(run())
+    finally:
+        if json_file and documents:
+            write_json(json_file, documents)
+            if len(documents) < len(runs):
+                warn(f"{json_file} has the {len(documents)} of {len(runs)} protocols that were done before.")
 
 
 def _settings(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> dict[str, Any]:
@@ -234,69 +248,70 @@ def _settings(features: FeatureCache, classes: Lexicon, options: dict[str, Any])
     }
 
 
-def _zero_shot(
+def _plan_zero_shot(
     features: FeatureCache,
     classes: Lexicon,
     protocols: list[str],
     options: dict[str, Any],
     json_file: Path | None,
-) -> list[dict[str, Any]]:
-    from .scoring import zero_shot_scorers
-
-    scorers = zero_shot_scorers(features, classes, options) if protocols else []
+) -> list[Callable[[], dict[str, Any]]]:
+    """Chooses the videos of every protocol; returns what scores them, prints, and gives the document for --json."""
+    if not protocols:
+        return []
     settings = {
         **_settings(features, classes, options),
         "heads": [str(path) for path in options["heads"]],
         "retriever": str(options["retriever"] or ""),
         **{key: options[key] for key in _ZERO_SHOT},
     }
-    documents = []
-    for protocol in protocols:
-        run, show = (
-            (multi_label, print_multi_label) if protocol == MULTI_LABEL else (_single_label(protocol), _print)
-        )
-        results, comparisons = run(features, classes, scorers, options, settings)
+
+    @cache_result
+    def scorers() -> list[Scorer]:
+        from .scoring import zero_shot_scorers
+
+        return zero_shot_scorers(features, classes, options)
+
+    def document(protocol: str, score: Score) -> dict[str, Any]:
+        results, comparisons = score(scorers())
         published = published_beside(options["papers"], options["dataset"], protocol)
         if str(json_file) != "-":
-            show(results, comparisons)
+            (print_multi_label if protocol == MULTI_LABEL else _print)(results, comparisons)
             print_published(options["papers"], options["dataset"], protocol, published)
-        documents.append(
-            {
-                "protocol": protocol,
-                "results": [result.to_dict() for result in results],
-                "comparisons": [vars(comparison) for comparison in comparisons],
-                **documents_of(options["papers"], published),
-            }
-        )
-    return documents
+        return {
+            "protocol": protocol,
+            "results": [result.to_dict() for result in results],
+            "comparisons": [vars(comparison) for comparison in comparisons],
+            **documents_of(options["papers"], published),
+        }
+
+    plans = {
+        protocol: plan_multi_label(features, classes, options, settings)
+        if protocol == MULTI_LABEL
+        else _plan_single_label(features, classes, protocol, options, settings)
+        for protocol in protocols
+    }
+    return [partial(document, protocol, score) for protocol, score in plans.items()]
 
 
-def _single_label(protocol: str) -> Callable[..., tuple[list[Result], list[Comparison]]]:
-    """Runs a protocol for all scorers: gives their results, and each against the first."""
+def _plan_single_label(
+    features: FeatureCache, classes: Lexicon, protocol: str, options: dict[str, Any], settings: dict[str, Any]
+) -> Score:
+    """Chooses the videos; what runs the protocol for all scorers gives their results, and each against the first."""
+    from ..pipeline.evaluate import EvaluationError, compare, evaluate, select_test_set
+    from ..pipeline.protocols import trials
 
-    def run(
-        features: FeatureCache,
-        classes: Lexicon,
-        scorers: list[Scorer],
-        options: dict[str, Any],
-        settings: dict[str, Any],
-    ) -> tuple[list[Result], list[Comparison]]:
-        from ..pipeline.evaluate import compare, evaluate, select_test_set
+    test = select_test_set(features, classes, options["split"], by_split_sets=protocol == "splits")
+    asked = {"repeats": options["repeats"], **_sets(protocol, classes, test)}
+    try:
+        trials(protocol, test.labels, len(classes), **asked)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
 
-        test = select_test_set(features, classes, options["split"], by_split_sets=protocol == "splits")
-        results = evaluate(
-            features,
-            test,
-            scorers,
-            protocol,
-            len(classes),
-            repeats=options["repeats"],
-            settings=settings,
-            **_sets(protocol, classes, test),
-        )
+    def score(scorers: Sequence[Scorer]) -> tuple[list[Result], list[Comparison]]:
+        results = evaluate(features, test, scorers, protocol, len(classes), settings=settings, **asked)
         return results, [compare(result, results[0]) for result in results[1:]]
 
-    return run
+    return score
 
 
 def _sets(protocol: str, classes: Lexicon, test: TestSet) -> dict[str, Any]:

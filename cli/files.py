@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,31 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """As `write_text`. Raises ValueError for nan and inf, which JSON does not have: what may be unknown is None."""
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    """As `write_text`. Raises Failed for nan and inf, which JSON does not have, by the name of the
+    field: what may be unknown is None, and any other such number is the sign of damaged data."""
+    try:
+        text = json.dumps(document, indent=2, allow_nan=False)
+    except ValueError:
+        field = next(_not_finite(document), "a field")
+        from .main import Failed
+
+        raise Failed(
+            f"{path} is not written: {field} is not a finite number, and JSON has no other. `vidclip verify` looks for "
+            "damage in the cache."
+        ) from None
+    write_text(path, text + "\n")
+
+
+def _not_finite(document: Any, field: str = "") -> Iterator[str]:
+    """`results[0].figures.top1`: where such numbers are."""
+    if isinstance(document, float) and not math.isfinite(document):
+        yield field or "it"
+    elif isinstance(document, Mapping):
+        for key, value in document.items():
+            yield from _not_finite(value, f"{field}.{key}" if field else str(key))
+    elif isinstance(document, (list, tuple)):
+        for place, value in enumerate(document):
+            yield from _not_finite(value, f"{field}[{place}]")
 
 
 def _target(path: Path) -> Path:

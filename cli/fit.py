@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .conditions import with_option
-from .options import TEMPERATURE, cache_option, device_option, lexicon_option, vidclip_command
+from .options import TEMPERATURE, cache_option, device_option, lexicon_option, prompts_of, vidclip_command
 from .parameters import FiniteRange, OutputFile, option
 from .training import SEED, Shots, head_options
 
@@ -90,14 +90,10 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     from ..lexicons import load_lexicon
     from ..pipeline.evaluate import own_classes, select_test_set
     from ..pipeline.heads import StoredHead, save_head
-    from ..pipeline.prompts import resolve_prompts
     from ..pipeline.texts import EncoderLoader
     from .output import count, printable, warn
 
-    try:
-        options["prompts"] = resolve_prompts([options["prompt"]])
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--prompt") from error
+    options["prompts"] = prompts_of(options["prompt"])
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     chosen = select_test_set(features, classes, options["train_split"])

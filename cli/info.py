@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from .parameters import argument
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
+    from ..cache.features import VideoInfo
 
 
 @vidclip_command(
@@ -52,8 +54,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
     return {
         "cache": str(cache.folder),
         "videos": n,
-        # Of segments, the duration is that of the whole file, which counts once.
-        "hours": sum({video.path: video.duration_seconds for video in videos}.values()) / 3600,
+        "hours": _hours(videos),
         "labels": len({label for video in videos for label in video.labels}),
         "unlabelled": sum(not video.labels for video in videos),
         "splits": dict(sorted(Counter(video.split for video in videos if video.split).items())),
@@ -82,6 +83,12 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
     }
 
 
+def _hours(videos: Sequence[VideoInfo]) -> float | None:
+    """Of segments, the duration is that of the whole file, which counts once. None where one is no number."""
+    hours = sum({video.path: video.duration_seconds for video in videos}.values()) / 3600
+    return hours if math.isfinite(hours) else None
+
+
 def _print_one(facts: dict[str, Any]) -> None:
     from ..cache import Identity
     from .output import count, printable, size
@@ -93,8 +100,9 @@ def _print_one(facts: dict[str, Any]) -> None:
         labels += f" ({facts['unlabelled']:,} videos without)"
     splits = ", ".join(f"{name} {number:,}" for name, number in facts["splits"].items())
     _, views, times, dimensions = facts["shape"]
+    hours = "an unknown number of hours" if facts["hours"] is None else f"{facts['hours']:.2f} hours"
     rows = [
-        ("videos", f"{facts['videos']:,}, {facts['hours']:.2f} hours, {labels}"),
+        ("videos", f"{facts['videos']:,}, {hours}, {labels}"),
         ("splits", splits or "none"),
         ("features", f"{views} views x {times} frames x {dimensions}, {' and '.join(facts['precisions'])}"),
         ("encoder", identity.encoder_name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,36 +15,58 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.evaluate import Comparison, Result
     from ..pipeline.few_shot import Run
+    from ..pipeline.fit import FitSettings
+    from ..pipeline.video_head import HeadDesign
 
 
-def learning(
+def plan_learning(
     features: FeatureCache,
     classes: Lexicon,
     protocol: str,
     options: dict[str, Any],
     settings: dict[str, Any],
     json_file: Path | None,
-) -> dict[str, Any]:
-    """Trains, tests and prints; returns the document for --json."""
-    from ..pipeline.devices import choose_device
-    from ..pipeline.few_shot import FEW_SHOT_SETTINGS, learn_and_test
-    from ..pipeline.texts import EncoderLoader
-    from .output import progress_bar
-    from .training import class_knowledge, designs, examples, fit_settings
+) -> Callable[[], dict[str, Any]]:
+    """Checks what can be checked before any work; returns what does it: trains, tests, prints, and gives the
+    document for --json."""
+    from ..pipeline.evaluate import select_test_set
+    from ..pipeline.few_shot import FEW_SHOT_SETTINGS, draw_shots
+    from .training import designs, fit_settings
 
     few = protocol == "few-shot"
     made = designs(options, tuple(options["pools"]))
-    load = EncoderLoader(options["device"])
-    train, test = (
-        examples(features, classes, options["train_split"]),
-        examples(features, classes, options["split"]),
-    )
-    if set(train.of.rows) & set(test.of.rows):
-        raise click.UsageError(
-            f"the videos of split {train.of.split!r} would be learnt from and tested: name another --split."
-        )
-    knowledge = class_knowledge(features, classes, made, options, load)
     given = {"epochs": FEW_SHOT_SETTINGS.epochs, "held_out": FEW_SHOT_SETTINGS.held_out} if few else {}
+    fit = fit_settings(options, **given)
+    train, test = (select_test_set(features, classes, options[name]) for name in ("train_split", "split"))
+    if set(train.rows) & set(test.rows):
+        raise click.UsageError(
+            f"the videos of split {train.split!r} would be learnt from and tested: name another --split."
+        )
+    for shots in options["shots"] if few else ():
+        draw_shots(train.labels, classes.labels, shots or None, 0)
+    return lambda: _learn(features, classes, protocol, made, fit, options, settings, json_file)
+
+
+def _learn(
+    features: FeatureCache,
+    classes: Lexicon,
+    protocol: str,
+    made: list[HeadDesign],
+    fit: FitSettings,
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    json_file: Path | None,
+) -> dict[str, Any]:
+    from ..pipeline.devices import choose_device
+    from ..pipeline.few_shot import learn_and_test
+    from ..pipeline.texts import EncoderLoader
+    from .output import progress_bar
+    from .training import class_knowledge, examples
+
+    few = protocol == "few-shot"
+    load = EncoderLoader(options["device"])
+    train, test = (examples(features, classes, options[name]) for name in ("train_split", "split"))
+    knowledge = class_knowledge(features, classes, made, options, load)
     with progress_bar("training") as advance:
 
         def show(run: Run) -> None:
@@ -59,7 +82,7 @@ def learning(
             protocol=protocol,
             shots=options["shots"] if few else (None,),
             seeds=options["seeds"] or (3 if few else 1),
-            fit=fit_settings(options, **given),
+            fit=fit,
             settings={
                 **settings,
                 "text_encoder": options["text_encoder"].name if options["text_encoder"] else "",

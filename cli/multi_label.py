@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,14 +14,10 @@ if TYPE_CHECKING:
     from ..pipeline.scorers import Scorer
 
 
-def multi_label(
-    features: FeatureCache,
-    classes: Lexicon,
-    scorers: Sequence[Scorer],
-    options: dict[str, Any],
-    settings: Mapping[str, Any],
-) -> tuple[list[Result], list[Comparison]]:
-    """The results of all scorers, and each against the first."""
+def plan_multi_label(
+    features: FeatureCache, classes: Lexicon, options: dict[str, Any], settings: Mapping[str, Any]
+) -> Callable[[Sequence[Scorer]], tuple[list[Result], list[Comparison]]]:
+    """Chooses the videos; what it returns gives the results of all scorers, and each against the first."""
     from ..pipeline.multi_label import (
         compare_maps,
         evaluate_multi_label,
@@ -33,8 +29,12 @@ def multi_label(
     if convention == "released":
         convention = released_convention(classes.name)
     test = select_multi_label(features, classes, options["split"])
-    results = evaluate_multi_label(features, test, scorers, convention=convention, settings=settings)
-    return results, [compare_maps(result, results[0]) for result in results[1:]]
+
+    def score(scorers: Sequence[Scorer]) -> tuple[list[Result], list[Comparison]]:
+        results = evaluate_multi_label(features, test, scorers, convention=convention, settings=settings)
+        return results, [compare_maps(result, results[0]) for result in results[1:]]
+
+    return score
 
 
 def print_multi_label(results: list[Result], comparisons: list[Comparison]) -> None:

@@ -44,6 +44,26 @@ LONGEST_SECONDS = 604_800
 """A week: more than any video takes, and what operating systems can wait for."""
 
 
+def prompts_of(*names: str, option: str = "--prompt", one: bool = False) -> tuple[str, ...]:
+    """The sentences of an option, from names of sets (`bike`) and sentences with `{}`.
+
+    one    whether several, which are averaged elsewhere, are refused
+    Raises click.BadParameter.
+    """
+    from ..pipeline.prompts import resolve_prompts
+
+    try:
+        found = resolve_prompts(names)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from error
+    if one and len(found) > 1:
+        raise click.BadParameter(
+            f"{names[0]} is {len(found)} prompts, and here one is read: give a sentence with one {{}}.",
+            param_hint=option,
+        )
+    return found
+
+
 def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .conditions import Condition, with_option, without_option
-from .options import cache_option, device_option, lexicon_option, vidclip_command
+from .options import cache_option, device_option, lexicon_option, prompts_of, vidclip_command
 from .parameters import OutputFile, argument, option
 from .training import CLASSIFIERS, SEED
 
@@ -101,7 +101,7 @@ def correlation(
     maps = {}
     if len(classes) < 2:
         raise click.UsageError("a correlation is between classes, and there is only one.")
-    prompts = _prompts(options["prompts"])
+    prompts = prompts_of(*options["prompts"])
     for kind in dict.fromkeys(classifiers):
         texts = None
         if kind == "text":
@@ -217,7 +217,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         module = head_over(stored, classes, load, features)
         scorer = HeadScorer(module, temperature=stored.temperature, name=module.design.name)
     else:
-        texts = text_embeddings(features, classes, _prompts(options["prompts"]), words="none", load=load)
+        texts = text_embeddings(features, classes, prompts_of(*options["prompts"]), words="none", load=load)
         scorer = MeanScorer(texts.sentence, "mean, zero-shot")
     every = np.arange(len(classes))
     predicted = []
@@ -237,15 +237,6 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
             click.echo(
                 f"  {printable(classes.labels[true])}: {of} taken for {printable(classes.labels[taken])}"
             )
-
-
-def _prompts(names: tuple[str, ...]) -> tuple[str, ...]:
-    from ..pipeline.prompts import resolve_prompts
-
-    try:
-        return resolve_prompts(names)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--prompt") from error
 
 
 for _command in (correlation, few_shot, confusion):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import TEMPERATURE, cache_option, device_option, vidclip_command
+from .options import TEMPERATURE, cache_option, device_option, prompts_of, vidclip_command
 from .parameters import OutputFile, argument, option
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ _BAR = 40
 @argument("video")
 @argument("phrases", nargs=-1, required=True)
 @cache_option
-@option("--prompt", default="This is a video about {}", show_default=True, help="Sentence around the phrase.")
+@option(
+    "--prompt",
+    default="This is a video about {}",
+    show_default=True,
+    help="Sentence around the phrase, as in `vidclip eval`.",
+)
 @option(
     "--temperature", type=TEMPERATURE, default=0.01, show_default=True,
     help="Of the softmax over frames.",
@@ -47,21 +52,17 @@ def command(
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.concept_spotting import ConceptSpotter, Spotting
-    from ..pipeline.prompts import check_prompt
     from ..pipeline.texts import EncoderLoader
     from .output import printable
 
-    try:
-        check_prompt(options["prompt"])
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--prompt") from error
+    prompts = prompts_of(options["prompt"])
     features = FeatureCache(cache)
     row = _find(features, video)
     if view >= features.shape[1]:
         raise click.BadParameter(f"{cache} has the views 0 to {features.shape[1] - 1}.", param_hint="--view")
     asked = Lexicon("phrases", tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(phrases)))
     encoder = EncoderLoader(options["device"])(features.identity)
-    texts = encoder.encode_text(asked.phrases, [options["prompt"]], words=options["words"])
+    texts = encoder.encode_text(asked.phrases, prompts, words=options["words"])
     spotter = ConceptSpotter(texts, Spotting(temperature=options["temperature"]))
     frames = features.frames([row])[:, view]
     shares, scores = spotter.saliency(frames)[0], spotter.scores(frames)[0]

@@ -68,6 +68,11 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     weight = options["fusion"]
     if weight is None:
         weight = default_fusion(features.identity.encoder.get("architecture", {}))
+    fuses = options["attributes"] or any(stored.kind == "attributes" for _, stored in heads)
+    if options["fusion"] is not None and not fuses:
+        raise click.UsageError(
+            "--fusion goes with --attributes, or --head FILE of an attributes head alone: it has no part here."
+        )
     if options["attributes"]:
         from ..cache import FeatureCache
         from ..lexicons import load_lexicon

@@ -207,9 +207,11 @@ def class_knowledge(
     def prompt_of(seed: int) -> Any:
         from ..pipeline.learned_prompts import LearnedPrompt
 
-        return LearnedPrompt(
-            load(features.identity), classes.phrases, length=options["prompt_context"], seed=seed
-        )
+        length = options["prompt_context"]
+        try:
+            return LearnedPrompt(load(features.identity), classes.phrases, length=length, seed=seed)
+        except ValueError as error:
+            raise click.UsageError(f"--prompt-context {length}: {error}.") from error
 
     return Classes(classes.labels, texts, prompt_of if options["prompt_context"] else None)
 

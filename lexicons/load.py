@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .lexicon import CONTROL, Lexicon, LexiconError, close_names, loose
-from .registry import ENTRIES, Entry
+from .registry import ABSENT, ENTRIES, Entry
 
 # A phrase has at most some dozens of words: a longer line, or a larger file, is something else.
 _LONGEST_LINE = 2_000
@@ -52,6 +52,12 @@ def load_lexicon(name_or_path: str | Path) -> Lexicon:
     if not str(name_or_path).strip():
         raise LexiconError(f"The name of the lexicon is blank. Known: {_known_names()}.")
     path = Path(name_or_path)
+    absent = None if isinstance(name_or_path, Path) else absent_name(name_or_path)
+    if absent and not path.exists():
+        raise LexiconError(
+            f"The class names of {absent} do not come with vidclip, and those of no other list are used in their place. "
+            "Give the path of a text file with one phrase a line."
+        )
     try:
         if path.is_file():
             return _read_file(path, name=path.stem, source=str(path))
@@ -75,6 +81,13 @@ def load_lexicon(name_or_path: str | Path) -> Lexicon:
 
 def _known_names() -> str:
     return ", ".join(entry.name for entry in ENTRIES)
+
+
+def absent_name(name: str) -> str | None:
+    """The data set that is meant, where it is one that does not come with vidclip (see `registry.ABSENT`)."""
+    return next(
+        (entry for entry, also in ABSENT.items() if _key(name) in map(_key, (entry, *also.split()))), None
+    )
 
 
 def _key(name: str) -> str:

@@ -26,6 +26,15 @@ _ZERO_SHOT_SOURCE = (
     "Chen and Huang 2021, Elaborative Rehearsal (ER-ZSAR): 160 of the 220 classes that Kinetics-400 lacks"
 )
 
+ABSENT = {
+    "something-something-v2": "ssv2 sthv2",
+    "kinetics710": "k710",
+    "ucf50": "",
+    "activitynet100": "activitynet1.2 anet1.2",
+}
+"""Lists that do not come with vidclip, though their names are close to some that do -> their other names. Nobody means
+version 1 who writes version 2."""
+
 ENTRIES = (
     Entry(
         "kinetics400",

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from ...lexicons import load_lexicon
 from ...lexicons.lexicon import close_names, loose
+from ...lexicons.load import absent_name
 from ...lexicons.registry import ENTRIES
 from .activitynet import read_activitynet
 from .annotation_files import SPLIT_WORDS, Request
@@ -73,11 +74,18 @@ def find_dataset(name: str) -> Dataset:
     }
     if (found := by_key.get(_key(name))) is not None:
         return found
+    elsewhere = (
+        "Others are read from a folder ROOT/LABEL/VIDEO, or from a CSV with the header path,label,split."
+    )
+    if absent := absent_name(name):
+        raise DatasetError(
+            f"The files of {absent} cannot be read as they are published, and no other data set takes its place. "
+            f"{elsewhere}"
+        )
     close = dict.fromkeys(by_key[key].name for key in close_names(_key(name), by_key))
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     raise DatasetError(
-        f"There is no data set called {name!r}.{hint} Known: {', '.join(DATASETS)}. Others are read from a folder "
-        f"ROOT/LABEL/VIDEO, or from a CSV with the header path,label,split."
+        f"There is no data set called {name!r}.{hint} Known: {', '.join(DATASETS)}. {elsewhere}"
     )
 
 

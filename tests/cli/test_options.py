@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import click
+import numpy as np
 import pytest
 
-from making import vidclip
+from making import Done, a_record, vidclip
 from vidclip.cli.conditions import with_option
 from vidclip.cli.main import COMMANDS, main
-from vidclip.cli.parameters import Argument, Command, Option, argument, option
+from vidclip.cli.parameters import Argument, Command, FiniteRange, Option, OutputFile, argument, option
 
 
 def commands() -> dict[str, click.Command]:
@@ -96,8 +102,9 @@ def test_an_option_without_a_part_is_refused(name, parameter, tmp_path):
     done = vidclip(*given, *a_value(parameter), cwd=tmp_path)
     assert done.returncode == 2
     assert f"{spelt} goes with {parameter.needs.words} alone: it has no part here" in done.stderr, done.stderr
-    # Without it, the call is one: what is wrong then is that there is no cache, no video, no head.
-    assert "no part here" not in vidclip(*given, cwd=tmp_path).stderr
+    if name != "demo":  # it needs nothing, and would work
+        # Without it, the call is one: what is wrong then is that there is no cache, no video, no head.
+        assert "no part here" not in vidclip(*given, cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize(
@@ -183,3 +190,209 @@ def test_unknown_variables_are_reported(tmp_path):
     json = vidclip("info", cwd=tmp_path, VIDCLIP_INFO_JSON="nowhere/x.json")
     assert "--json nowhere/x.json: nowhere is not a folder" in json.stderr
     assert "Make one with" in vidclip("info", cwd=tmp_path, VIDCLIP_PLOT_FEW_SHOT_OUTPUT="x.png").stderr
+
+
+# --- nonsense
+
+HOSTILE = "\x1b[2J\x07\u202eevil\nError: forged"
+"""Clears the screen, rings, turns the text around, and begins a line of its own."""
+
+NUMBERS = ("nan", "inf", "-inf", "1e308", str(10**30), "9" * 5000, "-1")
+TEXTS = ("", " ", "0", "{}{}", "x" * 5000, HOSTILE, "a\\b", ".", "missing.file", "a.file/below", "\udcff")
+
+REACHED = {
+    "eval": [
+        "--protocol",
+        "full-classes",
+        "--protocol",
+        "few-shot",
+        "--pool",
+        "vcs",
+        "--epochs",
+        "1",
+        "--shots",
+        "1",
+        "--seeds",
+        "1",
+    ],
+    "fit": ["--epochs", "1", "--output", "head"],
+    "saliency": ["v0", "a dog"],
+    "lexicons": ["ucf101"],
+    "plot correlation": ["--classifier", "random", "--first", "2"],
+}
+"""Calls that come to their end, on the cache of the folder."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, tiny_model) -> Path:
+    """A folder with a cache of twelve videos of three labels, and the file `a.file`."""
+    from vidclip.cache import CacheWriter
+    from vidclip.pipeline.encoder import load_encoder
+    from vidclip.pipeline.extract import cache_identity
+    from vidclip.pipeline.sampling import Sampling
+
+    folder = tmp_path_factory.mktemp("prepared")
+    encoder = load_encoder(tiny_model, device="cpu")
+    rng = np.random.default_rng(0)
+    records = [
+        replace(
+            a_record(
+                f"v{i}", rng, labels=(("run", "jump", "swim")[i % 3],), split="train" if i < 6 else "test"
+            ),
+            frames=rng.standard_normal((1, 4, 32)).astype(np.float32),
+        )
+        for i in range(12)
+    ]
+    with CacheWriter(folder / "features", cache_identity(encoder, Sampling(4), encoder.preprocess)) as writer:
+        for record in records:
+            writer.add(record)
+    (folder / "a.file").write_text("neither a head, nor a picture\n")
+    return folder
+
+
+def is_ours(done: Done) -> None:
+    """An error in words, or a result: nothing that could be mistaken for another, or harm the terminal."""
+    output = done.stdout + done.stderr
+    assert done.returncode in (0, 2), output
+    assert "fault of vidclip" not in output, output
+    assert "Traceback" not in output, output
+    assert all(character.isprintable() or character == "\n" for character in output), repr(output)
+    if done.returncode == 2:
+        assert "Error: " in done.stderr, output
+        assert len(re.findall(r"^Error: ", done.stderr, re.MULTILINE)) == 1, done.stderr
+
+
+@pytest.mark.parametrize(("name", "parameter"), [each for each in EVERY if not each.values[1].is_flag])
+def test_nonsense_is_answered(name, parameter, prepared):
+    numeric = isinstance(parameter.type, (click.IntRange, FiniteRange))
+    given = [*name.split(), *REACHED.get(name, ARGUMENTS.get(name, []))]
+    if name in ("extract", "demo", "predict"):  # they would work for long where the nonsense is none
+        given = [*name.split(), "--debug=no"]
+    values = NUMBERS if numeric else (*TEXTS, *NUMBERS[:1])
+    if isinstance(parameter.type, OutputFile):
+        values = ("", ".", "a.file/below", "x" * 5000, HOSTILE)  # most texts name a file that can be written
+    for value in values:
+        done = vidclip(*given, f"{parameter.opts[0]}={value}", cwd=prepared)
+        is_ours(done)
+        if numeric:
+            assert done.returncode == 2, done.stdout
+
+
+def test_what_depends_on_the_data_is_refused_in_words(prepared):
+    for arguments, message in [
+        (["fit", "--prompt-context", "500"], "--prompt-context 500: a prompt of 500 tokens leaves no room"),
+        (["eval", "--fusion", "0.5", "--head", "missing.file"], "missing.file"),
+        (["eval", "--device", "meta"], "is no device"),
+        (["eval", "--device", "cuda:77"], "device 'cuda:77' cannot be used here"),
+        (["attributes", "--prompt", "clip-kinetics"], "is 28 prompts, and here one is read"),
+        (["extract", "videos", "--shard", f"0/{10**30}"], "is not i/n"),
+        (["lexicons", "ssv2"], "something-something-v2 do not come with vidclip"),
+        (["dataset", "check", "ssv2", "--root", "."], "something-something-v2 cannot be read"),
+        (
+            ["fit", "--output", "one.png", "--plot", "./one.png"],
+            "--output and --plot would both be written to",
+        ),
+        (["eval", "--json", "."], "is a directory"),
+        (["eval", "--json", "x" * 300], "cannot be written to (File name too long)"),
+    ]:
+        done = vidclip(*arguments, cwd=prepared)
+        is_ours(done)
+        assert done.returncode == 2
+        assert message in done.stderr, done.stderr
+
+
+def test_named_prompts_are_taken_everywhere(prepared):
+    for arguments in (["saliency", "v0", "a dog"], ["attributes", "--lexicon", "hmdb51"]):
+        named = vidclip(*arguments, "--prompt", "bike", cwd=prepared)
+        assert named.returncode == 0, named.stderr
+        assert named.stdout == vidclip(*arguments, cwd=prepared).stdout.replace("there already", "computed")
+
+
+@pytest.mark.parametrize("arguments", [["--pool", "max"], ["--shots", "5"], ["--train-split", "none"]])
+def test_what_a_later_protocol_cannot_do_is_said_before_the_work(prepared, arguments):
+    done = vidclip(
+        "eval", "--protocol", "full-classes", "--protocol", "few-shot", *arguments, "--json", "r.json", cwd=prepared
+    )  # fmt: skip
+    is_ours(done)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not (prepared / "r.json").exists()
+
+
+def test_what_was_computed_is_kept_where_a_later_protocol_fails(prepared):
+    done = vidclip(
+        "eval", "--protocol", "full-classes", "--protocol", "few-shot", "--prompt-context", "500", "--shots",
+        "1", "--json", "kept.json", cwd=prepared,
+    )  # fmt: skip
+    is_ours(done)
+    assert done.returncode == 2
+    assert "kept.json has the 1 of 2 protocols" in done.stderr
+    [document] = json.loads((prepared / "kept.json").read_text())
+    assert document["protocol"] == "full-classes"
+
+
+def test_texts_of_files_cannot_harm_the_terminal(write_cache, rng, tmp_path):
+    records = [
+        a_record(f"{i}{HOSTILE}", rng, labels=(f"{HOSTILE}{i % 2}",), split=("train", HOSTILE)[i % 2])
+        for i in range(4)
+    ]
+    write_cache(records)
+    (tmp_path / f"{HOSTILE[:5]}.csv").write_text(f'path,label\n"no{HOSTILE}.mp4",x\n')
+    for arguments in (
+        ["info"],
+        ["verify"],
+        ["eval"],
+        ["eval", "--split", "all", "--lexicon", "ucf101"],
+        ["eval", "--split", HOSTILE + "?"],
+        ["eval", "--lexicon", HOSTILE],
+        ["saliency", HOSTILE, "a dog"],
+        ["fit", "--train-split", HOSTILE, "--classifier", "lda"],
+        ["plot", "confusion", "--split", HOSTILE],
+        ["extract", f"{HOSTILE[:5]}.csv"],
+        [HOSTILE],
+        [f"--{HOSTILE}"],
+        ["eval", f"--{HOSTILE}"],
+    ):
+        is_ours(vidclip(*arguments, cwd=tmp_path))
+
+
+def test_json_has_no_nan(write_cache, rng, tmp_path):
+    from vidclip.cli.files import write_json
+    from vidclip.cli.main import Failed
+
+    write_cache([a_record("a", rng, duration_seconds=float("nan"))])
+    facts = json.loads(vidclip("info", "--json", "-", cwd=tmp_path).stdout, parse_constant=pytest.fail)
+    assert facts["hours"] is None
+    with pytest.raises(Failed, match=r"results\[1\]\.top1 is not a finite number"):
+        write_json(tmp_path / "x.json", {"results": [{"top1": 1.0}, {"top1": float("inf")}]})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_an_output_that_is_a_link_stays_one(prepared, tmp_path):
+    (tmp_path / "real.json").write_text("{}")
+    (tmp_path / "link.json").symlink_to("real.json")
+    done = vidclip("info", prepared / "features", "--json", tmp_path / "link.json", cwd=prepared)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["videos"] == 12
+    assert {path.name for path in tmp_path.iterdir()} == {"real.json", "link.json"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[eval]\ntop = true\n", "top: True is not a text or a number"),
+        ("[eval]\ntop = 2.5\n", "'2.5' is not a valid integer range"),
+        ("[eval]\nsingle-view = 1\n", "single-view: 1 is not true or false"),
+        ("[eval]\ntop = [1]\n", "top: [1] is not a text or a number"),
+        ("[eval]\nprompt = [['a']]\n", "prompt: ['a'] is not a text or a number"),
+        ('cache = "a\\u0000b"\n', "holds a zero byte"),
+        ("a = " + "[" * 9999, "nested too deeply"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(tmp_path, text, message):
+    (tmp_path / "vidclip.toml").write_text(text)
+    done = vidclip("eval", "--attributes", "hmdb51", cwd=tmp_path)
+    is_ours(done)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "vidclip.toml" in done.stderr
