@@ -32,7 +32,7 @@ class Identity:
     """Architecture, weights digest, preprocessing, activation, tokenizer, dimension: JSON-able."""
 
     sampling: Mapping[str, Any]
-    """Frames, clips, crops, mode, position, resize: JSON-able."""
+    """Frames, clips, crops, mode, position, resize, and crop_positions where it is not `longer-side`: JSON-able."""
 
     model: str
     """As given to `--model`, paths made absolute."""
@@ -96,6 +96,8 @@ def describe_sampling(sampling: Mapping[str, Any]) -> str:
     clips, crops = sampling.get("clips", 1), sampling.get("crops", 1)
     if (clips, crops) != (1, 1):
         words.append(f"{clips} x {crops} views")
+    if (crop_positions := sampling.get("crop_positions", "longer-side")) != "longer-side":
+        words.append(f"crops along the {crop_positions}")
     if sampling.get("mode", "uniform") != "uniform":
         words.append(str(sampling["mode"]))
     elif sampling.get("position", "start") != "start":

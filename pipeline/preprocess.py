@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .sampling import CROPS, check_names
+from .sampling import CROP_POSITIONS, CROPS, check_names
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 RESIZE_MODES = ("shortest", "longest", "squash")
+EXTREME_RATIO = 16
+"""A frame whose longer side is more than so many times the shorter is cropped before it is resized: one of 2 x
+65000 pixels would be resized to 224 x 7,280,000."""
 
 
 @dataclass(frozen=True)
@@ -66,59 +69,65 @@ class Preprocess:
         if any(value <= 0 for value in self.std):
             raise ValueError(f"std must be positive, got {self.std!r}")
 
-    def pixels(self, frame: np.ndarray, crops: int = 1) -> np.ndarray:
+    def pixels(self, frame: np.ndarray, crops: int = 1, positions: str = "longer-side") -> np.ndarray:
         """The crops of one frame.
 
-        frame   [H, W, 3] uint8, red-green-blue, upright
-        crops   1: the centre; 3: start, middle and end along the frame's longer side
+        frame      [H, W, 3] uint8, red-green-blue, upright
+        crops      1: the center; 3: as `positions` says
+        positions  `longer-side`: start, middle and end of the frame's longer side; `width`: left, middle and
+                   right of every frame, in steps of a quarter of the spare width, rounded down. So the
+                   released BIKE and Text4Vis have them (`GroupFullResSample`); of a frame that is higher
+                   than wide, the three are almost the same crop.
         Returns [crops, height, width, 3] uint8.
-        Raises ValueError for another shape, type or number of crops.
+        Raises ValueError for another shape, type, number or position of crops.
         """
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or frame.size == 0:
             raise ValueError(f"A frame is [H, W, 3] uint8, got {list(frame.shape)} {frame.dtype}")
         if crops not in CROPS:
             raise ValueError(f"crops must be 1 or 3, got {crops!r}")
+        if positions not in CROP_POSITIONS:
+            raise ValueError(f"positions must be one of {', '.join(CROP_POSITIONS)}, got {positions!r}")
         image = Image.fromarray(np.ascontiguousarray(frame))
         if crops == 1 and self.resize is None:
             return np.asarray(self._as_the_model_does(image))[None]
-        image = self._shortest_to(image, self.resize or max(self.size))
-        spare_width, spare_height = image.width - self.size[1], image.height - self.size[0]
-        centre = (round(spare_width / 2), round(spare_height / 2))
-        corners = [centre]
-        if crops == 3 and image.width >= image.height:
-            corners = [(0, centre[1]), centre, (spare_width, centre[1])]
+        resized = self._shortest_to(image, self.resize or max(self.size))
+        spare_width, spare_height = resized.width - self.size[1], resized.height - self.size[0]
+        middle = (round(spare_width / 2), round(spare_height / 2))
+        corners = [middle]
+        if crops == 3 and positions == "width":
+            top = 2 * (spare_height // 4)
+            corners = [(step * (spare_width // 4), top) for step in (0, 2, 4)]
+        elif crops == 3 and resized.width >= resized.height:
+            corners = [(0, middle[1]), middle, (spare_width, middle[1])]
         elif crops == 3:
-            corners = [(centre[0], 0), centre, (centre[0], spare_height)]
-        return np.stack([np.asarray(self._window(image, left, top)) for left, top in corners])
+            corners = [(middle[0], 0), middle, (middle[0], spare_height)]
+        return np.stack([np.asarray(resized.window(self.size, left, top)) for left, top in corners])
 
     def _as_the_model_does(self, image: Image.Image) -> Image.Image:
         height, width = self.size
+        resampling = RESAMPLING[self.interpolation]
         if self.resize_mode == "squash":
-            return image.resize((width, height), RESAMPLING[self.interpolation])
+            return image.resize((width, height), resampling)
         if self.resize_mode == "longest":
             ratio = max(image.height / height, image.width / width)
-            image = _scaled(image, ratio, RESAMPLING[self.interpolation])
-            return _padded(image, self.size, self.fill_color)
+            return _padded(image.resize(_scaled(image, ratio), resampling), self.size, self.fill_color)
         if height == width:
-            image = self._shortest_to(image, height)
+            resized = self._shortest_to(image, height)
         else:
             # open_clip drops the interpolation here: always bicubic.
             ratio = min(image.height / height, image.width / width)
-            image = _padded(_scaled(image, ratio, Image.Resampling.BICUBIC), self.size, fill=0)
-        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-        return self._window(image, left, top)
+            resized = _Resized(image, _scaled(image, ratio), Image.Resampling.BICUBIC)
+        left, top = round((resized.width - width) / 2), round((resized.height - height) / 2)
+        return resized.window(self.size, left, top)
 
-    def _shortest_to(self, image: Image.Image, length: int) -> Image.Image:
+    def _shortest_to(self, image: Image.Image, length: int) -> _Resized:
         # torchvision's Resize: the longer side is rounded down.
         width, height = image.size
         if width <= height:
             target = (length, int(length * height / width))
         else:
             target = (int(length * width / height), length)
-        return image.resize(target, RESAMPLING[self.interpolation])
-
-    def _window(self, image: Image.Image, left: int, top: int) -> Image.Image:
-        return image.crop((left, top, left + self.size[1], top + self.size[0]))
+        return _Resized(image, target, RESAMPLING[self.interpolation])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, words and lists, for JSON; `from_dict` reads them back."""
@@ -133,10 +142,39 @@ class Preprocess:
         return cls(**data)
 
 
-def _scaled(image: Image.Image, ratio: float, resampling: Image.Resampling) -> Image.Image:
+class _Resized:
+    """An image that is resized as a whole when a window of it is asked for, or in that window alone.
+
+    Pillow computes a pixel from the neighbors of its place in the source, also from those outside of the box
+    that it is told to resize: the window has the pixels that the whole would have there.
+    """
+
+    def __init__(self, image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> None:
+        self.width, self.height = size
+        self._source, self._resampling = image, resampling
+        self._extreme = max(image.size) > EXTREME_RATIO * min(image.size)
+        self._whole: Image.Image | None = None
+
+    def window(self, size: tuple[int, int], left: int, top: int) -> Image.Image:
+        """The part of `size` (height, width) whose corner is at (left, top) of the resized image."""
+        height, width = size
+        if self._extreme:
+            x, y = self._source.width / self.width, self._source.height / self.height
+            right, bottom = (
+                min((left + width) * x, self._source.width),
+                min((top + height) * y, self._source.height),
+            )
+            return self._source.resize(
+                (width, height), self._resampling, box=(left * x, top * y, right, bottom)
+            )
+        if self._whole is None:
+            self._whole = self._source.resize((self.width, self.height), self._resampling)
+        return self._whole.crop((left, top, left + width, top + height))
+
+
+def _scaled(image: Image.Image, ratio: float) -> tuple[int, int]:
     # max(1): a frame of 1000:1 keeps at least a line, where open_clip would fail
-    width, height = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
-    return image.resize((width, height), resampling)
+    return max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
 
 
 def _padded(image: Image.Image, size: tuple[int, int], fill: int) -> Image.Image:

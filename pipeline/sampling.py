@@ -25,6 +25,9 @@ DENSE_SPAN = 128
 MODES = ("uniform", "dense")
 POSITIONS = ("start", "middle")
 CROPS = (1, 3)
+CROP_POSITIONS = ("longer-side", "width")
+MAX_FRAMES = 2**16
+"""Frames of all views of a video at most: 65,536 frames of 224 x 224 pixels take 9.2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,27 @@ class Sampling:
     """`uniform`: one frame of each of T equal segments; `dense`: frames at a stride of 128 // T."""
     position: str = "start"
     """Where in its segment a uniform frame stands: `start` or `middle`. Means nothing when dense."""
+    crop_positions: str = "longer-side"
+    """Where three crops are: along the `longer-side`, or along the `width` of every frame, as the released BIKE
+    and Text4Vis have them (see `preprocess.Preprocess.pixels`). For a single crop, there is no choice."""
 
     def __post_init__(self) -> None:
         for name in ("frames", "clips"):
             value = getattr(self, name)
             if not _is_int(value) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        for name, allowed in (("crops", CROPS), ("mode", MODES), ("position", POSITIONS)):
+        choices = (("crops", CROPS), ("mode", MODES), ("position", POSITIONS))
+        for name, allowed in (*choices, ("crop_positions", CROP_POSITIONS)):
             value = getattr(self, name)
             if value not in allowed or isinstance(value, bool):
                 choice = " or ".join(repr(choice) for choice in allowed)
                 raise ValueError(f"{name} must be {choice}, got {value!r}")
+        if self.crops == 1 and self.crop_positions != "longer-side":
+            raise ValueError(f"crop_positions {self.crop_positions!r} is for three crops, not for one")
+        if self.views * self.frames > MAX_FRAMES:
+            raise ValueError(
+                f"frames x clips x crops must be at most {MAX_FRAMES:,}, got {self.frames} x {self.clips} x {self.crops}"
+            )
 
     @property
     def views(self) -> int:
@@ -96,13 +109,20 @@ class Sampling:
         return (starts[:, None] + steps[None, :]) % n_frames
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and words, for JSON; `from_dict` reads them back."""
-        return asdict(self)
+        """Plain numbers and words, for JSON; `from_dict` reads them back.
+
+        `crop_positions` is there when it is not the default: caches from before it was thought of have none.
+        """
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name != "crop_positions" or value != "longer-side"
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Sampling:
         """The sampling that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
-        check_names(data, {field.name for field in fields(cls)}, "sampling")
+        check_names({"crop_positions": "", **data}, {field.name for field in fields(cls)}, "sampling")
         return cls(**data)
 
 

@@ -74,6 +74,51 @@ def test_three_crops_go_along_the_longer_side(resize):
         assert np.array_equal(crop, lying.transpose(1, 0, 2))
 
 
+def by_released_code(frame, size, scale_size):
+    """`GroupFullResSample` of the released BIKE and Text4Vis, its crops in the order left, middle, right."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    image = transforms.Resize(scale_size, interpolation=transforms.InterpolationMode.BICUBIC)(
+        Image.fromarray(frame)
+    )
+    image_w, image_h = image.size
+    w_step, h_step = (image_w - size) // 4, (image_h - size) // 4
+    offsets = [(0 * w_step, 2 * h_step), (2 * w_step, 2 * h_step), (4 * w_step, 2 * h_step)]
+    return np.stack([np.asarray(image.crop((x, y, x + size, y + size))) for x, y in offsets])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_three_crops_along_the_width_are_the_released_code_s(shape):
+    frame = frame_of(*shape)
+    crops = Preprocess((64, 64), resize=75).pixels(frame, 3, "width")
+    assert np.array_equal(crops, by_released_code(frame, 64, 75))
+    if shape[0] > 1.2 * shape[1]:  # upright: the longer side's crops are others
+        assert not np.array_equal(crops[0], Preprocess((64, 64), resize=75).pixels(frame, 3)[0])
+
+
+@pytest.mark.parametrize("positions", ["longer-side", "width"])
+@pytest.mark.parametrize("shape", [(17, 300), (300, 17), (2, 500), (900, 50), (1, 40)])
+def test_frames_of_extreme_proportions_are_cropped_as_if_resized_whole(shape, positions):
+    height, width = shape
+    frame = frame_of(*shape)
+    for resize in (64, 80):
+        if width <= height:
+            target = (resize, int(resize * height / width))
+        else:
+            target = (int(resize * width / height), resize)
+        whole = np.asarray(Image.fromarray(frame).resize(target, Image.Resampling.BILINEAR)).astype(int)
+        spare_width, spare_height = target[0] - 64, target[1] - 64
+        x, y = round(spare_width / 2), round(spare_height / 2)
+        corners = (
+            [(0, y), (x, y), (spare_width, y)] if width >= height else [(x, 0), (x, y), (x, spare_height)]
+        )
+        if positions == "width":
+            corners = [(step * (spare_width // 4), spare_height // 4 * 2) for step in (0, 2, 4)]
+        crops = Preprocess((64, 64), resize=resize, interpolation="bilinear").pixels(frame, 3, positions)
+        for crop, (left, top) in zip(crops, corners, strict=True):
+            # 1: Pillow has the corners of a box in single precision
+            assert np.abs(crop - whole[top : top + 64, left : left + 64]).max() <= 1
+
+
 def test_three_crops_of_a_square_are_one():
     crops = Preprocess((32, 32)).pixels(frame_of(50, 50), crops=3)
     assert np.array_equal(crops[0], crops[1])
@@ -127,6 +172,8 @@ def test_wrong_frames_are_named():
         preprocess.pixels(np.zeros((4, 4, 3)))
     with pytest.raises(ValueError, match="crops must be 1 or 3"):
         preprocess.pixels(np.zeros((4, 4, 3), np.uint8), crops=2)
+    with pytest.raises(ValueError, match="positions must be one of longer-side, width"):
+        preprocess.pixels(np.zeros((4, 4, 3), np.uint8), crops=3, positions="height")
 
 
 def test_decoding_workers_are_spared_torch():

@@ -125,11 +125,27 @@ def test_a_dictionary_and_back(sampling):
         ({"mode": "random"}, "mode must be 'uniform' or 'dense', got 'random'"),
         ({"position": "end"}, "position must be 'start' or 'middle', got 'end'"),
         ({"frame": 8}, "unknown frame"),
+        (
+            {"crops": 3, "crop_positions": "height"},
+            "crop_positions must be 'longer-side' or 'width', got 'height'",
+        ),
+        ({"crop_positions": "width"}, "crop_positions 'width' is for three crops, not for one"),
+        ({"frames": 10**12}, "at most 65,536, got 1000000000000 x 1 x 1"),
+        ({"frames": 8192, "clips": 3, "crops": 3}, "frames x clips x crops must be at most 65,536"),
     ],
 )
 def test_wrong_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         Sampling.from_dict(Sampling().to_dict() | change)
+
+
+def test_crop_positions_are_written_when_they_are_not_the_default():
+    """Caches from before there was a choice keep their identity."""
+    names = {"frames", "clips", "crops", "mode", "position"}
+    assert set(Sampling(crops=3).to_dict()) == names
+    along = Sampling(crops=3, crop_positions="width")
+    assert along.to_dict() == Sampling(crops=3).to_dict() | {"crop_positions": "width"}
+    assert Sampling.from_dict(along.to_dict()) == along != Sampling.from_dict(Sampling(crops=3).to_dict())
 
 
 def test_missing_settings_are_named():
