@@ -1,7 +1,7 @@
 """A CSV list of videos: a header, and a row for each video."""
 
 # Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH100, PTH118, PTH120
+# ruff: noqa: PTH118, PTH120
 from __future__ import annotations
 
 import os
@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from .folders import Found
-from .ids import check_segment, id_below, seconds, segment_id
+from .ids import check_segment, id_below, seconds, segment_id, without_dots
 from .presence import without_file
 from .text_files import csv_rows
 from .video_list import DatasetError, Video, counted, some
@@ -43,7 +43,7 @@ def read_csv_list(path: Path, root: str | None) -> Found:
         raise DatasetError(f"{path} has rows without a path: {some(blank)}. Fill them in, or remove them.")
     if not rows:
         raise DatasetError(f"{path} lists no video: below the header, each row is one video.")
-    base = os.path.dirname(os.path.abspath(path)) if root is None else root
+    base = os.path.dirname(without_dots(str(path))) if root is None else root
     videos = []
     for number, row in rows:
         given = cell(row, "path")

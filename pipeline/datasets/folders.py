@@ -1,7 +1,7 @@
 """Videos in a tree of folders: files called like videos, and folders of frame images."""
 
 # Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH100, PTH116
+# ruff: noqa: PTH116
 from __future__ import annotations
 
 import os
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .ids import without_dots
 from .video_list import PROBLEMS_SHOWN, DatasetError, Video, counted
 
 VIDEO_SUFFIXES = frozenset(
@@ -122,7 +123,7 @@ def is_frame_folder(path: str | os.PathLike[str]) -> bool:
 
 def find_in_folder(folder: Path, root: str | None) -> Found:
     """The videos below a folder, with labels and splits from the folders they are in (see `read_videos`)."""
-    top = os.path.abspath(folder)
+    top = without_dots(str(folder))
     root = top if root is None else root
     if os.path.commonpath([root, top]) != root:
         raise DatasetError(f"The folder {folder} is not below the root {root}: give a root that holds it.")

@@ -15,12 +15,35 @@ _SEGMENT = re.compile(r"#t=(?=[0-9,])([0-9][0-9.e+-]*)?(?:,([0-9][0-9.e+-]*))?$"
 
 
 def id_below(base: str, given: str) -> str:
-    """Of a path relative to `base`, or absolute: the path below base where it is, else as it was given."""
+    """Of a path relative to `base`, or absolute: the path below base where it is, else as it was given.
+
+    Of ``link/../x.mp4``, which is beside what the link leads to and not beside the link, the place counts.
+    """
     below = base if base.endswith("/") else f"{base}/"
-    whole = os.path.normpath(os.path.join(base, given))
+    joined = os.path.join(base, given)
+    whole = without_dots(joined)
     if whole.startswith(below):
         return whole[len(below) :]
-    return whole if os.path.isabs(given) else os.path.normpath(given)  # noqa: PTH117
+    if os.path.isabs(given) or whole != os.path.normpath(joined):  # noqa: PTH117
+        return whole
+    return os.path.normpath(given)
+
+
+def without_dots(path: str) -> str:
+    """An absolute path of the same file, without ``.`` and ``..``; links stay as they are where they can.
+
+    `os.path.abspath` takes ``link/..`` out as if the link were a folder, and names another file then.
+    """
+    path = os.path.join(os.getcwd(), path)  # noqa: PTH109
+    flat = os.path.normpath(path)
+    up = path.rfind("/../") + 3 if "/../" in path else len(path) if path.endswith("/..") else 0
+    if not up:
+        return flat
+    way, rest = path[:up], path[up:]
+    true = os.path.realpath(way)
+    if os.path.realpath(os.path.normpath(way)) == true:
+        return flat
+    return os.path.normpath(f"{true}/{rest}")
 
 
 def segment_id(id: str, start: float | None, end: float | None) -> str:

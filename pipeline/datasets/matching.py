@@ -1,10 +1,7 @@
 """The rows of a data set's own files, and the videos on disk that they speak of."""
 
-# Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH100
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +9,7 @@ from pathlib import Path
 from ...lexicons import Lexicon
 from ...lexicons.lexicon import loose
 from .folders import VIDEO_SUFFIXES, is_true, suffix_of, walk
-from .ids import check_unicode, segment_id
+from .ids import check_unicode, segment_id, without_dots
 from .labels import check_labels
 from .video_list import DatasetError, Video, VideoList, counted, natural_key, some
 
@@ -144,7 +141,7 @@ class _Tree:
     """The files and folders below the root that are called like a listed video."""
 
     def __init__(self, root: Path, rows: Iterable[Listed]) -> None:
-        self.top = os.path.abspath(root)
+        self.top = without_dots(str(root))
         self.files: dict[str, list[str]] = {}
         """Name without suffix -> paths below the root."""
         self.folders: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ The labels count the classes of a lexicon from 0.
 """
 
 # Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH100, PTH118, PTH119, PTH120
+# ruff: noqa: PTH118, PTH119, PTH120
 from __future__ import annotations
 
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...lexicons import Lexicon
 from .folders import Found
-from .ids import id_below
+from .ids import id_below, without_dots
 from .presence import Completer, without_file
 from .text_files import read_lines
 from .video_list import DatasetError, Video, some
@@ -60,7 +60,7 @@ def read_list(path: Path, root: str | None, lexicon: Lexicon | None) -> Found:
         raise DatasetError(
             f"{path} gives labels as numbers: say with --lexicon which classes they count, in their order."
         )
-    base = os.path.dirname(os.path.abspath(path)) if root is None else root
+    base = os.path.dirname(without_dots(str(path))) if root is None else root
     complete = Completer()
     folder_class: dict[str, tuple[int, ...]] = {}
     videos = []

@@ -1,7 +1,7 @@
 """Video lists from what a user names: a folder, a list file, or videos one by one."""
 
 # Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH100, PTH112, PTH120
+# ruff: noqa: PTH112, PTH120
 from __future__ import annotations
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from ...lexicons import Lexicon
 from .csv_lists import read_csv_list
 from .folders import Found, find_in_folder, is_frame_folder
-from .ids import check_unicode, id_below
+from .ids import check_unicode, id_below, without_dots
 from .presence import without_file
 from .repository_lists import read_list
 from .video_list import DatasetError, Video, VideoList, counted, natural_key, some
@@ -61,7 +61,7 @@ def read_videos(
         raise DatasetError("No videos were named: give a folder, a CSV file, or video files.")
     if root is not None and not os.path.isdir(root):
         raise DatasetError(f"The root {root} is not a folder: give the folder that holds the videos.")
-    base = None if root is None else os.path.abspath(root)
+    base = None if root is None else without_dots(str(root))
     single = sources[0] if len(sources) == 1 else None
     if single and single.is_dir() and not is_frame_folder(single):
         found = find_in_folder(single, base)
@@ -87,7 +87,7 @@ def _take_files(files: list[Path], root: str | None) -> Found:
             raise DatasetError(
                 f"{file} is not a video. A list of videos is a .csv file with the header path,label,split."
             )
-    paths = [os.path.abspath(file) for file in files]
+    paths = [without_dots(str(file)) for file in files]
     base = os.path.commonpath([os.path.dirname(path) for path in paths]) if root is None else root
     videos = [
         Video(id=id_below(base, path), path=Path(path), origin=str(file))

@@ -273,6 +273,23 @@ def test_paths_are_relative_to_the_csv_or_the_root_and_may_be_absolute(make_csv,
     assert all(video.path.is_file() for video in videos)
 
 
+def test_a_way_through_a_link_leads_to_where_the_system_says(make_csv, tmp_path):
+    """`link/../a.mp4` is beside what the link leads to: it is checked, read and called so."""
+    path = make_csv("path\na.mp4\nlink/../a.mp4\nsub/../b.mp4\n", "a.mp4", "b.mp4", "sub/c.mp4")
+    inside = tmp_path / "elsewhere/inside"
+    inside.mkdir(parents=True)
+    (path.parent / "link").symlink_to(inside)
+    with pytest.raises(DatasetError, match="1 listed video cannot be found"):
+        read_videos(path)
+    (inside.parent / "a.mp4").write_bytes(b"another")
+    videos = {video.id: video for video in read_videos(path)}
+    assert set(videos) == {"a.mp4", "b.mp4", "elsewhere/a.mp4"}
+    for id, video in videos.items():
+        assert video.path.samefile(path.parent / id)
+    (inside.parent / "d.mp4").touch()
+    assert ids(read_videos(path.parent / "link/..")) == ["a.mp4", "d.mp4"]
+
+
 def test_listing_a_video_twice_names_both_rows(make_csv):
     path = make_csv("path\na.mp4\nb.mp4\n./a.mp4\n", "a.mp4", "b.mp4")
     with pytest.raises(
