@@ -12,8 +12,10 @@ crashes does so in a worker.
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
+import re
 import selectors
 import tempfile
 import threading
@@ -47,6 +49,15 @@ STUCK_SECONDS = 60.0
 """How long all slots may be held, while nothing is decoded, by threads that might give one back."""
 FAILED_STARTS = 3
 """So many workers that end before they are ready, one after the other, end the run."""
+WORKER_MEMORY_GIB = 4.0
+"""What a worker may take by default. A frame of 8K video (7680 x 4320) and the sixteen that a codec may keep
+beside it take 1 GiB; the same on every machine, so that the same videos fail everywhere."""
+MIN_WORKER_MEMORY_GIB = 0.25
+"""Less does not do for a worker's own libraries."""
+_OUT_OF_MEMORY = re.compile(
+    r"bad_alloc|bad_array_new_length|MemoryError|[Cc]annot allocate memory|[Oo]ut of memory|[Ii]nsufficient memory"
+)
+"""The last words of a process that got no memory."""
 
 
 class DecodeWorkerError(RuntimeError):
@@ -69,7 +80,10 @@ def decode_video(
     """
     from .video_readers import decode_request
 
-    return decode_request(_as_request(path), sampling, preprocess, decoder)
+    try:
+        return decode_request(_as_request(path), sampling, preprocess, decoder)
+    except MemoryError:
+        raise DecodeError("memory", "needs more memory to decode than there is") from None
 
 
 def _as_request(path: str | os.PathLike[str] | VideoRequest) -> VideoRequest:
@@ -114,13 +128,17 @@ class DecodePool:
         *,
         workers: int,
         timeout_seconds: float = 60.0,
+        memory_gib: float | None = WORKER_MEMORY_GIB,
         slots: int | None = None,
         decoder: str = "auto",
         decode: str = f"{__package__}.video_readers:decode_request",
     ) -> None:
         """
         timeout_seconds  for one video; the start of a worker does not count
-        slots            results that can wait or be held; default twice the workers and two
+        memory_gib       what a worker may take for a video, on Linux; a video that needs more fails in the
+                         stage `memory`. None: no limit
+        slots            results that can wait or be held; default twice the workers and two, or fewer where
+                         they would take more than half of the machine's memory
         decoder          as in `decode_video`
         decode           `module:function`, importable in the workers, with the signature of
                          `video_readers.decode_request`: what a worker does with a video
@@ -128,21 +146,27 @@ class DecodePool:
         """
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
-        if not timeout_seconds > 0:
-            raise ValueError(f"timeout_seconds must be above 0, got {timeout_seconds}")
+        if not (timeout_seconds > 0 and math.isfinite(timeout_seconds)):
+            raise ValueError(f"timeout_seconds must be above 0 and finite, got {timeout_seconds}")
+        if memory_gib is not None and not MIN_WORKER_MEMORY_GIB <= memory_gib < 2**30:
+            raise ValueError(
+                f"memory_gib must be at least {MIN_WORKER_MEMORY_GIB} and finite, or None for no limit, got {memory_gib}"
+            )
         if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
         if decoder not in DECODERS:
             raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
         self.n_workers, self.timeout_seconds, self.decoder = workers, timeout_seconds, decoder
-        self.n_slots = slots or 2 * workers + 2
+        self.memory_gib = memory_gib
         slot_bytes = sampling.views * sampling.frames * preprocess.size[0] * preprocess.size[1] * 3
+        self.n_slots = slots or max(1, min(2 * workers + 2, _machine_bytes() // 2 // slot_bytes))
         self._setup: dict[str, Any] = {
             "decode": decode,
             "sampling": sampling.to_dict(),
             "preprocess": preprocess.to_dict(),
             "slots": self.n_slots,
             "timeout_seconds": timeout_seconds,
+            "memory_bytes": None if memory_gib is None else int(memory_gib * 2**30),
             "parent": os.getpid(),
         }
         self._memory = _anonymous_file(self.n_slots * slot_bytes)
@@ -296,10 +320,16 @@ class DecodePool:
                     deadline = min((seat.deadline for seat in self._seats), default=float("inf"))
                     patience = max(0.0, min(deadline - time.monotonic(), 60.0))
                     for key, _ in selector.select(patience):
-                        if key.data is None:
+                        seat = key.data
+                        if seat is None:
                             os.read(self._wake_read, 1 << 16)
-                        elif key.data in self._seats:
-                            self._hear(key.data, selector)
+                        elif seat not in self._seats:
+                            continue  # lost just now
+                        elif key.fd == seat.worker.stderr:
+                            if not seat.worker.read_stderr():
+                                selector.unregister(seat.worker.stderr)
+                        else:
+                            self._hear(seat, selector)
                     for seat in [seat for seat in self._seats if time.monotonic() > seat.deadline]:
                         self._lose(seat, selector, gone=False)
         except BaseException as error:
@@ -323,7 +353,8 @@ class DecodePool:
                 raise DecodeWorkerError(f"No process that decodes videos can be started: {error}") from error
             seat = _Seat(worker, time.monotonic() + START_SECONDS)
             self._seats.append(seat)
-            selector.register(seat.worker.replies, selectors.EVENT_READ, seat)
+            selector.register(worker.replies, selectors.EVENT_READ, seat)
+            selector.register(worker.stderr, selectors.EVENT_READ, seat)
         for seat in self._seats:
             if seat.ready and seat.task is None:
                 with self._changed:
@@ -341,6 +372,7 @@ class DecodePool:
     def _give(self, seat: _Seat, task: _Task) -> None:
         request = task.request
         seat.task, seat.deadline = task, time.monotonic() + self.timeout_seconds
+        seat.worker.forget_stderr()
         seat.worker.send(
             {
                 "path": os.fsencode(request.path).hex(),
@@ -370,13 +402,14 @@ class DecodePool:
         if "decoded" in reply:
             slot = task.slot
             result = Decoded.from_facts(reply["decoded"], self._pixels[slot], lambda: self._give_back(slot))
-            if troubles:
-                object.__setattr__(
-                    result, "note", "; ".join([*troubles, result.note] if result.note else troubles)
-                )
+            notes = [result.note] if result.note else []  # in front: `damaged: ` is what a note begins with
+            object.__setattr__(result, "note", _unicode("; ".join([*notes, *troubles])))
         else:
-            stage = task.troubles[0][0] if task.troubles else reply["stage"]
-            result = DecodeFailure(stage, "; ".join(dict.fromkeys([*troubles, reply["reason"]])))
+            stage, reason = reply["stage"], reply["reason"]
+            if stage == "memory":
+                reason = self._too_much
+            stage = task.troubles[0][0] if task.troubles else stage
+            result = DecodeFailure(stage, _unicode("; ".join(dict.fromkeys([*troubles, reason]))))
             self._give_back(task.slot)
         with self._changed:
             if task.run == self._run:
@@ -385,9 +418,17 @@ class DecodePool:
             else:
                 result.release()
 
+    @property
+    def _too_much(self) -> str:
+        if self.memory_gib is None:
+            return "needs more memory to decode than there is"
+        return f"needs more than {self.memory_gib} GiB to decode; --worker-memory raises the limit"
+
     def _lose(self, seat: _Seat, selector: selectors.BaseSelector, *, gone: bool) -> None:
         """A worker is gone, or is over its time and is killed; its video gets one more try, with PyAV."""
-        selector.unregister(seat.worker.replies)
+        for descriptor in (seat.worker.replies, seat.worker.stderr):
+            with contextlib.suppress(KeyError):  # a worker may have closed its standard error
+                selector.unregister(descriptor)
         self._seats.remove(seat)
         ending = seat.worker.end(gone=gone)
         task = seat.task
@@ -398,7 +439,9 @@ class DecodePool:
                 raise DecodeWorkerError(f"The processes that decode videos do not start: the last one {what}")
         if task is None:
             return
-        if gone:
+        if gone and _OUT_OF_MEMORY.search(ending):
+            trouble = ("memory", self._too_much)
+        elif gone:
             trouble = ("crash", f"{task.decoder}: the decoding process {ending}")
         else:
             trouble = ("timeout", f"{task.decoder}: no answer within {self.timeout_seconds:g} s")
@@ -414,6 +457,15 @@ class DecodePool:
             stage = task.troubles[0][0]
             reason = task.troubles.pop()[1]
             self._finish(task, {"stage": stage, "reason": reason})
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _unicode(text: str) -> str:
+    """The text with what is no character (bytes of a file's name) spelled out: it can be stored and printed."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _anonymous_file(size: int) -> int:

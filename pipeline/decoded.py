@@ -9,13 +9,28 @@ from typing import Any
 
 import numpy as np
 
+MAX_PIXELS = 2**27
+"""Pixels of a frame or an image at most, 134,217,728: a frame of 16K video (15360 x 8640) is just below. A file
+of a few kilobytes can claim a thousand times as many."""
+DAMAGED = "damaged: "
+"""What the note of a video begins with whose frames cannot all be right: some could not be read, or the codec
+had to guess a part of them."""
+
 
 class DecodeError(Exception):
-    """A video that cannot be decoded: `stage` (missing, open, decode, timeout, crash) and `reason`."""
+    """A video that cannot be decoded: `stage` (missing, open, decode, memory, timeout, crash) and `reason`."""
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(reason)
         self.stage, self.reason = stage, reason
+
+
+def check_n_pixels(width: int, height: int, what: str) -> None:
+    """Raises DecodeError for a frame or an image of more than MAX_PIXELS; `what` is for the message."""
+    if width * height > MAX_PIXELS:
+        raise DecodeError(
+            "open", f"{what} of {width} x {height} pixels; {MAX_PIXELS:,} are the most that are read"
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,8 @@ class Decoded:
     """Whether a clip has a frame twice, because the video, or its segment, is too short."""
     note: str = ""
     """Why decord was not used, how many frames could not be read, that the segment ends after the video,
-    that images have no times; empty when there is nothing to say."""
+    that images have no times; empty when there is nothing to say. `damaged: ` stands in front where frames
+    could not be read, or where the codec concealed errors in them."""
     on_release: Callable[[], None] | None = field(default=None, repr=False)
 
     def facts(self) -> dict[str, Any]:
@@ -110,7 +126,8 @@ class DecodeFailure:
     """A video that could not be decoded, and why."""
 
     stage: str
-    """missing, open, decode, timeout (the decoder hangs) or crash (it takes its process down)."""
+    """missing, open, decode, memory (the decoder needs too much), timeout (it hangs) or crash (it takes its
+    process down)."""
     reason: str
     """For a person; both decoders' reasons where both were tried."""
 

@@ -11,6 +11,7 @@ decord is loaded, whose zlib gets in the way of OpenCV's, OpenCV reads no PNG an
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -24,7 +25,7 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .datasets import IMAGE_SUFFIXES
-from .decoded import Decoded, DecodeError
+from .decoded import Decoded, DecodeError, check_n_pixels
 from .video_readers import Wish, listening
 
 STRAY_BYTES = 16
@@ -120,14 +121,22 @@ def _read_image(folder: str, name: str) -> tuple[np.ndarray, str]:
     if not data:
         raise DecodeError("decode", f"{name} is empty (0 bytes)")
     try:
-        return (_jpeg(data), OPENCV) if data.startswith(b"\xff\xd8") else (_other(data), PILLOW)
+        return (_jpeg(data, name), OPENCV) if data.startswith(b"\xff\xd8") else (_other(data, name), PILLOW)
+    except (DecodeError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise DecodeError("decode", f"{name} claims more pixels than are read: {error}") from error
     except Exception as error:  # Pillow alone has half a dozen kinds
+        if isinstance(error, cv2.error) and error.code == cv2.Error.STS_NO_MEM:
+            raise MemoryError(str(error)) from error
         if isinstance(error, UnidentifiedImageError):
             raise DecodeError("decode", f"{name} is no image, or damaged") from error
         raise DecodeError("decode", f"{name} is damaged: {error}") from error
 
 
-def _jpeg(data: bytes) -> np.ndarray:
+def _jpeg(data: bytes, name: str) -> np.ndarray:
+    with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(data)) as header:
+        check_n_pixels(header.width, header.height, f"{name} is an image")
     # IMREAD_COLOR: three channels whatever is stored, and the EXIF flag is honoured, as the rotation flags of
     # video files are.
     with listening() as complaints:
@@ -145,8 +154,9 @@ def _jpeg(data: bytes) -> np.ndarray:
     return image[..., ::-1]
 
 
-def _other(data: bytes) -> np.ndarray:
+def _other(data: bytes, name: str) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
+        check_n_pixels(image.width, image.height, f"{name} is an image")
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255 rather than scale
             upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))

@@ -20,11 +20,23 @@ import av
 import av.error
 import numpy as np
 
-from .decoded import DecodeError
+from .decoded import MAX_PIXELS, DecodeError, check_n_pixels
 
 # Containers and codecs in which a packet is a frame and carries its own time stamp.
 DECORD_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9"}
+
+
+# FFmpeg's names of the formats whose files hold their frames themselves. Playlists and lists of files (concat,
+# hls, dash, sdp, image2, imf, ...), scripts, and formats that open files beside their own are not among them.
+_CONTAINERS = (
+    "3g2 3gp amv apng asf asf_o av1 avi avs2 avs3 bink dhav dirac dnxhd dv evc flv gif gxf h261 h263 h264 hevc ivf "
+    "live_flv m4v matroska mjpeg mjpeg_2000 mov mp4 mpeg mpegts mpegtsraw mpegvideo mpjpeg mv mxf nsv nut nuv obu ogg "
+    "rm roq smk swf vc1 vc1test vivo vvc webm wtv xmv yop yuv4mpegpipe "
+    "bmp_pipe exr_pipe j2k_pipe jpeg_pipe jpegxl_pipe pam_pipe pbm_pipe pgm_pipe png_pipe ppm_pipe tiff_pipe webp_pipe "
+    "aac ac3 aiff amr caf flac mp3 w64 wav"  # of which it is said that they have no video stream
+)
+_OPTIONS = {"format_whitelist": _CONTAINERS.replace(" ", ","), "protocol_whitelist": "file"}
 
 
 @dataclass
@@ -114,7 +126,13 @@ def check_file(path: str) -> None:
 def opened(path: str) -> Iterator[tuple[Any, Any]]:
     """Container and video stream, one thread; a cover picture is no video stream."""
     try:
-        container = av.open(path, metadata_errors="replace")
+        container = av.open(path, options=_OPTIONS, metadata_errors="replace")
+    except MemoryError:
+        raise
+    except av.error.ArgumentError as error:
+        raise DecodeError(
+            "open", "not a video: its format is none that is read (lists of other files are not followed)"
+        ) from error
     except av.error.FFmpegError as error:
         raise DecodeError("open", f"not a video: {error.strerror}") from error
     with container:
@@ -124,6 +142,8 @@ def opened(path: str) -> Iterator[tuple[Any, Any]]:
         stream = streams[0]
         if getattr(stream, "codec_context", None) is None:
             raise DecodeError("open", "no decoder for its video stream")
+        check_n_pixels(stream.codec_context.width, stream.codec_context.height, "has frames")
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # of a frame that grows in mid-stream
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         yield container, stream
@@ -160,6 +180,8 @@ def read_packets(path: str) -> Packets:
                     packets.damage = "the file is damaged or cut off"
                 packets.pts.append(packet.pts)
                 packets.last_duration = packet.duration or packets.last_duration
+        except MemoryError:
+            raise
         except av.error.FFmpegError as error:
             packets.damage = f"the file is damaged: {error.strerror}"
     return packets.finish()

@@ -2,26 +2,32 @@
 
 `packets` says which files decord gets: those alone where its counting of frames is right. One line of
 complaint from its decoder, and PyAV reads the file instead.
+
+Codecs fill what they cannot read of a picture with guesses (FFmpeg: "concealing 120 DC, 120 AC, 120 MV errors in
+P frame"), and call that no error but information: both decoders are heard at that level, and the note of such
+a video begins with `damaged: `.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import re
 import sys
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, cast
 
 import av
 import av.error
+import av.logging
 import numpy as np
 
-from .decoded import Decoded, DecodeError, VideoRequest
+from .decoded import DAMAGED, Decoded, DecodeError, VideoRequest, check_n_pixels
 from .packets import Packets, check_file, opened, read_packets
 from .preprocess import Preprocess
 from .sampling import Sampling
@@ -29,6 +35,8 @@ from .sampling import Sampling
 PYAV = f"pyav {av.__version__}"
 OVERSHOOT_SECONDS = 0.1
 """A segment that ends so little after its video does so because somebody rounded: not worth a note."""
+HEARD_BYTES = 1 << 16
+"""So much of the beginning and of the end of what native code writes is listened to."""
 
 
 def decode_request(
@@ -37,7 +45,9 @@ def decode_request(
     """Decode one video in this process. See `decode.decode_video`."""
     if decoder not in ("auto", "decord", "pyav"):
         raise ValueError(f"decoder must be auto, decord or pyav, got {decoder!r}")
-    path = os.path.abspath(request.path)  # noqa: PTH100 - keeps bytes that are no UTF-8, as os.fspath does
+    # Not abspath, which takes `link/..` out without following the link: another file might be read than was
+    # checked. An absolute path is no `concat:` or `http:` for a decoder, and bytes that are no UTF-8 stay.
+    path = os.path.join(os.getcwd(), os.fsdecode(request.path))  # noqa: PTH109, PTH118
     wish = Wish(request, sampling, preprocess)
     if os.path.isdir(path):  # noqa: PTH112
         from .frame_folders import read_frame_folder  # OpenCV is not for those with video files alone
@@ -45,34 +55,44 @@ def decode_request(
         return read_frame_folder(path, wish)
     check_file(path)
     packets = read_packets(path)
+    damage = [packets.damage] if packets.damage else []
     note = ""
     if decoder != "pyav":
-        note = packets.trap
-        if not note:
+        note = "" if damage else packets.trap
+        if not note and not damage:
             try:
                 return _read_with_decord(path, packets, wish)
             except ImportError:
                 note = "decord is not installed"
+            except _Concealed as error:
+                damage.append(error.reason)
             except DecodeError as error:
                 note = error.reason
         if decoder == "decord":
-            raise DecodeError("decode", note)
+            raise DecodeError("decode", _joined(*damage, note))
         if note == "decord is not installed":
             note = ""
     try:
         if packets.shown and not packets.damage:
             with contextlib.suppress(_Astray):
-                return _read_by_time_stamp(path, packets, wish, note)
-        return _read_by_counting(path, packets, wish, note)
+                return _read_by_time_stamp(path, packets, wish, damage, note)
+        return _read_by_counting(path, packets, wish, damage, note)
     except NothingInside:
         raise
     except DecodeError as error:
-        reasons = dict.fromkeys(reason for reason in (note, error.reason) if reason)
+        reasons = dict.fromkeys(reason for reason in (*damage, note, error.reason) if reason)
         raise DecodeError(error.stage, "; ".join(reasons)) from error
 
 
 class NothingInside(DecodeError):
     """A segment without a frame: no decoder is to blame, and another one would not help."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("decode", reason)
+
+
+class _Concealed(DecodeError):
+    """The codec guessed parts of frames, and said so."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("decode", reason)
@@ -125,7 +145,7 @@ class Wish:
         (clips, length), crops = chosen.shape, self.sampling.crops
         pixels = np.empty((clips, crops, length, *self.preprocess.size, 3), np.uint8)
         for place, frame in frames:
-            cropped = self.preprocess.pixels(frame, crops)
+            cropped = self.preprocess.pixels(frame, crops, self.sampling.crop_positions)
             for clip, t in np.argwhere(chosen == place):
                 pixels[clip, :, t] = cropped
         repeated = any(len(np.unique(clip)) < length for clip in chosen)
@@ -141,6 +161,11 @@ def _said(seconds: float) -> str:
 
 def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
+
+
+def _noted(damage: Sequence[str], *others: str) -> str:
+    """The note of a video: what is wrong with its frames first, and `damaged: ` before it."""
+    return DAMAGED * bool(damage) + _joined(*damage, *others)
 
 
 class _Astray(Exception):
@@ -173,7 +198,7 @@ def _read_with_decord(path: str, packets: Packets, wish: Wish) -> Decoded:
     """Frames by decord, of a file without traps. Raises DecodeError when decord complains, even softly."""
     import decord  # not everywhere, and not needed by those who ask for PyAV
 
-    decord.logging.set_level(decord.logging.ERROR)
+    decord.logging.set_level(decord.logging.INFO if _with_levels() else decord.logging.ERROR)
     seconds = _seconds(packets, list(packets.shown))
     end = _end(packets, seconds)
     chosen = wish.choose(seconds, end)
@@ -182,7 +207,7 @@ def _read_with_decord(path: str, packets: Packets, wish: Wish) -> Decoded:
         for place in np.unique(chosen).tolist():  # one by one: a clip of large frames need not fit in memory
             yield place, reader.get_batch([place]).asnumpy()
 
-    with listening() as complaints:
+    with listening() as lines:
         try:
             reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
             if len(reader) != len(packets.shown):
@@ -200,19 +225,52 @@ def _read_with_decord(path: str, packets: Packets, wish: Wish) -> Decoded:
             )
         except (decord.DECORDError, RuntimeError, AssertionError, IndexError) as error:
             raise DecodeError("decode", f"decord: {_tidy(str(error))}") from error
+    complaints = [line for line in lines if not _NO_ERROR.search(line)]
+    if concealed := _count_concealed(lines):
+        raise _Concealed(_joined(f"decord: {concealed}", *map(_tidy, complaints[-1:])))
     if complaints:
         raise DecodeError("decode", f"decord: {_tidy(complaints[-1])}")
+    if any(_NEW_SIZE.search(line) for line in lines):
+        raise DecodeError("decode", "decord would distort frames: their size changes")
     return decoded
+
+
+_NO_ERROR = re.compile(r"^(\[[^]]* @ 0x[0-9a-f]+\] )*\[(warning|info|verbose|debug|trace)\] ")
+_NEW_SIZE = re.compile(r"Changing (video )?frame properties on the fly")
+"""Frames of another size in mid-stream are squeezed into the size of the first."""
+_TOO_LARGE = re.compile(r"Picture size ([0-9]+)x([0-9]+) (is invalid|exceeds)")
+_CONCEALING = re.compile(r"\bconcealing [0-9]+ DC\b")
+
+
+def _count_concealed(lines: Sequence[str]) -> str:
+    """What to say of the frames whose errors the codec concealed; empty where there are none."""
+    count = sum(bool(_CONCEALING.search(line)) for line in lines)
+    return f"the codec concealed errors in {count} {'frame' if count == 1 else 'frames'}" if count else ""
+
+
+@functools.cache
+def _with_levels() -> bool:
+    """Have decord's FFmpeg write before each line how grave it is. False where its library is out of reach:
+    information could not be told from errors."""
+    from decord._ffi import base
+
+    print_level = 2  # AV_LOG_PRINT_LEVEL
+    try:
+        base._LIB.av_log_set_flags(print_level)
+    except AttributeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[list[str]]:
     """Catch what native code writes to standard error, of the whole process, while the block runs.
 
-    Decord's decoder tells of damage there and nowhere else. The lines are in the list afterwards.
+    Decord's decoder tells of damage there and nowhere else. The lines are in the list afterwards; where there
+    are very many, those in the middle are left out.
     """
     lines: list[str] = []
-    with tempfile.TemporaryFile() as caught:
+    with _nameless_file() as caught:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
         try:
@@ -228,15 +286,33 @@ def listening() -> Iterator[list[str]]:
             else:
                 os.dup2(own, 2)
                 os.close(own)
-            caught.seek(0)
-            lines += [line for line in caught.read().decode(errors="replace").splitlines() if line.strip()]
+            try:
+                caught.seek(0, os.SEEK_END)
+                caught.write(b"\n")  # where this cannot be written, neither could what we wait for
+                caught.seek(0)
+                data = caught.read(HEARD_BYTES)
+                if caught.seek(0, os.SEEK_END) > HEARD_BYTES:
+                    caught.seek(max(HEARD_BYTES, caught.tell() - HEARD_BYTES))
+                    data += caught.read()
+            except OSError as error:
+                data = f"what the decoder says cannot be heard: {error.strerror}".encode()
+            lines += [line for line in data.decode(errors="replace").splitlines() if line.strip()]
+
+
+def _nameless_file() -> BinaryIO:
+    """In memory where the system can: a disk that is full must not make damaged videos look sound."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("vidclip-heard", os.MFD_CLOEXEC)
+        return cast(BinaryIO, open(descriptor, "w+b", buffering=0))  # noqa: PTH123
+    return cast(BinaryIO, tempfile.TemporaryFile(buffering=0))
 
 
 def _tidy(message: str) -> str:
     """The last line of a decoder's message, without addresses, times and source files."""
     lines = [line for line in message.strip().splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason given"
-    last = re.sub(r"\[\w+ @ 0x[0-9a-f]+\] *|\[\d\d:\d\d:\d\d\] *|\S+\.(cc|h|cpp):\d+: *", "", last)
+    last = re.sub(r"\[[\w, ]+ @ 0x[0-9a-f]+\] *|\[\d\d:\d\d:\d\d\] *|\S+\.(cc|h|cpp):\d+: *", "", last)
+    last = re.sub(r"^\[(panic|fatal|error)\] *", "", last)
     last = re.sub(r"Check failed: .*?\) (?=[A-Z])", "", last)
     return last.strip()[:200]
 
@@ -244,7 +320,23 @@ def _tidy(message: str) -> str:
 # ---- PyAV
 
 
-def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, note: str) -> Decoded:
+@contextlib.contextmanager
+def _listening_to_pyav() -> Iterator[list[str]]:
+    """What PyAV's FFmpeg has to say in this thread while the block runs: information and worse."""
+    lines: list[str] = []
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(av.logging.INFO)
+    try:
+        with av.logging.Capture() as logs:
+            yield lines
+            lines += [message for _, _, message in logs]
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
+
+
+def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, damage: Sequence[str], note: str) -> Decoded:
     """Frames by PyAV, found by their time stamps, jumping to clean key frames on the way.
 
     Raises _Astray as soon as the decoder gives another frame than the one that should come next.
@@ -282,22 +374,27 @@ def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, note: str) -> D
                         break
 
     try:
-        return wish.decoded(
-            frames(),
-            chosen,
-            frame_indices=chosen,
-            timestamps=seconds[chosen],
-            duration_seconds=end,
-            n_frames=packets.n_frames,
-            readable_frames=packets.n_frames,
-            decoder=PYAV,
-            note=_joined(note, wish.overshoot(end)),
-        )
+        with _listening_to_pyav() as lines:
+            decoded = wish.decoded(
+                frames(),
+                chosen,
+                frame_indices=chosen,
+                timestamps=seconds[chosen],
+                duration_seconds=end,
+                n_frames=packets.n_frames,
+                readable_frames=packets.n_frames,
+                decoder=PYAV,
+            )
+    except MemoryError:
+        raise
     except av.error.FFmpegError as error:
         raise _Astray from error
+    concealed = _count_concealed(lines)
+    damage = [*damage, concealed] if concealed else damage
+    return replace(decoded, note=_noted(damage, note, wish.overshoot(end)))
 
 
-def _read_by_counting(path: str, packets: Packets, wish: Wish, note: str) -> Decoded:
+def _read_by_counting(path: str, packets: Packets, wish: Wish, damage: Sequence[str], note: str) -> Decoded:
     """Frames by PyAV, of files that are damaged or whose packets do not tell their frames.
 
     The first pass decodes everything, converts nothing, and finds out which frames can be read; the
@@ -306,7 +403,7 @@ def _read_by_counting(path: str, packets: Packets, wish: Wish, note: str) -> Dec
     """
     found: list[tuple[int | None, bool]] = []  # time stamp, and whether the decoder itself calls it spoilt
     faults: list[int] = []
-    with opened(path) as (container, stream):
+    with _listening_to_pyav() as lines, opened(path) as (container, stream):
         for frame in _decode(container, stream, faults):
             found.append((frame.pts, bool(frame.is_corrupt)))
     # Time stamps name the frames unless they are guesses (AVI has none): then the order of showing does.
@@ -317,6 +414,8 @@ def _read_by_counting(path: str, packets: Packets, wish: Wish, note: str) -> Dec
     spoilt = _spoilt(positions, faults, packets.keys)
     readable = [ordinal for ordinal, bad in enumerate(spoilt) if not bad]
     if not readable:
+        for size in filter(None, map(_TOO_LARGE.search, lines)):
+            check_n_pixels(int(size[1]), int(size[2]), "has frames")
         raise DecodeError("decode", f"0 readable frames, of {packets.n_frames or len(found)}")
 
     lost = max(packets.n_frames, len(found)) - len(readable)
@@ -343,7 +442,9 @@ def _read_by_counting(path: str, packets: Packets, wish: Wish, note: str) -> Dec
                     return
         raise DecodeError("decode", "the file changes while it is read")
 
-    unread = f"{lost} frames could not be read" if lost else ""
+    # H.264 calls a frame corrupt whose errors it concealed: such frames are left out, and counted as lost.
+    harm = f"{lost} frames could not be read" if lost else _count_concealed(lines)
+    damage = [*damage, harm] if harm else damage
     return wish.decoded(
         frames(),
         chosen,
@@ -353,7 +454,7 @@ def _read_by_counting(path: str, packets: Packets, wish: Wish, note: str) -> Dec
         n_frames=max(packets.n_frames, len(found), max(numbers) + 1),
         readable_frames=len(readable),
         decoder=PYAV,
-        note=_joined(note, unread, wish.overshoot(end)),
+        note=_noted(damage, note, wish.overshoot(end)),
     )
 
 
@@ -382,6 +483,8 @@ def _decode(container: Any, stream: Any, faults: list[int] | None = None) -> Ite
     while True:
         try:
             packet = next(packets, None)
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
             if faults is None:
                 raise
@@ -392,6 +495,8 @@ def _decode(container: Any, stream: Any, faults: list[int] | None = None) -> Ite
             return
         try:
             yield from packet.decode()
+        except MemoryError:
+            raise
         except av.error.FFmpegError:
             if faults is None:
                 raise

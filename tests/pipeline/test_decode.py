@@ -1,5 +1,6 @@
 """Videos whose frames carry their own number, so that the pixels tell which frame they are."""
 
+import math
 import os
 import signal
 import struct
@@ -8,11 +9,13 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidclip.pipeline.decode import (
     Decoded,
@@ -24,6 +27,7 @@ from vidclip.pipeline.decode import (
 )
 from vidclip.pipeline.preprocess import Preprocess
 from vidclip.pipeline.sampling import Sampling
+from vidclip.pipeline.video_readers import listening
 
 HEIGHT, WIDTH = 96, 128
 RATE = 25
@@ -275,6 +279,166 @@ def test_after_a_hole_reading_goes_on_at_the_next_key_frame(videos, tmp_path):
     assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
 
 
+def without_a_slice(source, path, packet):
+    """A copy of an MP4 file, one H.264 slice of a frame renamed to what decoders skip: nothing else is wrong."""
+    content = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    at, size = packets[packet]
+    end, slices, filler = at + size, [], 12
+    while at < end:
+        if content[at + 4] & 31 in (1, 5):
+            slices.append(at + 4)
+        at += 4 + int.from_bytes(content[at : at + 4], "big")
+    assert len(slices) == 4
+    content[slices[1]] = filler
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("packet", [0, 15])
+def test_a_codec_that_conceals_errors_is_heard(tmp_path, packet, decoder):
+    sound = render(tmp_path / "sound.mp4", slices="4", bf="0")
+    assert decode_video(sound, Sampling(frames=60), AS_THEY_ARE, decoder).note == ""
+    path = without_a_slice(sound, tmp_path / "harmed.mp4", packet)
+    decoded = decode_video(path, Sampling(frames=60), AS_THEY_ARE, decoder)
+    assert decoded.note.startswith("damaged: ")
+    assert f"{60 - decoded.readable_frames} frames could not be read" in decoded.note
+    assert packet not in decoded.frame_indices
+    assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
+    if decoder == "auto" and decoded.decoder.startswith("decord"):
+        pytest.fail("decord's frames were taken")
+
+
+@has_decord
+def test_what_decord_conceals_it_says_as_information_and_errors_hide_it(tmp_path):
+    """Why it is heard at that level: when this fails, decord has become better, and so can we."""
+    import decord
+
+    path = without_a_slice(render(tmp_path / "sound.mp4", slices="4", bf="0"), tmp_path / "harmed.mp4", 15)
+    heard = {}
+    for level in (decord.logging.ERROR, decord.logging.INFO):
+        decord.logging.set_level(level)
+        with listening() as lines:
+            decord.VideoReader(str(path), num_threads=1).get_batch([15])
+        heard[level] = any("concealing" in line for line in lines)
+    assert heard == {decord.logging.ERROR: False, decord.logging.INFO: True}
+
+
+@pytest.mark.parametrize(
+    "codec", ["mpeg4", "mpeg2video", "libx265", "libvpx", "libvpx-vp9", "flv", "wmv2", "ffv1"]
+)
+def test_of_sound_videos_no_damage_is_noted(tmp_path, codec):
+    try:
+        path = render(tmp_path / "sound.mkv", 20, codec=codec)
+    except (av.error.FFmpegError, ValueError):
+        pytest.skip(f"FFmpeg has no encoder {codec} here")
+    for decoder in ("auto", "pyav"):
+        decoded = decode_video(path, Sampling(frames=20), AS_THEY_ARE, decoder)
+        assert "damaged" not in decoded.note
+        assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_frames_that_change_their_size_keep_their_proportions(tmp_path, decoder):
+    encoded = []
+    for start, (width, height) in [(0, (WIDTH, HEIGHT)), (20, (HEIGHT, WIDTH))]:
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+        encoder.time_base, encoder.options = Fraction(1, RATE), {"g": "10", "bf": "0"}
+        for number in range(start, start + 20):
+            picture = np.zeros((height, width, 3), np.uint8)
+            picture[:, : width // 2] = 200
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            encoded += encoder.encode(frame)
+        encoded += encoder.encode(None)
+    with av.open(str(tmp_path / "turns.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for packet in encoded:
+            packet.stream, packet.time_base = stream, Fraction(1, RATE)
+            container.mux(packet)
+    preprocess = Preprocess((64, 64), resize_mode="longest")
+    decoded = decode_video(tmp_path / "turns.mkv", Sampling(frames=2, position="middle"), preprocess, decoder)
+    lying, upright = decoded.pixels[0].max(axis=-1) > 20  # black around them: the second one is narrow
+    assert (lying[32].sum(), lying[:, 8].sum()) == (32, 48)
+    assert (upright[32].sum(), upright[:, 16].sum()) == (24, 64)
+
+
+def test_the_listed_file_alone_is_read(videos, tmp_path):
+    """Texts that name other files, and names that are patterns or addresses, lead nowhere."""
+    (tmp_path / "secret.mp4").write_bytes((videos / "h264.mp4").read_bytes())
+    for number in range(3):
+        Image.fromarray(drawn(number)).save(tmp_path / f"{number:03d}.png")
+    segment = "#EXTINF:2,\nsecret.mp4\n#EXT-X-ENDLIST\n"
+    texts = {
+        "list.mp4": "ffconcat version 1.0\nfile secret.mp4\n",
+        "list.ffconcat": "ffconcat version 1.0\nfile secret.mp4\n",
+        "hls.mp4": f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n{segment}",
+        "hls.m3u8": f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n{segment}",
+        "session.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+        "dash.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+        'mediaPresentationDuration="PT2S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" '
+        'bandwidth="1"><BaseURL>secret.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>',
+        "%03d.png": "no image",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        for decoder in ("auto", "pyav"):
+            with pytest.raises(DecodeError, match="not a video") as error:
+                decode_video(tmp_path / name, Sampling(), AS_THEY_ARE, decoder)
+            assert error.value.stage == "open", name
+
+
+@pytest.mark.parametrize(
+    "name", ["concat:a.mp4|b.mp4", "file:a.mp4", "http:a.mp4", "data:a.mp4", "a%03d.mp4"]
+)
+def test_a_name_that_looks_like_an_address_is_a_name(videos, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DecodeError, match="no such file"):
+        decode_video(name, Sampling(), AS_THEY_ARE)
+    (tmp_path / name).write_bytes((videos / "h264.mp4").read_bytes())
+    decoded = decode_video(name, Sampling(), AS_THEY_ARE)
+    assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
+
+
+def test_a_way_through_a_link_leads_to_where_the_system_says(tmp_path):
+    (tmp_path / "elsewhere" / "inside").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "inside")
+    render(tmp_path / "x.mp4", 10)
+    render(tmp_path / "elsewhere" / "x.mp4", 20)
+    path = f"{tmp_path}/link/../x.mp4"
+    assert os.path.samefile(path, tmp_path / "elsewhere" / "x.mp4")
+    for decoder in ("auto", "pyav"):
+        assert decode_video(path, Sampling(), AS_THEY_ARE, decoder).n_frames == 20
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_a_frame_of_more_pixels_than_are_read_is_refused(tmp_path, decoder):
+    path = tmp_path / "bomb.gif"
+    Image.new("P", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[6:10] = struct.pack("<HH", 20000, 20000)  # a file of 48 bytes that claims 1.2 GB
+    path.write_bytes(content)
+    with pytest.raises(DecodeError, match=r"frames of 20000 x 20000 pixels; 134,217,728 are the most"):
+        decode_video(path, Sampling(), AS_THEY_ARE, decoder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps no such limit")
+def test_a_frame_like_a_thread_takes_little_memory(tmp_path):
+    def draw(number):
+        return np.full((20000, 2, 3), number, np.uint8)
+
+    path = render(tmp_path / "thread.mkv", 2, codec="rawvideo", draw=draw)
+    with DecodePool(Sampling(frames=1, crops=3), Preprocess((224, 224)), workers=1, memory_gib=0.25) as pool:
+        [(_, result)] = pool.decode([path])  # resized whole, it would take 1.5 GB
+        assert isinstance(result, Decoded)
+        assert result.pixels.shape == (3, 1, 224, 224, 3)
+
+
 def sound_only(path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
@@ -340,6 +504,27 @@ def tricks(tmp_path, monkeypatch):
                     os.abort()
             if "raise" in name:
                 raise ZeroDivisionError("a bug")
+            if "signal" in name:
+                os.kill(os.getpid(), 37)
+            if "chatter" in name:
+                for _ in range(300):
+                    os.write(2, b"x" * 10**5)
+                os.write(2, b"\\nthe last line\\n")
+                os._exit(1)
+            if "babble" in name:
+                import stat
+                for descriptor in range(3, 64):  # the replies are the pipe that can be written to
+                    try:
+                        os.write(descriptor, b"\\xff" * 64)
+                    except OSError:
+                        pass
+            if "greedy" in name:
+                hoard = [bytearray(1 << 26) for _ in range(64)]
+            if "bad_alloc" in name:
+                os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\\n")
+                os.abort()
+            if "surrogate" in name:
+                raise ValueError("no \\udcff name")
             return decode_request(request, sampling, preprocess, decoder)
         """)
     )
@@ -425,6 +610,64 @@ def test_a_decoder_that_hangs_or_crashes_costs_its_own_video_alone(videos, tmp_p
     assert results["raise.mp4"].reason == "ZeroDivisionError: a bug"
 
 
+def test_however_a_worker_ends_it_costs_its_own_video_alone(videos, tmp_path, tricks):
+    names = ["signal.mp4", "chatter.mp4", "babble.mp4", "surrogate.mp4", "a.mp4", "b.mp4"]
+    paths = copies(videos, tmp_path, *names)
+    with DecodePool(Sampling(), AS_THEY_ARE, workers=2, decode=tricks) as pool:
+        results = {}
+        for index, result in pool.decode(paths, ordered=False):
+            result.release()
+            results[names[index]] = result
+    assert isinstance(results["a.mp4"], Decoded)
+    assert isinstance(results["b.mp4"], Decoded)
+    assert results["signal.mp4"].stage == "crash"
+    assert "the decoding process died of signal 37" in results["signal.mp4"].reason
+    assert results["chatter.mp4"].reason.endswith("ended with status 1 (the last line)")
+    assert results["babble.mp4"].stage == "crash"
+    assert "its replies make no sense" in results["babble.mp4"].reason
+    assert results["surrogate.mp4"].reason == r"ValueError: no \udcff name"
+
+
+def test_of_what_a_worker_writes_to_its_standard_error_the_end_alone_is_kept(videos, tmp_path, tricks):
+    paths = copies(videos, tmp_path, "chatter.mp4")
+    tracemalloc.start()
+    try:
+        with DecodePool(Sampling(), AS_THEY_ARE, workers=1, decode=tricks) as pool:
+            [(_, result)] = pool.decode(paths)
+        assert isinstance(result, DecodeFailure)
+        assert tracemalloc.get_traced_memory()[1] < 5e6  # the worker writes 30 MB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps no such limit")
+def test_a_video_that_needs_more_memory_than_a_worker_may_take_is_named(videos, tmp_path, tricks):
+    names = ["greedy always.mp4", "bad_alloc.mp4", "a.mp4"]
+    paths = copies(videos, tmp_path, *names)
+    with DecodePool(Sampling(), AS_THEY_ARE, workers=1, decode=tricks, memory_gib=0.5) as pool:
+        results = [result for _, result in pool.decode(paths)]
+    for result in results[:2]:
+        assert result.stage == "memory"
+        assert result.reason == "needs more than 0.5 GiB to decode; --worker-memory raises the limit"
+    assert isinstance(results[2], Decoded)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps no such limit")
+def test_large_frames_meet_the_limit_and_small_ones_do_not(videos, tmp_path):
+    def draw(number):
+        return np.full((4096, 4096, 3), number, np.uint8)
+
+    large = render(tmp_path / "large.mkv", 2, draw=draw, preset="ultrafast", bf="0", g="1")
+    with DecodePool(Sampling(frames=1), Preprocess((32, 32)), workers=1, memory_gib=0.25) as pool:
+        (_, failure), (_, small) = pool.decode([large, videos / "h264.mp4"])
+        assert isinstance(failure, DecodeFailure)
+        assert failure.stage == "memory"
+        small.release()
+    with DecodePool(Sampling(frames=1), Preprocess((32, 32)), workers=1) as pool:
+        for _, result in pool.decode([large]):
+            assert isinstance(result, Decoded)
+
+
 def test_paths_are_taken_as_slots_allow(videos):
     taken = []
 
@@ -489,10 +732,19 @@ def test_settings_that_cannot_be_are_named():
         ({"workers": 0}, "workers must be at least 1"),
         ({"workers": 1, "slots": 0}, "slots must be at least 1"),
         ({"workers": 1, "timeout_seconds": 0}, "timeout_seconds must be above 0"),
+        ({"workers": 1, "timeout_seconds": math.inf}, "timeout_seconds must be above 0 and finite, got inf"),
+        ({"workers": 1, "timeout_seconds": math.nan}, "timeout_seconds must be above 0 and finite, got nan"),
+        ({"workers": 1, "memory_gib": 0}, "memory_gib must be at least 0.25 and finite, or None"),
+        ({"workers": 1, "memory_gib": math.nan}, "memory_gib must be at least 0.25 and finite, or None"),
         ({"workers": 1, "decoder": "opencv"}, "decoder must be one of auto, decord, pyav"),
     ]:
         with pytest.raises(ValueError, match=message):
             DecodePool(Sampling(), AS_THEY_ARE, **settings)
+
+
+def test_a_time_limit_may_be_as_long_as_one_likes(videos):
+    with DecodePool(Sampling(), AS_THEY_ARE, workers=1, timeout_seconds=1e300) as pool:
+        assert [shown(result) for _, result in pool.decode([videos / "h264.mp4"])]
 
 
 def test_workers_that_cannot_start_end_the_run_with_their_last_words(videos):

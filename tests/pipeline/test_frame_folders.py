@@ -6,8 +6,10 @@ import io
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -321,6 +323,25 @@ def test_a_pool_reads_folders_beside_files(tmp_path):
     assert isinstance(results[3], DecodeFailure)
     assert results[3].stage == "missing"
     assert results[5].decoder.startswith("images")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_an_image_of_more_pixels_than_are_read_is_named(tmp_path, kind):
+    folder = save_frames(tmp_path / "video", numbered("{:03}.png", 4))
+    path = folder / "002.png"
+    content = io.BytesIO()
+    picture(2).save(content, kind)
+    data = bytearray(content.getvalue())
+    if kind == "JPEG":
+        at = data.index(b"\xff\xc0") + 5
+        data[at : at + 4] = struct.pack(">HH", 65000, 65000)
+    else:
+        data[16:24] = struct.pack(">II", 12000, 12000)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(DecodeError, match=r"002\.png (is an image of 12000 x 12000|claims more) pixels"):
+        decode_video(folder, Sampling(4), AS_THEY_ARE)
 
 
 def test_an_image_that_hangs_costs_its_own_video_alone(tmp_path):
