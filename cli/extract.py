@@ -63,6 +63,11 @@ class Part(click.ParamType):
 @option("--clips", type=click.IntRange(1, 1000), default=1, show_default=True, help="Clips of a video.")
 @option("--crops", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Crops of a frame.")
 @option(
+    "--crop-positions", type=click.Choice(["longer-side", "width"]), default="longer-side", show_default=True,
+    help="Three crops along the longer side, or along the width of portrait videos too, as the released BIKE and "
+    "Text4Vis crop.",
+)  # fmt: skip
+@option(
     "--mode", type=click.Choice(["uniform", "dense"]), default="uniform", show_default=True,
     help="Frames over the whole video, or over 128 neighbouring frames.",
 )  # fmt: skip
@@ -203,13 +208,21 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
     for note in videos.notes:
         warn(note)
     _report_missing(videos)
-    sampling = Sampling(
-        frames=options["frames"],
-        clips=options["clips"],
-        crops=int(options["crops"]),
-        mode=options["mode"],
-        position=options["position"],
-    )
+    if options["crop_positions"] != "longer-side" and options["crops"] == "1":
+        raise click.UsageError(
+            f"--crop-positions {options['crop_positions']} is about three crops: give --crops 3 too, or leave it out."
+        )
+    try:
+        sampling = Sampling(
+            frames=options["frames"],
+            clips=options["clips"],
+            crops=int(options["crops"]),
+            mode=options["mode"],
+            position=options["position"],
+            crop_positions=options["crop_positions"],
+        )
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
 
     from dataclasses import replace
     from importlib.metadata import version
@@ -244,6 +257,7 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
             preprocess=preprocess,
             workers=options["workers"],
             timeout_seconds=options["timeout"],
+            memory_gib=options["worker_memory"],
             batch_size=options["batch_size"] or (32 if encoder.device.type == "cpu" else 256),
             part=options["part"],
             retry_failed=options["retry_failed"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -68,8 +69,27 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Gibibytes(click.ParamType):
+    """A number of GiB; `none`, or 0, for no limit."""
+
+    name = "GiB"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if value is None or str(value).strip().lower() == "none":
+            return None
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if number == 0:
+            return None
+        if not 0.25 <= number < 2**30:
+            self.fail(f"{value!r} is not a number of GiB, 0.25 at least, and not none", param, ctx)
+        return number
+
+
 def decoding_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--workers` and `--timeout` of the commands that read videos."""
+    """`--workers`, `--timeout` and `--worker-memory` of the commands that read videos."""
     workers = option(
         "--workers",
         type=click.IntRange(1, 1024),
@@ -84,4 +104,11 @@ def decoding_options(function: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Seconds a decoder may take for one video.",
     )
-    return workers(timeout(function))
+    memory = option(
+        "--worker-memory",
+        type=Gibibytes(),
+        default="4",
+        show_default=True,
+        help="GiB of memory a decoder may take for one video, on Linux; none for no limit.",
+    )
+    return workers(timeout(memory(function)))

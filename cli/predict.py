@@ -58,6 +58,7 @@ def command(
             load(stored.identity),
             workers=options["workers"],
             timeout_seconds=options["timeout"],
+            memory_gib=options["worker_memory"],
             on_progress=lambda progress: advance(progress.done, progress.listed, ""),
         )
     labels = classes.labels if classes else stored.classes

@@ -25,7 +25,7 @@ import torch
 
 from ..cache import CacheWriter, Failure, FeatureCache, Identity, VideoRecord
 from .datasets import Video, VideoList
-from .decode import Decoded, DecodeFailure, DecodePool, VideoRequest
+from .decode import WORKER_MEMORY_GIB, Decoded, DecodeFailure, DecodePool, VideoRequest
 from .encoder import Encoder, EncoderError
 from .preprocess import Preprocess
 from .sampling import Sampling
@@ -98,6 +98,7 @@ def extract(
     preprocess: Preprocess | None = None,
     workers: int = 2,
     timeout_seconds: float = 60.0,
+    memory_gib: float | None = WORKER_MEMORY_GIB,
     batch_size: int = 32,
     part: tuple[int, int] | None = None,
     retry_failed: bool = False,
@@ -112,6 +113,7 @@ def extract(
 
     preprocess      the encoder's own, or with another short side before cropping
     workers         processes that decode, one video at a time each
+    memory_gib      what each of them may take (see `DecodePool`)
     batch_size      frames in one pass of the encoder
     part            (i, n): of the list, the videos i, i + n, i + 2n, ...
     retry_failed    try those again that an earlier run could not read
@@ -146,7 +148,11 @@ def extract(
                 with (
                     _Writing(writer, report) as writing,
                     DecodePool(
-                        sampling, preprocess, workers=min(workers, len(todo)), timeout_seconds=timeout_seconds
+                        sampling,
+                        preprocess,
+                        workers=min(workers, len(todo)),
+                        timeout_seconds=timeout_seconds,
+                        memory_gib=memory_gib,
                     ) as pool,
                 ):
                     # As they are finished: a video that hangs holds up its worker, and nobody else.

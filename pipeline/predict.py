@@ -11,6 +11,7 @@ import numpy as np
 
 from ..cache import Failure, FeatureCache
 from .datasets import VideoList
+from .decode import WORKER_MEMORY_GIB
 from .encoder import Encoder
 from .extract import Progress, extract
 from .heads import HeadError, StoredHead
@@ -40,6 +41,7 @@ def predict(
     *,
     workers: int = 2,
     timeout_seconds: float = 60.0,
+    memory_gib: float | None = WORKER_MEMORY_GIB,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[list[Prediction], list[Failure]]:
     """Reads the videos with the sampling of the head's training features, and scores them with `head`.
@@ -67,6 +69,7 @@ def predict(
             preprocess=preprocess,
             workers=workers,
             timeout_seconds=timeout_seconds,
+            memory_gib=memory_gib,
             on_progress=on_progress,
         )
         if summary.interrupted:
