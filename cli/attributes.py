@@ -8,6 +8,7 @@ import click
 
 from .options import cache_option, device_option, prompts_of, vidclip_command
 from .parameters import OutputFile, option
+from .released import attributes_prompt_option
 
 _SHOWN = 5
 
@@ -26,9 +27,7 @@ _SHOWN = 5
     "--index", type=click.Choice(["exact", "ivf", "hnsw"]), default="exact", show_default=True,
     help="FAISS index; ivf and hnsw are for millions of phrases, and their recall is printed.",
 )  # fmt: skip
-@option(
-    "--prompt", default="This is a video about {}", show_default=True, help="Around the attributes sentence."
-)
+@attributes_prompt_option(None, "--prompt")
 @option("--phrase-prompt", default="{}", show_default=True, help="Around each phrase when it is retrieved.")
 @option(
     "--retriever", type=click.Path(path_type=Path, file_okay=False),
@@ -44,7 +43,7 @@ def command(
     lexicons: tuple[str, ...],
     top: int,
     index: str,
-    prompt: str,
+    attributes_prompt: str,
     phrase_prompt: str,
     retriever: Path | None,
     json_file: Path | None,
@@ -58,7 +57,7 @@ def command(
     from ..pipeline.texts import EncoderLoader
     from .output import count, printable, warn, write_json
 
-    [prompt] = prompts_of(prompt, one=True)
+    [prompt] = prompts_of(attributes_prompt, option="--attributes-prompt", one=True)
     [phrase_prompt] = prompts_of(phrase_prompt, option="--phrase-prompt", one=True)
     stored, found = attributes_of(
         FeatureCache(cache),

@@ -24,6 +24,17 @@ from .options import (
     vidclip_command,
 )
 from .parameters import FiniteRange, option
+from .released import (
+    apply_released,
+    apply_released_heads,
+    as_released_option,
+    attributes_prompt_option,
+    released_line,
+    renormalise_option,
+    resolve_attributes_prompt,
+    view_average_option,
+    words_option,
+)
 from .training import Shots, head_options
 
 if TYPE_CHECKING:
@@ -34,9 +45,8 @@ if TYPE_CHECKING:
 
     Score = Callable[[Sequence[Scorer]], tuple[list[Result], list[Comparison]]]
 
-POOLS = ("mean", "max", "vote", "vcs")
-RELEASED = ("bike", "text4vis")
-"""Papers whose released code scores its halves in a way of its own: a raw vote, the mean."""
+POOLS = ("mean", "max", "vote", "vcs", "released-bike", "released-text4vis")
+"""The last two are what released code scores its halves with: a vote of raw embeddings, the mean over frames and views."""
 LEARNING = ("general", "few-shot")
 MULTI_LABEL = "multi-label"
 ZERO_SHOT = ("full-classes", "half-classes", "kinetics600", "splits", MULTI_LABEL)
@@ -62,7 +72,7 @@ _ZERO_SHOT = (
     "recognition",
     "temperature",
 )
-_ZERO_SHOT += ("renormalise", "as_released", "repeats")
+_ZERO_SHOT += ("renormalise", "view_average", "fusion_form", "attributes_prompt", "repeats")
 
 
 @vidclip_command(
@@ -105,7 +115,7 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
     default=("mean",),
     show_default=True,
     help="How frames make a score: mean embedding, best frame, mean of per-frame softmaxes, concept spotting. "
-    "Several: one table, compared with the first.",
+    "released-bike, released-text4vis: as their code scores its halves. Several: one table, compared with the first.",
 )
 @option(
     "--attributes",
@@ -129,15 +139,18 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
     help="Weight of the video against its attributes.  [default: 0.6; 0.8 for ViT-L and larger]",
 )
 @option(
+    "--fusion-form", type=click.Choice(["paper", "released"]), default="paper", show_default=True,
+    needs=with_option("--attributes") | with_option("--head"),
+    help="What is weighed: softmaxes of cosines / temperature, or of cosines as they are, as released BIKE does.",
+)  # fmt: skip
+@attributes_prompt_option(with_option("--attributes"))
+@option(
     "--retriever",
     type=click.Path(path_type=Path, file_okay=False),
     needs=with_option("--attributes"),
     help="The cache that retrieves attributes.",
 )
-@option(
-    "--words", type=click.Choice(["name", "sentence", "all"]), default="name", show_default=True,
-    needs=SPOTS, help="vcs: which tokens are words; all 77 positions is what released BIKE does.",
-)  # fmt: skip
+@words_option(SPOTS)
 @option(
     "--saliency", type=click.Choice(["words", "sentence"]), default="words", show_default=True,
     needs=SCORES & SPOTS, help="vcs: what asks the frames.",
@@ -150,17 +163,11 @@ _ZERO_SHOT += ("renormalise", "as_released", "repeats")
     "--temperature", type=TEMPERATURE, default=0.01, show_default=True, needs=SPOTS,
     help="vcs: of the softmax over frames.",
 )  # fmt: skip
-@option(
-    "--renormalise/--no-renormalise",
-    default=True,
-    show_default=True,
-    needs=SCORES & SPOTS,
-    help="vcs: the paper's cosine, or the released code's product.",
+@renormalise_option(SPOTS)
+@view_average_option(
+    with_option("--pool", "mean", "vcs") | with_option("--head") | with_option("--protocol", *LEARNING)
 )
-@option(
-    "--as-released", type=click.Choice(RELEASED), multiple=True, needs=SCORES,
-    help="Add what the released code scores its halves with.",
-)  # fmt: skip
+@as_released_option
 @option(
     "--repeats", type=click.IntRange(1, 10_000), default=10, show_default=True,
     needs=with_option("--protocol", "half-classes"), help="Halves of half-classes.",
@@ -208,10 +215,13 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     from ..pipeline.evaluate import own_classes
     from .output import warn, write_json
 
+    apply_released(options)
     options["prompts"] = prompts_of(*options["prompts"])
+    resolve_attributes_prompt(options)
     features = FeatureCache(cache)
     if options["single_view"]:
         features = features.single_view()
+    apply_released_heads(options, features)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     protocols = list(dict.fromkeys(options["protocols"]))
     # Before the work: it may be that nobody knows.
@@ -245,6 +255,7 @@ def _settings(features: FeatureCache, classes: Lexicon, options: dict[str, Any])
         "lexicon_sha256": classes.digest,
         "views": features.shape[1],
         "prompts": options["prompts"],
+        "as_released": options["as_released"],
     }
 
 
@@ -352,5 +363,7 @@ def _print(results: list[Result], comparisons: list[Comparison]) -> None:
     click.echo(
         f"{printable(settings['encoder'])}; prompt {printable(shown)}; {spread if len(repetitions) > 1 else interval}."
     )
+    if settings["as_released"]:
+        click.echo(released_line(settings["as_released"]))
     for note in first.notes:
         warn(note)

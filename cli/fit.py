@@ -11,6 +11,17 @@ import click
 from .conditions import with_option
 from .options import TEMPERATURE, cache_option, device_option, lexicon_option, prompts_of, vidclip_command
 from .parameters import FiniteRange, OutputFile, option
+from .released import (
+    apply_released,
+    apply_released_heads,
+    as_released_option,
+    attributes_prompt_option,
+    released_line,
+    renormalise_option,
+    resolve_attributes_prompt,
+    view_average_option,
+    words_option,
+)
 from .training import SEED, Shots, head_options
 
 if TYPE_CHECKING:
@@ -48,6 +59,10 @@ _ATTRIBUTES = with_option("--head", "attributes")
     needs=_VIDEO & with_option("--pool", "vcs"),
     help="vcs: of the softmax over frames.",
 )  # fmt: skip
+@words_option(_VIDEO & with_option("--pool", "vcs"))
+@renormalise_option(_VIDEO & with_option("--pool", "vcs"))
+@view_average_option(_VIDEO)
+@as_released_option
 @head_options(several=False, design=_VIDEO, training=None)
 @option(
     "--shots", type=Shots(1), needs=_VIDEO, help="Learn from so many videos of every class.  [default: all]"
@@ -61,6 +76,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
     needs=_ATTRIBUTES,
     help="attributes: lexicon they come from.",
 )  # fmt: skip
+@attributes_prompt_option(_ATTRIBUTES)
 @option(
     "--top",
     type=click.IntRange(1),
@@ -93,8 +109,11 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     from ..pipeline.texts import EncoderLoader
     from .output import count, printable, warn
 
+    apply_released(options)
     options["prompts"] = prompts_of(options["prompt"])
+    resolve_attributes_prompt(options)
     features = FeatureCache(cache)
+    apply_released_heads(options, features)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     chosen = select_test_set(features, classes, options["train_split"])
     load = EncoderLoader(options["device"])
@@ -107,7 +126,12 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
             fitted.head,
             features.identity,
             classes.labels,
-            {**settings, "prompts": list(options["prompts"]), "train_split": chosen.split},
+            {
+                **settings,
+                "prompts": list(options["prompts"]),
+                "train_split": chosen.split,
+                "as_released": options["as_released"],
+            },
             fitted.context,
         ),
     )
@@ -118,6 +142,8 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
         f"{printable(output)}: {name} head, {count(n_videos, 'video')} of {len(set(chosen.labels.tolist()))} "
         f"classes; epoch {best.number} of {len(fitted.epochs)} kept, loss {best.loss:.3f}{held}."
     )
+    if options["as_released"]:
+        click.echo(released_line(options["as_released"]))
     if plot:
         from ..pipeline.plots import loss_curve, save_figure
 
@@ -177,7 +203,14 @@ def _train_attributes(
     texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
     retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
     lexicons = [load_lexicon(name) for name in options["attributes"]]
-    stored, _ = attributes_of(features, lexicons, retriever=retriever, top=options["top"], load=load)
+    stored, _ = attributes_of(
+        features,
+        lexicons,
+        retriever=retriever,
+        top=options["top"],
+        prompt=options["attributes_prompt"],
+        load=load,
+    )
     settings = fit_settings(options, loss="released")
     with progress_bar("training") as advance:
         fitted = fit_attributes(

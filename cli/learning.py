@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .compare import documents_of, print_published, published_beside
+from .released import released_line
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -145,5 +146,7 @@ def _print_learnt(results: list[Result], comparisons: list[tuple[int | str, Comp
     seeds = max(len(result.repetitions) for result in results)
     spread = f"± standard deviation over {seeds} seeds; " if seeds > 1 else ""
     click.echo(f"{printable(settings['encoder'])}; {spread}brackets: 95 % bootstrap interval over videos.")
+    if settings["as_released"]:
+        click.echo(released_line(settings["as_released"]))
     for note in first.notes:
         warn(note)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .released import released_line
+
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
@@ -61,5 +63,7 @@ def print_multi_label(results: list[Result], comparisons: list[Comparison]) -> N
     click.echo(
         f"{printable(settings['encoder'])}; prompt {printable(shown)}; brackets: 95 % bootstrap interval over videos."
     )
+    if settings["as_released"]:
+        click.echo(released_line(settings["as_released"]))
     for note in first.notes:
         warn(note)

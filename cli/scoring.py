@@ -29,6 +29,7 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
         default_fusion,
     )
     from ..pipeline.texts import EncoderLoader, text_embeddings
+    from ..pipeline.video_head import NO_FEATURES
     from .output import warn
     from .training import head_over
 
@@ -39,6 +40,11 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
         warn(f"{phrase!r} is longer than the text encoder's context, and was cut.")
     sentence = texts.sentence
     made: list[Scorer] = []
+    view_average = options["view_average"]
+    if view_average == "features" and features.shape[1] == 1:
+        view_average = None  # one view is its own mean: concept spotting need not have features
+    if view_average == "features" and "vcs" in options["pools"]:
+        raise click.UsageError(f"--view-average features: {NO_FEATURES}.")
     for pool in dict.fromkeys(options["pools"]):
         if pool == "vcs":
             from ..pipeline.concept_spotting import ConceptSpotter, Spotting
@@ -48,14 +54,16 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
                 key: options[key] for key in ("saliency", "recognition", "temperature", "renormalise")
             }
             device = choose_device(options["device"])
-            made.append(SpottingScorer(ConceptSpotter(texts, Spotting(**settings), device=device)))
+            spotter = ConceptSpotter(texts, Spotting(**settings), device=device)
+            made.append(SpottingScorer(spotter, view_average=view_average or "probabilities"))
+        elif pool == "mean":
+            made.append(MeanScorer(sentence, view_average=view_average or "features"))
+        elif pool == "released-bike":
+            made.append(VoteScorer(sentence, raw=True, name=pool))
+        elif pool == "released-text4vis":
+            made.append(MeanScorer(sentence, pool))
         else:
-            made.append({"mean": MeanScorer, "max": MaxScorer, "vote": VoteScorer}[pool](sentence))
-    for paper in options["as_released"]:
-        name = f"{paper}, released"
-        made.append(
-            VoteScorer(sentence, raw=True, name=name) if paper == "bike" else MeanScorer(sentence, name)
-        )
+            made.append({"max": MaxScorer, "vote": VoteScorer}[pool](sentence))
     heads = [(path, load_head(path)) for path in options["heads"]]
     for path, stored in heads:
         stored.check_encoder(features.identity.encoder_digest, str(features.folder))
@@ -63,9 +71,13 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
         if stored.kind == "video":
             head = head_over(stored, classes, load, features)
             name = f"{head.design.name} ({path.stem})"
-            made.append(HeadScorer(head, temperature=stored.temperature, name=name))
+            if view_average == "features" and head.design.pool == "vcs":
+                raise click.UsageError(f"--view-average features, --head {path}: {NO_FEATURES}.")
+            made.append(
+                HeadScorer(head, temperature=stored.temperature, view_average=view_average, name=name)
+            )
     videos = list(made)
-    weight = options["fusion"]
+    weight, form = options["fusion"], options["fusion_form"]
     if weight is None:
         weight = default_fusion(features.identity.encoder.get("architecture", {}))
     fuses = options["attributes"] or any(stored.kind == "attributes" for _, stored in heads)
@@ -80,13 +92,20 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
 
         lexicons = [load_lexicon(name) for name in options["attributes"]]
         retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
-        stored, _ = attributes_of(features, lexicons, retriever=retriever, top=options["top"], load=load)
+        stored, _ = attributes_of(
+            features,
+            lexicons,
+            retriever=retriever,
+            top=options["top"],
+            prompt=options["attributes_prompt"],
+            load=load,
+        )
         attributes = AttributesScorer(stored.sentence, sentence)
-        made += [attributes, *(FusionScorer(video, attributes, weight) for video in videos)]
+        made += [attributes, *(FusionScorer(video, attributes, weight, form=form) for video in videos)]
     for path, stored in heads:
         if stored.kind == "attributes":
             trained = _trained_attributes(features, classes, path, stored, load)
-            made += [trained, *(FusionScorer(video, trained, weight) for video in videos)]
+            made += [trained, *(FusionScorer(video, trained, weight, form=form) for video in videos)]
     names = [scorer.name for scorer in made]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

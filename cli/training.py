@@ -79,6 +79,12 @@ def head_options(
                 "(T-Trans), X-CLIP's multi-frame integration.", needs=design, **many,
             ),
             option(
+                "--temporal-heads", type=click.IntRange(1, 1000),
+                needs=design & with_option("--temporal", "transformer"),
+                help="Attention heads of the transformer; in released code, as often as 64 goes into the width of the "
+                "text tower.  [default: as often as 64 goes into the dimensions]",
+            ),
+            option(
                 "--projection/--no-projection", default=None, needs=design,
                 help="Train a linear map below the classifier.  [default: where nothing else is trained]",
             ),
@@ -141,6 +147,10 @@ def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]
                 options["projection"],
                 options["prompt_context"] if classifier == "text" else 0,
                 options["temperature"],
+                words=options["words"] if pool == "vcs" else "name",
+                renormalise=options["renormalise"] or pool != "vcs",
+                heads=options["temporal_heads"] if temporal == "transformer" else None,
+                view_average=options["view_average"] or "probabilities",
             )
             for classifier in dict.fromkeys(classifiers)
             for temporal in dict.fromkeys(temporals)
@@ -181,7 +191,7 @@ def class_knowledge(
     spots = any(design.pool == "vcs" for design in made)
     texts = None
     if spots or any(design.classifier == "text" for design in made):
-        words = options.get("words", "name") if spots else "none"
+        words = options["words"] if spots else "none"
         texts = text_embeddings(features, classes, options["prompts"], words=words, load=load)
     folder = options["text_encoder"]
     if folder is not None and texts is not None:
@@ -270,7 +280,7 @@ def head_over(
             f"({len(unknown)} such): the classes of this classifier are fixed. Use the --lexicon it was trained with."
         )
     spots = head.design.pool == "vcs"
-    words, prompts = "name" if spots else "none", stored.prompts
+    words, prompts = head.design.words if spots else "none", stored.prompts
     if features is None:
         texts = load(stored.identity).encode_text(classes.phrases, prompts, words=words)
     else:

@@ -35,7 +35,7 @@ features         cosine of the mean of the views' pooled embeddings, not normali
 """
 NO_FEATURES = (
     "concept spotting pools a video anew for every class, so there are no features to average over views; average "
-    "probabilities"
+    "probabilities, or unscaled ones"
 )
 POSITION_SHARE = 0.25
 """Of the elements of frame embeddings, at which positions begin. At CLIP's own 0.01, a fortieth of its elements or

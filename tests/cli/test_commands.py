@@ -160,12 +160,12 @@ def test_wrong_requests_are_answered_before_any_work(tmp_path, tiny_model, argum
 
 
 def test_one_value_may_stand_where_several_can(folder, tmp_path):
-    settings = f'cache = "{folder / "features"}"\n[lexicons]\nlabels = true\n[eval]\npool = "max"\nas-released = ["bike"]\n'
+    settings = f'cache = "{folder / "features"}"\n[lexicons]\nlabels = true\n[eval]\nprompt = "bike"\npool = ["max", "released-bike"]\n'
     (tmp_path / "vidclip.toml").write_text(settings)
     done = vidclip("eval", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^ *max +\d", done.stdout, re.MULTILINE)
-    assert "bike, released - max: " in done.stdout
+    assert "released-bike - max: " in done.stdout
     assert vidclip("lexicons", "ucf101", cwd=tmp_path).stdout.startswith("ApplyEyeMakeup")
 
 
