@@ -360,9 +360,13 @@ def _train(
     on_epoch: Callable[[Epoch], None] | None,
 ) -> tuple[list[Epoch], int]:
     """Leaves in `module` the best epoch's weights; returns all epochs and the best one's number."""
-    optimiser = torch.optim.AdamW(
-        _groups(module, settings.learning_rate, settings.weight_decay), betas=(0.9, 0.999)
-    )
+    groups = _groups(module, settings.learning_rate, settings.weight_decay)
+    if not groups:
+        raise FitError(
+            "nothing of this head would be trained: its classifier is frozen, and it has neither a projection nor a "
+            "temporal module. Leave --no-projection out, or use --temporal, --prompt-context or --classifier linear."
+        )
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999))
     steps = len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _rate(step, settings.warm_up * steps, settings.epochs * steps)

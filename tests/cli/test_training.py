@@ -246,6 +246,7 @@ def test_shots_zero_and_odd_numbers_are_refused_before_any_work(world, tmp_path)
         (("--prompt", "nothing"), "needs one {}"),
         (("--plot", "x.txt"), "must end in .png or .svg"),
         (("--plot", "nowhere/x.png"), "nowhere is not a folder"),
+        (("--no-projection",), "nothing of this head would be trained"),
         (("--train-split", "trian"), "has test, train, not 'trian'"),
         (("--head", "attributes", "--shots", 2), "--shots goes with --head video"),
         (("--head", "attributes", "--prompt-context", 2), "--prompt-context goes with --head video"),
