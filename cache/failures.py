@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .files import append_line, folder_turn, write_whole
+from .lines import read_lines, to_line
 
 FAILURES_FILE = "failures.jsonl"
 
@@ -51,33 +52,29 @@ def mark_reported(folder: Path, ids: Iterable[str]) -> None:
 
 
 def _line(failure: Failure) -> str:
-    return json.dumps(asdict(failure))
+    return to_line(asdict(failure))
 
 
 def read_failures(folder: Path) -> dict[str, Failure]:
-    """The last failure of every video that ever failed; a line cut short by a crash is passed over."""
-    failures: dict[str, Failure] = {}
-    path = folder / FAILURES_FILE
-    if not path.exists():
-        return failures
-    for line in path.read_bytes().splitlines():
-        try:
-            values = json.loads(line)
-            failure = Failure(
-                *(str(values[key]) for key in ("id", "path", "stage", "reason")),
-                *(_number(values, key, default) for key, default in _NUMBERS.items()),
-                reported=values.get("reported") is True,
-            )
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-        failures[failure.id] = failure
-    return failures
+    """The last failure of every video that ever failed; a damaged line is passed over, and named in the log.
+
+    Raises CacheError for a file that cannot be read.
+    """
+    return {failure.id: failure for failure in read_lines(folder / FAILURES_FILE, parse_failure)}
+
+
+def parse_failure(values: dict[str, Any]) -> Failure:
+    """Raises one of several errors for an object of another form; see `lines.read_lines`."""
+    id, path, stage, reason = (str(values[key]) for key in ("id", "path", "stage", "reason"))
+    size, modified_ns, generation = (_number(values, *each) for each in _NUMBERS.items())
+    reported = values.get("reported") is True
+    return Failure(id, path, stage, reason, size, modified_ns, generation, reported)
 
 
 _NUMBERS = {"source_bytes": -1, "source_modified_ns": -1, "generation": 0}
 """What older lines lack, and what they say by that."""
 
 
-def _number(values: dict[str, object], key: str, default: int) -> int:
+def _number(values: dict[str, Any], key: str, default: int) -> int:
     value = values.get(key, default)
     return value if type(value) is int and -(2**63) <= value < 2**63 else default

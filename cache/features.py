@@ -16,6 +16,7 @@ import numpy as np
 
 from .errors import CacheError
 from .failures import Failure, read_failures
+from .files import read_regular
 from .hdf5 import Column, Columns, Contents, OpenFile, describe_all, sound
 from .identity import Identity
 from .labels import read_labels
@@ -25,6 +26,7 @@ from .missing import MissingVideo, read_missing
 IDENTITY_FILE = "cache.json"
 CACHE_FORMAT = "vidclip-features"
 CACHE_VERSION = 1
+_LARGEST_IDENTITY = 2**24
 SHARD_PATTERN = "frames-*.h5"
 
 _PIECE = 1 << 20
@@ -397,16 +399,17 @@ def read_identity(folder: Path) -> Identity:
     """What `cache.json` says. Raises CacheError where there is none or it is damaged."""
     path = folder / IDENTITY_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path, _LARGEST_IDENTITY))
     except FileNotFoundError:
         state = "has no cache.json" if folder.is_dir() else "does not exist"
         raise CacheError(
             f"{folder} is no feature cache: it {state}. Make one with `vidclip extract`, or name another "
             "with --cache."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CacheError(
-            f"{path} cannot be read ({error}). Restore it, or extract into another --cache."
+            f"{path} cannot be read ({reason}). Restore it, or extract into another --cache."
         ) from None
     if not isinstance(values, dict) or values.get("format") != CACHE_FORMAT:
         raise CacheError(f"{path} was not written by vidclip; name another folder with --cache.")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import logging
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -21,8 +23,10 @@ _log = logging.getLogger(__name__)
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     """Puts `parts`, one after the other, at `path` so that a reader, or a crash, sees all of it or nothing.
 
-    Raises OSError (disk full, no permission) with nothing left behind.
+    Raises OSError (disk full, no permission) with nothing left behind. What a killed process has left of an earlier
+    attempt at the same file is removed.
     """
+    remove_abandoned_files(path.parent, path.name)
     temporary, file = _open_temporary(path)
     try:
         with file:
@@ -54,9 +58,11 @@ def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
         file.close()
 
 
-def remove_abandoned_files(folder: Path) -> None:
-    """Clears the temporary files that killed writers left, and none that is being written."""
-    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+def remove_abandoned_files(folder: Path, name: str = "") -> None:
+    """Clears the temporary files that killed writers left, of the file `name` or of all, and none that is being
+    written."""
+    of_name = f"{glob.escape(name)}." if name else ""
+    for path in folder.glob(f".{of_name}*{TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):  # gone, somebody else's, or locked by its writer
             descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -76,6 +82,18 @@ def where_writable(path: Path) -> Iterator[None]:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         _log.warning("%r could not be kept (%s); it will be computed again.", str(path), error.strerror)
+
+
+def read_regular(path: Path, most: int = 2**32) -> bytes:
+    """What a file of at most `most` bytes holds; raises OSError for a larger one, and for what is no file: a device
+    would be read for ever, a pipe waited for."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+        return file.read(status.st_size)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -8,6 +8,7 @@ The first line says how many videos follow, and the SHA-256 of the lines behind 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import CacheError
-from .files import folder_turn, write_whole
+from .files import folder_turn, read_regular, write_whole
 
 LABELS_FILE = "labels.jsonl"
 LABELS_FORMAT = "vidclip-labels"
@@ -40,12 +41,16 @@ def read_labels(folder: Path, n_videos: int) -> dict[str, ListFacts]:
     path = folder / LABELS_FILE
     limit = _BYTES[0] + _BYTES[1] * n_videos
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        data = read_regular(path, limit)
     except FileNotFoundError:
         return {}
-    if len(data) > limit:
-        raise _damaged(path, f"it has more than {limit:,} bytes, for {n_videos:,} videos")
+    except OSError as error:
+        reason = (
+            f"{error.strerror}, for {n_videos:,} videos"
+            if error.errno == errno.EFBIG
+            else str(error.strerror)
+        )
+        raise _damaged(path, reason) from None
     first, _, rest = data.partition(b"\n")
     try:
         head = _object(first)

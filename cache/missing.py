@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .files import folder_turn, write_whole
+from .lines import read_lines, to_line
 
 MISSING_FILE = "missing.jsonl"
 
@@ -28,7 +29,7 @@ class MissingVideo:
 
 def write_missing(folder: Path, videos: Iterable[MissingVideo]) -> None:
     """Says which videos are missing, in the place of all that was said before; no file where none is."""
-    lines = "".join(json.dumps(vars(video)) + "\n" for video in videos)
+    lines = "".join(to_line(vars(video)) + "\n" for video in videos)
     if lines:
         write_whole(folder / MISSING_FILE, lines.encode())
     else:
@@ -59,18 +60,15 @@ def update_missing(
 
 
 def read_missing(folder: Path) -> list[MissingVideo]:
-    """In the order of the file; lines of another form are passed over."""
-    found: list[MissingVideo] = []
-    path = folder / MISSING_FILE
-    if not path.exists():
-        return found
-    for line in path.read_bytes().splitlines():
-        try:
-            values = json.loads(line)
-            labels = tuple(str(label) for label in values["labels"])
-            texts = (str(values[key]) for key in ("id", "split"))
-            listed_in, source = str(values["listed_in"]), str(values.get("source", ""))
-            found.append(MissingVideo(*texts, labels, listed_in, source))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            continue
-    return found
+    """In the order of the file; a damaged line is passed over, and named in the log.
+
+    Raises CacheError for a file that cannot be read.
+    """
+    return read_lines(folder / MISSING_FILE, parse_missing)
+
+
+def parse_missing(values: dict[str, Any]) -> MissingVideo:
+    """Raises one of several errors for an object of another form; see `lines.read_lines`."""
+    labels = tuple(str(label) for label in values["labels"])
+    id, split, listed_in = (str(values[key]) for key in ("id", "split", "listed_in"))
+    return MissingVideo(id, split, labels, listed_in, str(values.get("source", "")))

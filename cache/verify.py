@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,14 @@ import numpy as np
 
 from .attributes import read_attributes
 from .errors import CacheError
+from .failures import FAILURES_FILE, parse_failure
 from .features import facts_of, read_identity, shard_paths, video_infos
 from .hdf5 import Contents, OpenFile, describe_all, sound
 from .identity import Identity
 from .labels import LABELS_FILE, ListFacts, read_labels
 from .layout import FRAMES_FORMAT, read_columns
+from .lines import damage_message, damaged_lines
+from .missing import MISSING_FILE, parse_missing
 from .texts import read_texts
 
 
@@ -53,6 +57,7 @@ def verify(folder: str | Path) -> Iterator[Checked]:
         yield _check_shard(path, contents[path], identity, facts, seen)
     if labels.exists():
         yield Checked(labels, 0, problems)
+    yield from _check_lists(folder)
     for path in text_paths:
         try:
             read_texts(path, identity.encoder_digest, whole=True, contents=sound(contents[path]))
@@ -69,6 +74,19 @@ def verify(folder: str | Path) -> Iterator[Checked]:
             yield Checked(path, 0, (str(error),))
         else:
             yield Checked(path, 0, ())
+
+
+def _check_lists(folder: Path) -> Iterator[Checked]:
+    for name, parse in ((FAILURES_FILE, parse_failure), (MISSING_FILE, parse_missing)):
+        path = folder / name
+        if not os.path.lexists(path):
+            continue
+        try:
+            damaged = damaged_lines(path, parse)
+        except CacheError as error:
+            yield Checked(path, 0, (str(error),))
+        else:
+            yield Checked(path, 0, (damage_message(path, damaged),) if damaged else ())
 
 
 def _rows(found: Contents | CacheError) -> int:

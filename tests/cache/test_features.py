@@ -202,6 +202,16 @@ def test_a_killed_writer_gives_its_lock_back(tmp_path, rng):
     assert not list(tmp_path.glob(".*.tmp")), "what the killed one left is cleared"
 
 
+def test_writing_a_file_clears_what_a_killed_writer_left_of_it(tmp_path):
+    (tmp_path / ".head[1].bin.0123.tmp").write_bytes(b"half of it")
+    (tmp_path / ".other.bin.0123.tmp").write_bytes(b"half of another")
+    with (tmp_path / ".head[1].bin.4567.tmp").open("xb") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)  # somebody else is writing it at this moment
+        write_whole(tmp_path / "head[1].bin", b"all")
+    left = [".head[1].bin.4567.tmp", ".other.bin.0123.tmp", "head[1].bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
 def test_what_a_killed_part_left_is_cleared_and_nothing_that_is_being_written(tmp_path):
     with CacheWriter(tmp_path, an_identity(), part=(0, 2)):
         (tmp_path / ".frames-1of2-00000.h5.0123.tmp").write_bytes(b"half a shard")
@@ -447,6 +457,8 @@ def test_damaged_and_foreign_shards_are_named(write_cache, rng, harm, message):
     ("text", "message"),
     [
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        (" " * 2**24 + "{}", "cannot be read .it has more than 16,777,216 bytes"),
         ("[]", "was not written by vidclip"),
         ('{"format": "vidclip-features", "version": 7}', "format version 7"),
         ('{"format": "vidclip-features", "version": 1, "encoder": {}}', "'sampling' is missing"),
@@ -457,6 +469,14 @@ def test_a_broken_identity_is_named(tmp_path, text, message):
     with pytest.raises(CacheError, match=message) as caught:
         FeatureCache(tmp_path)
     assert "cache.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/null", "pipe"])
+def test_an_identity_that_is_no_file_is_named(tmp_path, target):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "cache.json").symlink_to(target)
+    with pytest.raises(CacheError, match=r"cache.json cannot be read \(it is no regular file\)"):
+        FeatureCache(tmp_path)
 
 
 def test_no_cache_says_how_to_make_one(tmp_path):
