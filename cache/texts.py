@@ -59,9 +59,15 @@ def text_path(
     prompts: Sequence[str],
     word_mode: str,
     encoder_digest: str,
+    precision: str = "fp32",
 ) -> Path:
-    """Where these embeddings are kept: a file for each set of phrases, prompts, word mode and encoder."""
-    key = digest_of([list(phrases), list(prompts), word_mode, encoder_digest])
+    """Where these embeddings are kept: a file for each set of phrases, prompts, word mode, encoder and precision.
+
+    precision    in which the text encoder ran; "" for files from before it was part of the key
+    """
+    key = digest_of(
+        [list(phrases), list(prompts), word_mode, encoder_digest, *([precision] if precision else [])]
+    )
     return folder / f"text-{file_name_part(lexicon)}-{key[:12]}.h5"
 
 
@@ -70,7 +76,9 @@ def file_name_part(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:60]
 
 
-def write_texts(path: Path, texts: TextEmbeddings, *, lexicon: str, encoder_digest: str) -> None:
+def write_texts(
+    path: Path, texts: TextEmbeddings, *, lexicon: str, encoder_digest: str, precision: str = "fp32"
+) -> None:
     """Raises OSError with nothing left behind."""
     columns = {
         "sentence": np.asarray(texts.sentence, np.float32),
@@ -85,6 +93,7 @@ def write_texts(path: Path, texts: TextEmbeddings, *, lexicon: str, encoder_dige
         "encoder": encoder_digest,
         "lexicon": lexicon,
         "word_mode": texts.word_mode,
+        "precision": precision,
     }
     write_whole(path, *file_parts(columns, attributes))
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .options import cache_option, device_option, prompts_of, vidclip_command
+from .options import (
+    cache_option,
+    device_option,
+    encoder_loader,
+    model_options,
+    prompts_of,
+    vidclip_command,
+)
 from .parameters import OutputFile, option
 from .released import attributes_prompt_option
 
@@ -37,6 +45,7 @@ _SHOWN = 5
     "--json", "json_file", type=OutputFile(dash=True), metavar="FILE",
     help="Write what released BIKE trains on: {video: {\"classname_topk\": [phrases]}}; - for standard output.",
 )  # fmt: skip
+@model_options
 @device_option
 def command(
     cache: Path,
@@ -47,14 +56,13 @@ def command(
     phrase_prompt: str,
     retriever: Path | None,
     json_file: Path | None,
-    device: str,
+    **options: Any,
 ) -> None:
     """Finds the phrases of a lexicon that are nearest to each video, makes a sentence of them, and keeps both in
     the cache for `vidclip eval --attributes` (BIKE, Video-Attribute Association)."""
     from ..cache import FeatureCache
     from ..lexicons import load_lexicon
-    from ..pipeline.attributes import attributes_of, released_form
-    from ..pipeline.texts import EncoderLoader
+    from ..pipeline.attributes import LEAST_RECALL, attributes_of, released_form
     from .output import count, printable, warn, write_json
 
     [prompt] = prompts_of(attributes_prompt, option="--attributes-prompt", one=True)
@@ -67,12 +75,17 @@ def command(
         index=index,
         prompt=prompt,
         phrase_prompt=phrase_prompt,
-        load=EncoderLoader(device),
+        load=encoder_loader(options),
     )
     for text in found.truncated[:_SHOWN] if found else ():
         warn(f"{text!r} is longer than the text encoder's context, and was cut.")
     if found and len(found.truncated) > _SHOWN:
         warn(f"... and so were {len(found.truncated) - _SHOWN:,} more.")
+    if found and found.recall is not None and found.recall < LEAST_RECALL:
+        warn(
+            f"the index {index} misses {100 * (1 - found.recall):.0f} % of the attributes: use --index exact, or "
+            f"{'ivf' if index == 'hnsw' else 'hnsw'}."
+        )
     if json_file:
         write_json(json_file, released_form(stored))
     if str(json_file) == "-":

@@ -20,6 +20,7 @@ from .options import (
     device_option,
     json_option,
     lexicon_option,
+    model_options,
     prompts_of,
     vidclip_command,
 )
@@ -200,6 +201,7 @@ _ZERO_SHOT += ("renormalise", "view_average", "fusion_form", "attributes_prompt"
     help="Of several views, the centre crop of the first clip alone.  [default: all, their scores averaged]",
 )  # fmt: skip
 @json_option
+@model_options
 @device_option
 def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     """Scores the videos of the cache against their class names.

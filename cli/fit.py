@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .conditions import with_option
-from .options import TEMPERATURE, cache_option, device_option, lexicon_option, prompts_of, vidclip_command
+from .options import (
+    TEMPERATURE,
+    cache_option,
+    device_option,
+    encoder_loader,
+    lexicon_option,
+    model_options,
+    prompts_of,
+    vidclip_command,
+)
 from .parameters import FiniteRange, OutputFile, option
 from .released import (
     apply_released,
@@ -95,6 +104,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
     show_default=True, help="Where the head is written.",
 )  # fmt: skip
 @option("--plot", type=OutputFile(suffixes=(".png", ".svg")), help="A picture of the loss: .png or .svg.")
+@model_options
 @device_option
 def command(cache: Path, output: Path, plot: Path | None, head: str, **options: Any) -> None:
     """Trains a head on the features of the cache, in seconds to minutes; no video is opened.
@@ -106,7 +116,6 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     from ..lexicons import load_lexicon
     from ..pipeline.evaluate import own_classes, select_test_set
     from ..pipeline.heads import StoredHead, save_head
-    from ..pipeline.texts import EncoderLoader
     from .output import count, printable, warn
 
     apply_released(options)
@@ -116,7 +125,7 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     apply_released_heads(options, features)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     chosen = select_test_set(features, classes, options["train_split"])
-    load = EncoderLoader(options["device"])
+    load = encoder_loader(options)
     test = _test_set(features, classes, chosen) if head == "video" else None
     train = _train_attributes if head == "attributes" else _train_video
     fitted, name, settings = train(features, classes, chosen, options, load)

@@ -60,12 +60,12 @@ def _learn(
 ) -> dict[str, Any]:
     from ..pipeline.devices import choose_device
     from ..pipeline.few_shot import learn_and_test
-    from ..pipeline.texts import EncoderLoader
+    from .options import encoder_loader
     from .output import progress_bar
     from .training import class_knowledge, examples
 
     few = protocol == "few-shot"
-    load = EncoderLoader(options["device"])
+    load = encoder_loader(options)
     train, test = (examples(features, classes, options[name]) for name in ("train_split", "split"))
     knowledge = class_knowledge(features, classes, made, options, load)
     with progress_bar("training") as advance:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .config import check_environment, read_config
-from .messages import one_line
+from .messages import one_line, quoted
 from .parameters import CONFIG_FILE
 
 COMMANDS = {
@@ -84,6 +84,10 @@ class LazyGroup(click.Group):
         except click.ClickException as error:
             raise _printable(error) from error.__cause__
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["vidclip.arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -97,7 +101,18 @@ class LazyGroup(click.Group):
         except Exception as error:
             if ctx.meta.get("vidclip.debug"):
                 raise
-            raise _printable(Failed(explain(error))) from error
+            raise _printable(Failed(explain(error) + _with_options(ctx, error))) from error
+
+
+def _with_options(ctx: click.Context, error: Exception) -> str:
+    """The same command line with the options that an error asks for, to be copied; empty where it asks for none."""
+    options = getattr(error, "options", None)
+    if not options:
+        return ""
+    arguments = list(ctx.meta["vidclip.arguments"])
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    arguments[place:place] = options
+    return f"\nRun: {quoted(['vidclip', *arguments])}"
 
 
 def _printable(error: click.ClickException) -> click.ClickException:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 
@@ -15,6 +17,21 @@ def one_line(message: object) -> str:
     """A message of several lines as one, printable: what is quoted in it can neither move the cursor nor begin a
     line of its own."""
     return printable(" ".join(part.strip() for part in str(message).splitlines()))
+
+
+def quoted(arguments: Sequence[str]) -> str:
+    """A command line for a shell, printable, that means these arguments."""
+    import shlex
+
+    return " ".join(shlex.quote(each) if each.isprintable() else f"$'{_escaped(each)}'" for each in arguments)
+
+
+def _escaped(text: str) -> str:
+    """As bash and zsh read it between $' and '."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in "\\'" else f"\\x{byte:02x}" for byte in raw
+    )
 
 
 def note(message: str) -> None:

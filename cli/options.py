@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .parameters import Device, FiniteRange, OutputFile, option
 from .parameters import vidclip_command as vidclip_command
+
+if TYPE_CHECKING:
+    from ..pipeline.texts import EncoderLoader
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -37,6 +40,39 @@ device_option: Decorator = option(
 lexicon_option: Decorator = option(
     "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
 )
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--model` and `--pretrained` of the commands that may have to encode more with a cache's encoder."""
+    model = option(
+        "--model",
+        "models",
+        multiple=True,
+        help="The encoder of the cache or head, where it is a folder (local-dir:FOLDER), a file or a hub page: these "
+        "are loaded only where they are named here. Several with --retriever.",
+    )
+    pretrained = option(
+        "--pretrained", "checkpoints", multiple=True, help="With --model, its checkpoint file or tag."
+    )
+    return model(pretrained(function))
+
+
+def encoder_loader(options: Mapping[str, Any]) -> EncoderLoader:
+    """How the commands with `model_options` get an encoder."""
+    from ..pipeline.texts import EncoderLoader
+    from .messages import warn
+
+    checkpoints, named = list(options["checkpoints"]), []
+    for model in options["models"]:
+        bare = model != "demo" and model.partition(":")[0] not in ("local-dir", "hf-hub")
+        named.append((model, checkpoints.pop(0) if bare and checkpoints else ""))
+    source = click.get_current_context().get_parameter_source
+    typed = click.core.ParameterSource.COMMANDLINE
+    if checkpoints and source("checkpoints") is typed:
+        raise click.UsageError(
+            f"--pretrained {checkpoints[0]} belongs to no --model: local-dir:, hf-hub: and demo bring their weights."
+        )
+    return EncoderLoader(options["device"], named, insist=source("models") is typed, on_note=warn)
 
 
 TEMPERATURE = FiniteRange(1e-6, 1e6)

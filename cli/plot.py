@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .conditions import Condition, with_option, without_option
-from .options import cache_option, device_option, lexicon_option, prompts_of, vidclip_command
+from .options import (
+    cache_option,
+    device_option,
+    encoder_loader,
+    lexicon_option,
+    model_options,
+    prompts_of,
+    vidclip_command,
+)
 from .parameters import OutputFile, argument, option
 from .training import CLASSIFIERS, SEED
 
@@ -79,6 +87,7 @@ def command() -> None:
     help="Of random and orthogonal.",
 )
 @_output("correlation.png")
+@model_options
 @device_option
 def correlation(
     cache: Path, classifiers: tuple[str, ...], heads: tuple[Path, ...], output: Path, **options: Any
@@ -90,14 +99,14 @@ def correlation(
     from ..pipeline.fit import Classes, untrained_head
     from ..pipeline.heads import load_head
     from ..pipeline.plots import correlation_maps
-    from ..pipeline.texts import EncoderLoader, text_embeddings
+    from ..pipeline.texts import text_embeddings
     from ..pipeline.video_head import HeadDesign
     from .output import printable
     from .training import check_finite, head_over
 
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
-    load = EncoderLoader(options["device"])
+    load = encoder_loader(options)
     maps = {}
     if len(classes) < 2:
         raise click.UsageError("a correlation is between classes, and there is only one.")
@@ -190,6 +199,7 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
 @_prompt(without_option("--head"))
 @option("--split", help="Which videos are tested.  [default: test, then val, else all]")
 @_output("confusion.png")
+@model_options
 @device_option
 def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> None:
     """For each class, the share of its videos that is taken for each other; the worst confusions in words."""
@@ -201,14 +211,14 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ..pipeline.heads import load_head
     from ..pipeline.plots import confusion_counts, confusion_map
     from ..pipeline.scorers import HeadScorer, MeanScorer, Scorer
-    from ..pipeline.texts import EncoderLoader, text_embeddings
+    from ..pipeline.texts import text_embeddings
     from .output import count, printable
     from .training import check_finite, head_over
 
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
     test = select_test_set(features, classes, options["split"])
-    load = EncoderLoader(options["device"])
+    load = encoder_loader(options)
     scorer: Scorer
     if head:
         stored = load_head(head)

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from .options import decoding_options, device_option, json_option, vidclip_command
+from .options import (
+    decoding_options,
+    device_option,
+    encoder_loader,
+    json_option,
+    model_options,
+    vidclip_command,
+)
 from .parameters import argument, option
 
 
@@ -26,6 +33,7 @@ from .parameters import argument, option
 @option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown of a video.")
 @decoding_options
 @json_option
+@model_options
 @device_option
 @click.pass_context
 def command(
@@ -33,7 +41,8 @@ def command(
 ) -> None:
     """Reads VIDEOS as those were read that the head was trained on, and names their likeliest classes.
 
-    VIDEOS are files, one folder, or one CSV. The encoder is the head's: it is loaded from where it was then.
+    VIDEOS are files, one folder, or one CSV. The encoder is the head's; where that is a
+    folder, a file or a hub page, --model must name it too.
 
     Exit status: 0 done; 1 done, but some videos could not be read; 2 could not.
     """
@@ -41,13 +50,12 @@ def command(
     from ..pipeline.datasets import read_videos
     from ..pipeline.heads import load_head
     from ..pipeline.predict import predict
-    from ..pipeline.texts import EncoderLoader
     from .output import console, printable, progress_bar, table, write_json
     from .training import head_over
 
     stored = load_head(head)
     listed = read_videos(videos[0] if len(videos) == 1 else videos)
-    load = EncoderLoader(options["device"])
+    load = encoder_loader(options)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else None
     module = head_over(stored, classes, load)
     with progress_bar("reading videos") as advance:
@@ -55,7 +63,7 @@ def command(
             listed,
             stored,
             module,
-            load(stored.identity),
+            load(stored.identity, "auto"),
             workers=options["workers"],
             timeout_seconds=options["timeout"],
             memory_gib=options["worker_memory"],

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import TEMPERATURE, cache_option, device_option, prompts_of, vidclip_command
+from .options import (
+    TEMPERATURE,
+    cache_option,
+    device_option,
+    encoder_loader,
+    model_options,
+    prompts_of,
+    vidclip_command,
+)
 from .parameters import OutputFile, argument, option
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ _BAR = 40
 )  # fmt: skip
 @option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")
 @option("--png", type=OutputFile(), help="Draw the frames with their bars.")
+@model_options
 @device_option
 def command(
     video: str, phrases: tuple[str, ...], cache: Path, view: int, png: Path | None, **options: Any
@@ -52,7 +61,7 @@ def command(
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.concept_spotting import ConceptSpotter, Spotting
-    from ..pipeline.texts import EncoderLoader
+    from ..pipeline.texts import collapse_note
     from .output import printable
 
     prompts = prompts_of(options["prompt"])
@@ -61,8 +70,9 @@ def command(
     if view >= features.shape[1]:
         raise click.BadParameter(f"{cache} has the views 0 to {features.shape[1] - 1}.", param_hint="--view")
     asked = Lexicon("phrases", tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(phrases)))
-    encoder = EncoderLoader(options["device"])(features.identity)
-    texts = encoder.encode_text(asked.phrases, prompts, words=options["words"])
+    load = encoder_loader(options)
+    texts = load(features.identity).encode_text(asked.phrases, prompts, words=options["words"])
+    load.note(collapse_note(texts))
     spotter = ConceptSpotter(texts, Spotting(temperature=options["temperature"]))
     frames = features.frames([row])[:, view]
     shares, scores = spotter.saliency(frames)[0], spotter.scores(frames)[0]

@@ -28,12 +28,17 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
         VoteScorer,
         default_fusion,
     )
-    from ..pipeline.texts import EncoderLoader, text_embeddings
+    from ..pipeline.texts import text_embeddings
     from ..pipeline.video_head import NO_FEATURES
+    from .options import encoder_loader
     from .output import warn
     from .training import head_over
 
-    load = EncoderLoader(options["device"])
+    heads = [(path, load_head(path)) for path in options["heads"]]
+    for _, stored in heads:
+        stored.check_encoder(features.identity.encoder_digest, str(features.folder))
+        stored.check_features(features.shape, str(features.folder))
+    load = encoder_loader(options)
     words = options["words"] if "vcs" in options["pools"] else "none"
     texts = text_embeddings(features, classes, options["prompts"], words=words, load=load)
     for phrase in texts.truncated[:3]:
@@ -64,10 +69,7 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
             made.append(MeanScorer(sentence, pool))
         else:
             made.append({"max": MaxScorer, "vote": VoteScorer}[pool](sentence))
-    heads = [(path, load_head(path)) for path in options["heads"]]
     for path, stored in heads:
-        stored.check_encoder(features.identity.encoder_digest, str(features.folder))
-        stored.check_features(features.shape, str(features.folder))
         if stored.kind == "video":
             head = head_over(stored, classes, load, features)
             name = f"{head.design.name} ({path.stem})"

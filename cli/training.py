@@ -260,7 +260,7 @@ def head_over(
     from ..lexicons import lexicon_of_labels
     from ..pipeline.heads import HeadError
     from ..pipeline.learned_prompts import LearnedPrompt
-    from ..pipeline.texts import text_embeddings
+    from ..pipeline.texts import collapse_note, text_embeddings
     from ..pipeline.video_head import VideoHead, word_queries
 
     head = stored.module
@@ -283,6 +283,7 @@ def head_over(
     words, prompts = head.design.words if spots else "none", stored.prompts
     if features is None:
         texts = load(stored.identity).encode_text(classes.phrases, prompts, words=words)
+        load.note(collapse_note(texts))
     else:
         texts = text_embeddings(features, classes, prompts, words=words, load=load)
     sentence = texts.sentence

@@ -63,7 +63,7 @@ class Measurements:
         videos = read_videos(folder / LIST_FILE)
         self.cache = self._extract(videos, self.features, Sampling(frames=8))
         self.classes = load_lexicon("demo-classes")
-        self.load = EncoderLoader()
+        self.load = EncoderLoader(models=[(model, "")])
 
     def _extract(self, videos: VideoList, folder: Path, sampling: Sampling) -> FeatureCache:
         extract(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .encoder import Encoder
 
 INDEXES = ("exact", "ivf", "hnsw")
+LEAST_RECALL = 0.95
+"""Of an approximate index: below it, the user is told."""
 PROMPT = "This is a video about {}"
 SEPARATOR = ","
 """Between attributes, as in the released code: no space, no full stop at the end."""

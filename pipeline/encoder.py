@@ -45,6 +45,22 @@ class EncoderError(Exception):
     """A model or weights that cannot be had. The message says why and what else to give."""
 
 
+class ModelNotNamed(EncoderError):
+    """A cache or head names a folder, a file or a hub page, and the user does not.
+
+    `options` is what to add to the command line.
+    """
+
+    def __init__(self, model: str, pretrained: str = "", given: Sequence[str] = ()) -> None:
+        self.options = ("--model", model, *(("--pretrained", pretrained) if pretrained else ()))
+        name = f"{model} ({pretrained})" if pretrained else model
+        other = f" (and {', '.join(given)} has other weights or settings)" if given else ""
+        super().__init__(
+            f"the encoder {name} is needed{other}. A cache or head may come from elsewhere, so a folder, file or hub page that it "
+            "names is loaded only where you name it too, as --model or as `model` in vidclip.toml."
+        )
+
+
 class Encoder:
     """An open_clip model on a device, with its preprocessing, tokenizer and identity.
 
@@ -231,7 +247,7 @@ def load_encoder(
     return Encoder(
         network,
         _tokenizer(reference, architecture),
-        model=_remembered(model),
+        model=remembered(model),
         pretrained=os.path.abspath(pretrained) if from_file else pretrained,  # noqa: PTH100 (takes .. out)
         architecture=architecture,
         preprocess=_preprocess(settings),
@@ -318,7 +334,15 @@ def _resolve(model: str, pretrained: str) -> tuple[str, str]:
     return name, pretrained
 
 
-def _remembered(model: str) -> str:
+def brings_own_files(model: str, pretrained: str) -> bool:
+    """Whether a model is read from a folder, a file or a hub page, and not by a name that open_clip knows."""
+    if model.partition(":")[0] in ("local-dir", "hf-hub"):
+        return True
+    return bool(pretrained) and not get_pretrained_cfg(model.replace("/", "-"), pretrained)
+
+
+def remembered(model: str) -> str:
+    """`--model` as a cache keeps it: a folder's path made absolute."""
     schema, _, place = model.partition(":")
     return f"local-dir:{os.path.abspath(place)}" if schema == "local-dir" else model  # noqa: PTH100
 
@@ -448,7 +472,7 @@ def _looks_like_openai(network: Any, path: Path) -> bool:
 
 def _tokenizer(reference: str, architecture: dict[str, Any]) -> Any:
     text = architecture.get("text_cfg") or {}
-    distrust = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+    distrust: dict[str, Any] = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
     try:
         with without_code():
             return open_clip.get_tokenizer(reference, **distrust)
@@ -477,9 +501,12 @@ def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
 __all__ = [
     "Encoder",
     "EncoderError",
+    "ModelNotNamed",
     "WordsUnavailable",
     "activation_of",
     "average_prompts",
+    "brings_own_files",
     "load_encoder",
+    "remembered",
     "weights_digest",
 ]

@@ -159,8 +159,8 @@ def test_wrong_requests_are_answered_before_any_work(tmp_path, tiny_model, argum
     assert not (tmp_path / "features").exists()
 
 
-def test_one_value_may_stand_where_several_can(folder, tmp_path):
-    settings = f'cache = "{folder / "features"}"\n[lexicons]\nlabels = true\n[eval]\nprompt = "bike"\npool = ["max", "released-bike"]\n'
+def test_one_value_may_stand_where_several_can(folder, tmp_path, tiny_model):
+    settings = f'model = "{tiny_model}"\ncache = "{folder / "features"}"\n[lexicons]\nlabels = true\n[eval]\nprompt = "bike"\npool = ["max", "released-bike"]\n'
     (tmp_path / "vidclip.toml").write_text(settings)
     done = vidclip("eval", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -286,7 +286,7 @@ def test_kinetics600_and_splits(tmp_path, tiny_model, write_cache, rng):
     folder = write_cache(records, identity=cache_identity(encoder, Sampling(4), encoder.preprocess))
     done = vidclip(
         "eval", "--cache", folder, "--lexicon", "k600", "--device", "cpu", "--json", tmp_path / "r.json",
-        "--protocol", "splits", "--protocol", "kinetics600", "--split", "test3",
+        "--protocol", "splits", "--protocol", "kinetics600", "--split", "test3", "--model", tiny_model,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     by_split, by_classes = json.loads((tmp_path / "r.json").read_text())

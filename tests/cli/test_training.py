@@ -81,7 +81,7 @@ def some_records(rng, labels=LABELS, *, splits=(("train", TRAIN), ("test", TEST)
 
 @pytest.fixture(scope="session")
 def make_cache(tiny_model):
-    """folder, records -> features/ in it, as the tiny model would have made them."""
+    """folder, records -> features/ in it, as the tiny model would have made them, and settings that name the model."""
     encoder = load_encoder(tiny_model, device="cpu")
 
     def make(folder, records, frames=4, clips=1):
@@ -90,6 +90,7 @@ def make_cache(tiny_model):
         with CacheWriter(folder / "features", identity) as writer:
             for record in records:
                 writer.add(record)
+        (folder / "vidclip.toml").write_text(f'model = "{tiny_model}"\n')
         return folder
 
     return make
@@ -603,6 +604,7 @@ def filmed(tmp_path_factory, tiny_model) -> Path:
             save_video(path, frames=12, seed=10 * c + i)
             rows.append(f"{path},{label},train")
     (folder / "list.csv").write_text("path,label,split\n" + "\n".join(rows) + "\n")
+    (folder / "vidclip.toml").write_text(f'model = "{tiny_model}"\n')
     fine(
         "extract",
         "list.csv",

@@ -12,9 +12,9 @@ import pytest
 from making import a_record
 from vidclip.cache import CacheError, FeatureCache, read_attributes, verify
 from vidclip.lexicons import Lexicon, load_lexicon
+from vidclip.pipeline import attributes
 from vidclip.pipeline.attributes import (
     AttributesError,
-    attributes_of,
     attributes_sentence,
     released_form,
     retrieve,
@@ -22,6 +22,7 @@ from vidclip.pipeline.attributes import (
 from vidclip.pipeline.encoder import load_encoder
 from vidclip.pipeline.extract import cache_identity
 from vidclip.pipeline.sampling import Sampling
+from vidclip.pipeline.texts import EncoderLoader
 
 
 @pytest.mark.parametrize(("n", "phrases", "top"), [(7, 30, 5), (1, 5, 5), (50, 1000, 3)])
@@ -57,6 +58,13 @@ def test_what_cannot_be_retrieved(rng):
 
 def test_the_sentence_has_the_released_form():
     assert attributes_sentence(["a ball", "running"]) == "a ball,running"
+
+
+def attributes_of(cache, lexicons, *, retriever=None, **settings):
+    """With the models named that the caches name."""
+    models = [(each.identity.model, "") for each in (cache, retriever) if each is not None]
+    settings = {"load": EncoderLoader("cpu", models), **settings}
+    return attributes.attributes_of(cache, lexicons, retriever=retriever, **settings)
 
 
 @pytest.fixture(scope="module")

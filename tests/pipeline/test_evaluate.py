@@ -11,7 +11,7 @@ from vidclip.lexicons import Lexicon, load_lexicon
 from vidclip.pipeline.evaluate import EvaluationError, evaluate, own_classes, select_test_set
 from vidclip.pipeline.pooling import cosine_scores, mean_embeddings
 from vidclip.pipeline.scorers import MeanScorer
-from vidclip.pipeline.texts import text_embeddings
+from vidclip.pipeline.texts import EncoderLoader, text_embeddings
 
 CLASSES = Lexicon(
     "four", ("air drumming", "bee keeping", "cooking", "dancing"), ("air_drumming", "b", "c", "d")
@@ -171,7 +171,9 @@ def test_texts_are_embedded_once(write_cache, tiny_model):
     np.testing.assert_array_equal(first.words, again.words)
     text_embeddings(cache, lexicon, ["{}"], load=load)
     assert len(loads) == 2, "another prompt is another text"
-    from_identity = text_embeddings(cache, lexicon, ["this is {}"])
+    from_identity = text_embeddings(
+        cache, lexicon, ["this is {}"], load=EncoderLoader(models=[(tiny_model, "")])
+    )
     np.testing.assert_allclose(
         from_identity.sentence, encoder.encode_text(lexicon.phrases, ["this is {}"]).sentence, atol=1e-5
     )
