@@ -108,10 +108,10 @@ class FeatureCache:
         try:
             for path, found in describe_all(new):
                 self._add_shard(path, sound(found))
-            self._failures = read_failures(
-                self.folder
-            )  # after the shards: what a writer says first is read last
-            facts = read_labels(self.folder, len(self._videos))
+            # After the shards: what a writer says before it closes one is read after it.
+            self._failures = read_failures(self.folder)
+            facts = self.list_facts = read_labels(self.folder, len(self._videos))
+            """What later lists say of videos, by id."""
             if facts:  # a later list's stand before those of the shards
                 self._videos = [
                     replace(video, **facts[video.id]._asdict()) if video.id in facts else video

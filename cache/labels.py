@@ -74,7 +74,7 @@ def update_labels(folder: Path, facts: Mapping[str, ListFacts], n_videos: int) -
     if not facts:
         return
     with folder_turn(folder):
-        known = read_labels(folder, n_videos) | facts
+        known = {**read_labels(folder, n_videos), **facts}
         rest = "".join(
             json.dumps({"id": id, "labels": list(each.labels), "split": each.split}) + "\n"
             for id, each in sorted(known.items())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +18,17 @@ from .options import cache_option, decoding_options, device_option, vidclip_comm
 from .parameters import argument, option
 
 if TYPE_CHECKING:
+    from ..cache import Failure
     from ..pipeline.datasets import VideoList
-    from ..pipeline.extract import Progress, Summary
+    from ..pipeline.encoder_files import EncoderRequest
+    from ..pipeline.extraction_plan import Progress, Summary
+    from ..pipeline.sampling import Sampling
 
 _SHOWN = 5
 """How many failed and missing videos are named on the screen."""
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
+LINE_SECONDS = 30.0
+"""How often a line says where an extraction stands, where standard error is no terminal."""
 
 OF_DATASET = {
     "needs": Condition(
@@ -123,10 +134,19 @@ class Part(click.ParamType):
 @device_option
 @option(
     "--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True,
-    help="auto: fp16 on an accelerator, fp32 on a CPU.",
+    help="auto: that of the cache, if it has features; else fp16 on an accelerator, fp32 on a CPU.",
 )  # fmt: skip
-@option("--shard", "part", type=Part(), help="Take every n-th video, from the i-th on: for job arrays.")
+@option(
+    "--shard", "part", type=Part(),
+    help="Take the i-th of n parts of the videos, by a digest of their ids: for job arrays.",
+)  # fmt: skip
+@option(
+    "--changed", type=click.Choice(["encode", "replace", "keep", "error"]), default="encode", show_default=True,
+    help="What to do where the file of a video in the cache is another one today. encode: read it again, unless the "
+    "earlier file is still there under another path; replace: then too; keep: leave the features; error: stop.",
+)  # fmt: skip
 @option("--retry-failed", is_flag=True, help="Try again what could not be read before.")
+@option("--strict", is_flag=True, help="Exit status 1 for failures of earlier runs too.")
 @click.pass_context
 def command(ctx: click.Context, source: tuple[Path, ...], **options: Any) -> None:
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
@@ -139,12 +159,14 @@ def command(ctx: click.Context, source: tuple[Path, ...], **options: Any) -> Non
         vidclip extract --dataset ucf101 --root /data/UCF-101
         vidclip extract val.txt --root /data/frames --lexicon kinetics400
 
-    What the cache has is not done again: a run that was ended, however, is continued by the same command.
+    What the cache has is not done again: a run that was ended, however, is continued by the same command. A video
+    whose file has changed since (size or modification time) is read again. Labels and splits follow the list.
 
     Videos of a data set that are not there are counted and left out; the file missing.jsonl in the cache lists them
     all. A list must be whole, unless --allow-missing is given.
 
-    Exit status: 0 done, also where videos are missing; 1 done, but some videos could not be read; 2 could not.
+    Exit status: 0 done, also where videos are missing; 1 done, but some videos could not be read that no earlier run
+    has reported; 2 could not.
     """
     ctx.exit(run(*_choose_source(ctx, source, options), **options))
 
@@ -224,51 +246,115 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 
+    from ..pipeline.encoder_files import EncoderRequest
+    from ..pipeline.extraction_plan import look
+
+    folder = options["cache"]
+    asked = EncoderRequest(options["model"], options["pretrained"], options["size"])
+    listed_by = _listed_by(source, dataset, options)
+    same = {name: options[name] for name in ("part", "changed", "retry_failed")}
+    with _terminable():
+        found = look(
+            videos,
+            folder,
+            {**sampling.to_dict(), "resize": options["resize"]},
+            asked if _DEVICE.fullmatch(options["device"]) else None,  # a device that cannot be must be said
+            precision=options["precision"],
+            source=listed_by,
+            **same,
+        )
+        summary = found.summary
+        if summary is None:
+            with _Display(f"loading {printable(options['model'])}") as display:
+                summary = _extract(
+                    videos, asked, sampling, found.precision, listed_by, display, same, options
+                )
+    return _report(summary, folder, videos, strict=options["strict"])
+
+
+def _extract(
+    videos: VideoList,
+    asked: EncoderRequest,
+    sampling: Sampling,
+    precision: str,
+    listed_by: str,
+    display: _Display,
+    same: dict[str, Any],
+    options: dict[str, Any],
+) -> Summary:
+    """Loads the encoder, and reads what is to be read."""
     from dataclasses import replace
     from importlib.metadata import version
 
-    from ..cache import MissingVideo, write_missing
     from ..pipeline.encoder import load_encoder
-    from ..pipeline.extract import extract
+    from ..pipeline.encoder_files import files_of, remember_encoder
+    from ..pipeline.extract import cache_identity, extract
+    from .output import warn
+
+    began_ns = time.time_ns()
+    encoder = load_encoder(
+        asked.model,
+        asked.pretrained,
+        device=options["device"],
+        precision=precision,
+        image_size=asked.image_size,
+    )
+    for message in encoder.warnings:
+        warn(message)
+    try:
+        preprocess = replace(encoder.preprocess, resize=options["resize"])
+    except ValueError as error:
+        raise click.UsageError(f"--resize: {error}") from error
+    summary = extract(
+        videos,
+        encoder,
+        options["cache"],
+        sampling,
+        preprocess=preprocess,
+        workers=options["workers"],
+        timeout_seconds=options["timeout"],
+        memory_gib=options["worker_memory"],
+        batch_size=options["batch_size"] or (32 if encoder.device.type == "cpu" else 256),
+        source=listed_by,
+        created_by=f"vidclip {version('vidclip')}",
+        on_progress=display,
+        **same,
+    )
+    identity = cache_identity(encoder, sampling, preprocess)
+    remember_encoder(options["cache"], identity, asked, files_of(encoder), began_ns)
+    return summary
+
+
+def _listed_by(source: tuple[Path, ...], dataset: str | None, options: dict[str, Any]) -> str:
+    """The list in a text: by it, its missing videos are found when it is read again."""
+    root = options["root"].absolute() if options["root"] else ""
+    if not dataset:
+        return f"{' '.join(str(path.absolute()) for path in source)} below {root}"
+    chosen = [
+        f"{name} {options[name]}"
+        for name in ("split", "annotations", "segments")
+        if options[name] is not None
+    ]
+    return " ".join([dataset, f"below {root}", *chosen])
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """A job scheduler's farewell (SIGTERM) ends the shard, as Ctrl-C does. In the main thread alone: no other may
+    listen to signals. What was there before is there again afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)  # a job scheduler's farewell: finish the shard, as on Ctrl-C
-    with _Display(f"loading {printable(options['model'])}") as display:
-        encoder = load_encoder(
-            options["model"],
-            options["pretrained"],
-            device=options["device"],
-            precision=options["precision"],
-            image_size=options["size"],
-        )
-        for message in encoder.warnings:
-            warn(message)
-        try:
-            preprocess = replace(encoder.preprocess, resize=options["resize"])
-        except ValueError as error:
-            raise click.UsageError(f"--resize: {error}") from error
-        summary = extract(
-            videos,
-            encoder,
-            options["cache"],
-            sampling,
-            preprocess=preprocess,
-            workers=options["workers"],
-            timeout_seconds=options["timeout"],
-            memory_gib=options["worker_memory"],
-            batch_size=options["batch_size"] or (32 if encoder.device.type == "cpu" else 256),
-            part=options["part"],
-            retry_failed=options["retry_failed"],
-            created_by=f"vidclip {version('vidclip')}",
-            on_progress=display,
-        )
-    write_missing(
-        options["cache"],
-        (MissingVideo(video.id, video.split, video.labels, video.origin) for video in videos.missing),
-    )
-    return _report(summary, options["cache"], videos)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        # None: a handler that was not set from Python, and cannot be set again from here.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _report_missing(videos: VideoList) -> None:
@@ -285,7 +371,7 @@ def _report_missing(videos: VideoList) -> None:
         click.echo(f"  ... and {len(videos.missing) - _SHOWN:,} more")
 
 
-def _report(summary: Summary, folder: Path, videos: VideoList) -> int:
+def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) -> int:
     from ..cache.missing import MISSING_FILE
     from .output import count, duration, printable
 
@@ -298,6 +384,28 @@ def _report(summary: Summary, folder: Path, videos: VideoList) -> int:
     if progress.present:
         parts.append(f"{progress.present:,} done before")
     click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
+    if summary.changed:
+        click.echo(
+            f"Read again: {count(len(summary.changed), 'video')} whose files had changed, such as "
+            f"{printable(summary.changed[0])}."
+        )
+    if summary.kept:
+        click.echo(
+            f"Left as before: {count(len(summary.kept), 'video')} whose files have changed, such as "
+            f"{printable(summary.kept[0])}."
+        )
+    if summary.relabelled:
+        click.echo(f"Labels or splits: those of {count(summary.relabelled, 'video')} now follow this list.")
+    if summary.unknown:
+        click.echo(
+            f"Not known: whether the files of {count(summary.unknown, 'video')} have changed. An older vidclip read "
+            "them, which did not write down their sizes and times."
+        )
+    if progress.damaged:
+        were = "was" if progress.damaged == 1 else "were"
+        click.echo(
+            f"Damaged: {count(progress.damaged, 'video')} {were} read with damage; `vidclip info` names them."
+        )
     if videos.n_other_files:
         click.echo(f"Left out: {count(videos.n_other_files, 'file')} not named like a video.")
     if videos.missing:
@@ -311,21 +419,43 @@ def _report(summary: Summary, folder: Path, videos: VideoList) -> int:
             "The same command goes on from here."
         )
         return 130
-    if summary.failures:
+    return _report_failures(summary, folder, strict=strict)
+
+
+def _report_failures(summary: Summary, folder: Path, *, strict: bool) -> int:
+    """Names the failures that no earlier run has reported, and counts the others; returns the exit status."""
+    from .output import count, printable
+
+    new = summary.new_failures
+    old = [failure for failure in summary.failures if failure.reported]
+    if new or (old and strict):
+        listed = count(len(summary.failures), "video")
+        before = f", {len(old):,} of them reported before" if old else ""
         click.echo(
-            f"{count(len(summary.failures), 'video')} of {progress.listed:,} could not be read; all are listed in "
+            f"{listed} of {summary.progress.listed:,} could not be read{before}; all are listed in "
             f"{printable(folder / 'failures.jsonl')}, and --retry-failed tries them again:"
         )
-        for failure in summary.failures[:_SHOWN]:
-            click.echo(f"  {printable(failure.id)}: {printable(failure.reason)}")
-        if len(summary.failures) > _SHOWN:
-            click.echo(f"  ... and {len(summary.failures) - _SHOWN:,} more")
+        _name_failures(new or old)
         return 1
+    if old:
+        click.echo(
+            f"No new failures. {count(len(old), 'video')} of {summary.progress.listed:,} could not be read before: "
+            f"see {printable(folder / 'failures.jsonl')}; --retry-failed tries them again, --strict counts them."
+        )
     return 0
 
 
+def _name_failures(failures: Sequence[Failure]) -> None:
+    from .output import printable
+
+    for failure in failures[:_SHOWN]:
+        click.echo(f"  {printable(failure.id)}: {printable(failure.reason)}")
+    if len(failures) > _SHOWN:
+        click.echo(f"  ... and {len(failures) - _SHOWN:,} more")
+
+
 class _Display:
-    """Progress on standard error, where that is a terminal."""
+    """Progress on standard error: a bar where that is a terminal, else a line now and then."""
 
     def __init__(self, beginning: str) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -344,6 +474,7 @@ class _Display:
             transient=True,
         )
         self._task = self._bar.add_task(beginning, total=None, rate="", state="")
+        self._lines = None if screen.is_terminal else _Lines()
 
     def __enter__(self) -> _Display:
         self._bar.start()
@@ -351,8 +482,13 @@ class _Display:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+        if self._lines:
+            self._lines.stop()
 
     def __call__(self, progress: Progress) -> None:
+        if self._lines:
+            self._lines.tell(progress)
+            return
         state = f"held up by {progress.held_up_by}" if progress.seconds > 5 else ""
         if progress.failed:
             state = f"{progress.failed:,} failed  {state}"
@@ -364,3 +500,44 @@ class _Display:
             rate=f"{progress.encoded / max(progress.seconds, 1e-9):.1f}/s",
             state=state,
         )
+
+
+class _Lines:
+    """A line for the log file as soon as it is known what there is to do, and one every `LINE_SECONDS` from then on,
+    also where nothing comes back from the decoders."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vidclip-lines", daemon=True)
+
+    def tell(self, progress: Progress) -> None:
+        if self._progress is None and progress.done < progress.listed:
+            self._progress = progress
+            click.echo(progress_line(progress), err=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(LINE_SECONDS):
+            if self._progress:
+                click.echo(progress_line(self._progress), err=True)
+
+
+def progress_line(progress: Progress) -> str:
+    """`0:30: 1,200 of 10,000 videos, 39.2 videos/s, 3:44 left, 2 failed`."""
+    from .output import duration
+
+    parts = [f"{progress.done:,} of {progress.listed:,} videos"]
+    read = progress.encoded + progress.failed
+    if read:
+        rate = read / max(progress.seconds, 1e-9)
+        parts.append(f"{rate:.1f} videos/s")
+        parts.append(f"{duration((progress.listed - progress.done) / rate)} left")
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    return f"{duration(progress.seconds)}: {', '.join(parts)}"

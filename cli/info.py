@@ -13,6 +13,9 @@ import click
 from .options import json_option, vidclip_command
 from .parameters import argument
 
+_SHOWN = 5
+"""How many videos that were read with damage are named on the screen."""
+
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..cache.features import VideoInfo
@@ -46,6 +49,7 @@ def command(cache: tuple[Path, ...], json_file: Path | None) -> None:
 def describe(cache: FeatureCache) -> dict[str, Any]:
     """All that `vidclip info` prints, for JSON."""
     from ..cache import list_texts
+    from ..pipeline.decoded import DAMAGED
 
     videos = cache.videos
     texts = list_texts(cache.folder)
@@ -65,6 +69,10 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
         "identity": cache.identity.to_dict(),
         "digest": cache.identity.digest,
         "decoders": dict(Counter(video.decoder for video in videos).most_common()),
+        "damaged": [
+            {"id": video.id, "note": video.note} for video in videos if video.note.startswith(DAMAGED)
+        ],
+        "replaced": cache.replaced,
         "not_wholly_readable": sum(video.readable_frames < video.n_frames for video in videos),
         "with_repeated_frames": sum(video.repeated for video in videos),
         "failures": len(failures),
@@ -111,10 +119,11 @@ def _print_one(facts: dict[str, Any]) -> None:
         ("image", _image(encoder.get("preprocess", {}), identity.sampling)),
         ("sampling", ", ".join(f"{key} {value}" for key, value in identity.sampling.items() if value is not None)),
         ("decoders", ", ".join(f"{name} {number:,}" for name, number in facts["decoders"].items()) or "-"),
-        ("damaged", f"{facts['not_wholly_readable']:,} videos with frames that cannot be read"),
+        *_damaged(facts),
         ("short", f"{facts['with_repeated_frames']:,} videos with fewer frames than were asked for"),
         ("failures", _failures(facts)),
         *([("missing", f"{facts['missing']:,} listed; see missing.jsonl")] if facts["missing"] else []),
+        *([("replaced", f"{count(facts['replaced'], 'row')} of videos that were read again; `vidclip merge` leaves such rows behind")] if facts["replaced"] else []),
         ("size", f"{size(facts['bytes'])} in {count(facts['shards'], 'shard')}"),
     ]  # fmt: skip
     for text in facts["texts"]:
@@ -134,6 +143,17 @@ def _image(preprocess: Mapping[str, Any], sampling: Mapping[str, Any]) -> str:
     size = "x".join(str(side) for side in preprocess.get("size", []))
     resize = f" from short side {sampling['resize']}" if sampling.get("resize") else ""
     return f"{size}{resize}, {preprocess.get('interpolation', '?')}, {preprocess.get('resize_mode', '?')}"
+
+
+def _damaged(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    noted = facts["damaged"]
+    rows = [("damaged", f"{facts['not_wholly_readable']:,} videos with frames that cannot be read")]
+    if noted:
+        rows.append(("", f"{len(noted):,} in all were read with damage:"))
+        rows += [("", f"  {video['id']}: {video['note']}") for video in noted[:_SHOWN]]
+        if len(noted) > _SHOWN:
+            rows.append(("", f"  ... and {len(noted) - _SHOWN:,} more; --json has all"))
+    return rows
 
 
 def _failures(facts: dict[str, Any]) -> str:

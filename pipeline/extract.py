@@ -17,8 +17,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,57 +27,25 @@ import torch
 from ..cache import CacheWriter, Failure, FeatureCache, Identity, VideoRecord
 from .datasets import Video, VideoList
 from .decode import WORKER_MEMORY_GIB, Decoded, DecodeFailure, DecodePool, VideoRequest
+from .decoded import DAMAGED
 from .encoder import Encoder, EncoderError
+from .extraction_plan import (
+    Plan,
+    Progress,
+    Stamp,
+    Summary,
+    check_precision,
+    plan_extraction,
+    root_of,
+    stamp_of,
+    summarize,
+)
 from .preprocess import Preprocess
 from .sampling import Sampling
 
 
 class ExtractionError(Exception):
     """An extraction that could not go on, or whose books do not balance."""
-
-
-@dataclass
-class Progress:
-    """Where an extraction stands; updated while it runs."""
-
-    listed: int = 0
-    """Videos of this part of the list."""
-    present: int = 0
-    """Of those, videos that the cache had, or had recorded as failed, before this run."""
-    encoded: int = 0
-    """Videos encoded in this run."""
-    frames: int = 0
-    """Frames encoded in this run, crops counted apart."""
-    failed: int = 0
-    """Videos that failed in this run."""
-    waited_seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "write": 0.0})
-    """How long the encoder has stood still for want of frames, or because the disk was slow."""
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def done(self) -> int:
-        return self.present + self.encoded + self.failed
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    @property
-    def held_up_by(self) -> str:
-        """The stage that the others wait for: decode, encode or write."""
-        stage, waited = max(self.waited_seconds.items(), key=lambda item: item[1])
-        return stage if waited > 0.5 * self.seconds else "encode"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an extraction did."""
-
-    progress: Progress
-    failures: list[Failure]
-    """All videos of the list that have no features, those of earlier runs included."""
-    interrupted: bool
-    """Whether Ctrl-C ended it before the list did."""
 
 
 def cache_identity(encoder: Encoder, sampling: Sampling, preprocess: Preprocess) -> Identity:
@@ -102,11 +71,14 @@ def extract(
     batch_size: int = 32,
     part: tuple[int, int] | None = None,
     retry_failed: bool = False,
+    changed: str = "encode",
+    source: str = "",
     shard_seconds: float = 60.0,
     created_by: str = "vidclip",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Brings the features of `videos` into the cache `folder`; videos that are there are left alone.
+    """Brings the features of `videos` into the cache `folder`; videos that are there, and whose files have not
+    changed, are left alone. Their labels and splits become those of the list, where it says any.
 
     A video may be a file, a segment of a file, or a folder of images. Of a segment, frames are chosen inside
     it alone; `frame_indices`, `timestamps`, `duration_seconds` and `n_frames` are those of its whole file.
@@ -115,19 +87,21 @@ def extract(
     workers         processes that decode, one video at a time each
     memory_gib      what each of them may take (see `DecodePool`)
     batch_size      frames in one pass of the encoder
-    part            (i, n): of the list, the videos i, i + n, i + 2n, ...
-    retry_failed    try those again that an earlier run could not read
+    part            (i, n): the i-th of n parts of the list, by the ids of the videos
+    retry_failed    try those again that an earlier run could not read; others only where their files have changed
+    changed         what to do with videos of the cache whose files are others today: see `plan_extraction`
+    source          what the list was read from: in `missing.jsonl`, its entries of today stand in the place of
+                    those of before
     on_progress     called a few times a second, from this thread
 
     KeyboardInterrupt ends it early: what is encoded is written, and the summary says so.
-    Raises CacheMismatch, CacheBusy, CacheError (see `CacheWriter`); EncoderError when the encoder runs
-    out of memory; OSError when the disk is full; ExtractionError when videos were lost; ValueError for a
+    Raises CacheMismatch, CacheBusy, CacheError (see `CacheWriter`), CacheMismatch too for another precision
+    than that of the cache; SourceChanged (see `plan_extraction`); EncoderError when the encoder runs out of memory; OSError when the disk is full; ExtractionError when videos were lost; ValueError for a
     segment that ends before it begins. The cache is whole in any case.
     """
     preprocess = preprocess or encoder.preprocess
-    mine = videos if part is None else videos[part[0] :: part[1]]
     identity = cache_identity(encoder, sampling, preprocess)
-    report = _Reporter(Progress(listed=len(mine)), on_progress)
+    report = _Reporter(Progress(), on_progress)
     interrupted = False
     with CacheWriter(
         folder,
@@ -137,12 +111,18 @@ def extract(
         created_by=created_by,
         shard_seconds=shard_seconds,
     ) as writer:
-        known = writer.ids if retry_failed else writer.ids | writer.failed_ids
-        todo = [video for video in mine if video.id not in known]
-        report.progress.present = len(mine) - len(todo)
+        stored = writer.stored or FeatureCache(folder)
+        check_precision(stored, encoder.precision)
+        plan = plan_extraction(videos, stored, part=part, changed=changed, retry_failed=retry_failed)
+        writer.stored = None  # the memory is needed
+        del stored
+        requests = [_request(video) for video in plan.todo]  # now, not hours later: one may be wrong
+        plan.apply_list(writer.folder, source, writer.ids)
+        report.progress.listed = len(plan.videos)
+        report.progress.present = len(plan.videos) - len(plan.todo)
         report(force=True)
-        if todo:
-            requests = [_request(video) for video in todo]  # now, not hours later: one may be wrong
+        if plan.todo:
+            reading = _Reading(plan, requests)
             batches = _Batches(encoder, preprocess, batch_size)
             try:
                 with (
@@ -150,19 +130,43 @@ def extract(
                     DecodePool(
                         sampling,
                         preprocess,
-                        workers=min(workers, len(todo)),
+                        workers=min(workers, len(plan.todo)),
                         timeout_seconds=timeout_seconds,
                         memory_gib=memory_gib,
                     ) as pool,
                 ):
                     # As they are finished: a video that hangs holds up its worker, and nobody else.
-                    results = pool.decode(requests, ordered=False)
-                    _encode_all(todo, results, writing, batches, report)
+                    results = pool.decode(reading.requests(), ordered=False)
+                    _encode_all(reading, results, writing, batches, report)
             except KeyboardInterrupt:
                 interrupted = True
     report(force=True)
-    failures = _balance(mine, folder, interrupted)
-    return Summary(report.progress, failures, interrupted)
+    cache = FeatureCache(folder)
+    if not interrupted:
+        _balance(plan.videos, cache)
+    return summarize(plan, report.progress, cache, interrupted=interrupted)
+
+
+class _Reading:
+    """The videos that are being read, and what their files were when they were handed to a decoder."""
+
+    def __init__(self, plan: Plan, requests: Sequence[VideoRequest]) -> None:
+        self.videos = plan.todo
+        self._requests = requests
+        self._generations = plan.generations
+        self._stamps: dict[int, Stamp] = {}
+
+    def requests(self) -> Iterator[VideoRequest]:
+        """Looks at each file before it is read: if it is changed while it is read, the next extraction sees it."""
+        for index, request in enumerate(self._requests):
+            self._stamps[index] = stamp_of(self.videos[index].path)
+            yield request
+
+    def source(self, index: int) -> dict[str, Any]:
+        """What a record or a failure says of the file."""
+        size, modified_ns = self._stamps.pop(index)
+        generation = self._generations.get(self.videos[index].id, 0)
+        return {"source_bytes": size, "source_modified_ns": modified_ns, "generation": generation}
 
 
 def _request(video: Video) -> VideoRequest:
@@ -172,17 +176,15 @@ def _request(video: Video) -> VideoRequest:
         raise ValueError(f"{video.where}: {error}") from None
 
 
-def _balance(videos: VideoList, folder: str | Path, interrupted: bool) -> list[Failure]:
-    """The failures among `videos`. Raises ExtractionError if one has neither features nor a failure."""
-    cache = FeatureCache(folder)
-    failed = {failure.id: failure for failure in cache.failures()}
+def _balance(videos: VideoList, cache: FeatureCache) -> None:
+    """Raises ExtractionError if a video has neither features nor a failure."""
+    failed = {failure.id for failure in cache.failures()}
     lost = [video.id for video in videos if video.id not in cache and video.id not in failed]
-    if lost and not interrupted:
+    if lost:
         raise ExtractionError(
-            f"{len(lost)} of {len(videos)} videos are neither in {folder} nor in its failures.jsonl, the first "
+            f"{len(lost)} of {len(videos)} videos are neither in {cache.folder} nor in its failures.jsonl, the first "
             f"is {lost[0]!r}. Run the same command again; if it happens again, please report it."
         )
-    return [failed[video.id] for video in videos if video.id in failed]
 
 
 class _Reporter:
@@ -255,7 +257,7 @@ class _Writing:
 
 
 def _encode_all(
-    todo: Sequence[Video],
+    reading: _Reading,
     results: Iterator[tuple[int, Decoded | DecodeFailure]],
     writing: _Writing,
     batches: _Batches,
@@ -266,13 +268,13 @@ def _encode_all(
             index, result = next(results, (-1, None))
         if result is None:
             break
-        video = todo[index]
+        video, source = reading.videos[index], reading.source(index)
         if isinstance(result, DecodeFailure):
-            writing.put(Failure(video.id, str(video.path), result.stage, _why(video, result)))
+            writing.put(Failure(video.id, str(video.path), result.stage, _why(video, result), **source))
             report.progress.failed += 1
         else:
             with result:
-                finished = batches.add(video, result)
+                finished = batches.add(video, result, source)
             _hand_over(finished, writing, report)
         report()
     _hand_over(batches.finish(), writing, report)
@@ -286,16 +288,30 @@ def _why(video: Video, failure: DecodeFailure) -> str:
 
 def _hand_over(records: list[VideoRecord], writing: _Writing, report: _Reporter) -> None:
     for record in records:
-        with np.errstate(over="ignore"):
-            finite = bool(np.isfinite(record.frames.astype(np.float16)).all())
-        if finite:
+        reason = _unusable(record.frames)
+        if not reason:
             writing.put(record)
             report.progress.encoded += 1
             report.progress.frames += record.frames.shape[0] * record.frames.shape[1]
+            report.progress.damaged += record.note.startswith(DAMAGED)
         else:
-            reason = "the encoder gave numbers that are not finite; try --precision bf16 or fp32"
-            writing.put(Failure(record.id, record.path, "encode", reason))
+            source = {name: getattr(record, name) for name in _SOURCE}
+            writing.put(Failure(record.id, record.path, "encode", reason, **source))
             report.progress.failed += 1
+
+
+_SOURCE = ("source_bytes", "source_modified_ns", "generation")
+
+
+def _unusable(frames: np.ndarray) -> str:
+    """Why embeddings [V, T, D] cannot be kept; empty where they can."""
+    with np.errstate(over="ignore"):
+        stored = frames.astype(np.float16)
+    if not np.isfinite(stored).all():
+        return "the encoder gave numbers that are not finite; try --precision bf16 or fp32"
+    if not stored.any(axis=-1).all():
+        return "the encoder gave an embedding that is all zeros: it has no direction; are its weights whole?"
+    return ""
 
 
 @dataclass
@@ -323,8 +339,11 @@ class _Batches:
         self._rows: list[tuple[_Assembling, int, int, int]] = []  # video, its rows, from row of the batch
         self._running: deque[tuple[torch.Tensor, list[tuple[_Assembling, int, int, int]]]] = deque()
 
-    def add(self, video: Video, decoded: Decoded) -> list[VideoRecord]:
-        """Takes the pixels of a video in; returns the videos that became complete."""
+    def add(self, video: Video, decoded: Decoded, source: dict[str, Any]) -> list[VideoRecord]:
+        """Takes the pixels of a video in; returns the videos that became complete.
+
+        source    what `_Reading.source` says of its file
+        """
         views, times = decoded.pixels.shape[:2]
         pixels = decoded.pixels.reshape(views * times, *decoded.pixels.shape[2:])
         crops = views // len(decoded.frame_indices)
@@ -343,6 +362,8 @@ class _Batches:
             repeated=decoded.repeated,
             decoder=decoded.decoder,
             note=decoded.note,
+            root=root_of(video),
+            **source,
         )
         item = _Assembling(record, embeddings, missing=len(embeddings))
         finished: list[VideoRecord] = []

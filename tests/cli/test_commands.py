@@ -41,7 +41,9 @@ def folder(tmp_path_factory, videos, tiny_model) -> Path:
     assert done.returncode == 0, done.stderr
     assert "6 videos encoded" in done.stdout
     assert "Left out: 1 file not named like a video" in done.stdout
-    assert done.stderr == "", "no progress where standard error is no terminal"
+    assert re.fullmatch(r"[\d.]+ s: 0 of 6 videos\n", done.stderr), (
+        "one line at once, the next after half a minute"
+    )
     return folder
 
 
@@ -121,15 +123,31 @@ def test_what_could_not_be_read_is_listed_and_counted(tmp_path, tiny_model):
     assert all(line["reason"] and line["stage"] for line in lines)
 
     again = vidclip("extract", "videos", *settings, cwd=tmp_path)
-    assert again.returncode == 1
+    assert again.returncode == 0, "nothing new"
     assert "3 done before" in again.stdout
+    assert "No new failures. 2 videos of 3 could not be read before" in again.stdout
+    strict = vidclip("extract", "videos", *settings, "--strict", cwd=tmp_path)
+    assert strict.returncode == 1
+    assert "2 videos of 3 could not be read, 2 of them reported before" in strict.stdout
+    (tmp_path / "videos" / "late.mp4").write_text("hello")
+    third = vidclip("extract", "videos", *settings, cwd=tmp_path)
+    assert third.returncode == 1
+    assert "3 videos of 4 could not be read, 2 of them reported before" in third.stdout
+    assert re.findall(r"^  (\S+): ", third.stdout, re.MULTILINE) == ["late.mp4"], "the new one is named"
+    (tmp_path / "videos" / "late.mp4").unlink()
+
     save_video(tmp_path / "videos" / "empty.mp4", frames=6)
+    mended = vidclip("extract", "videos", *settings, cwd=tmp_path)
+    assert mended.returncode == 0
+    assert "1 video encoded" in mended.stdout, "its file has changed"
     retried = vidclip("extract", "videos", *settings, "--retry-failed", cwd=tmp_path)
-    assert retried.returncode == 1
-    assert "1 video encoded" in retried.stdout
+    assert retried.returncode == 1, "it has failed again"
+    assert "1 video of 3 could not be read; all are listed" in retried.stdout
     assert FeatureCache(tmp_path / "features").ids == ["empty.mp4", "good.mp4"]
     info = vidclip("info", cwd=tmp_path)
-    assert re.search(r"failures +1 \(\w+ 1\)", info.stdout)
+    assert re.search(r"failures +2 \(\w+ 2\)", info.stdout), (
+        "late.mp4 is in no list of today, but not forgotten"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -152,11 +153,22 @@ def test_one_split_of_ucf101_and_only_what_is_there(ucf101, extract, evaluate, t
     assert document["results"][0]["n_videos"] == 2
 
 
-def test_missing_is_what_the_last_list_misses(ucf101, extract, tmp_path):
+def test_each_list_answers_for_what_it_misses(ucf101, extract, tmp_path):
+    ucf101 = shutil.copytree(ucf101, tmp_path / "lists of its own")
     assert extract("--dataset", "ucf101", "--root", ucf101).returncode == 0
     assert "missing    1 listed; see missing.jsonl" in vidclip("info", "features", cwd=tmp_path).stdout
     assert extract(ucf101 / "UCF-101").returncode == 0
-    assert not (tmp_path / "features" / "missing.jsonl").exists()
+    assert len(missing(tmp_path / "features")) == 1, "another list says nothing of it"
+    assert extract("--dataset", "ucf101", "--root", ucf101, "--split", 3).returncode == 0
+    assert len(missing(tmp_path / "features")) == 1, (
+        "each split is a list of its own, and an id is missing once"
+    )
+    for name in ("trainlist01.txt", "trainlist02.txt", "testlist03.txt"):
+        path = ucf101 / "ucfTrainTestlist" / name
+        path.write_text("".join(row for row in path.open() if "YoYo_g03" not in row))
+    assert extract("--dataset", "ucf101", "--root", ucf101, "--split", 3).returncode == 0
+    assert extract("--dataset", "ucf101", "--root", ucf101).returncode == 0
+    assert not (tmp_path / "features" / "missing.jsonl").exists(), "the list does not name it any more"
     assert "missing" not in vidclip("info", "features", cwd=tmp_path).stdout
 
 

@@ -233,6 +233,10 @@ def test_twenty_kills_cost_nothing(tmp_path, tiny_model, encoder):
         while kills < 20:
             group = ask()
             time.sleep(rng.uniform(0.05, 0.7))
+            if kills % 5 == 4:  # also on a machine that is busy with other things, some get somewhere
+                until = time.monotonic() + 30
+                while len(list(cache.glob("frames-*.h5"))) <= len(committed) and time.monotonic() < until:
+                    time.sleep(0.01)
             os.killpg(group, signal.SIGKILL)
             kills += 1
             assert int(server.stdout.readline()) == signal.SIGKILL or (cache / "cache.json").exists()
