@@ -199,6 +199,11 @@ class FeatureCache:
         views, times, dimensions = self._shape or (0, 0, 0)
         return len(self), views if self._view is None else 1, times, dimensions
 
+    @property
+    def view(self) -> int | None:
+        """Which of several views `single_view` has kept; None where all there are, one or more, are here."""
+        return self._view if self._shape and self._shape[0] > 1 else None
+
     def single_view(self) -> FeatureCache:
         """This cache with one view of each video, [N, 1, T, D]: the centre crop of the first clip, which is what an
         extraction with one clip and one crop keeps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache as cache_result
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from .released import (
     view_average_option,
     words_option,
 )
-from .training import Shots, head_options
+from .training import SEED, Shots, head_options
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -57,7 +58,7 @@ LEARNS = with_option("--protocol", *LEARNING)
 TRAINS = Condition(
     lambda call: (
         "general" in call.values("--protocol")
-        or ("few-shot" in call.values("--protocol") and any(shots != 0 for shots in call.values("--shots")))
+        or ("few-shot" in call.values("--protocol") and set(call.values("--shots")) != {0})
     ),
     "--protocol general, or few-shot with --shots above 0",
 )
@@ -186,9 +187,13 @@ _ZERO_SHOT += ("renormalise", "view_average", "fusion_form", "attributes_prompt"
 )  # fmt: skip
 @head_options(several=True, design=LEARNS, training=TRAINS)
 @option(
-    "--shots", multiple=True, type=Shots(), default=(0, 1, 2, 4, 8, 16, "all"), show_default=True,
-    needs=with_option("--protocol", "few-shot"),
-    help="few-shot: videos of every class to learn from; several, one table.",
+    "--shots", multiple=True, type=Shots(), needs=with_option("--protocol", "few-shot"),
+    help="few-shot: videos of every class to learn from; several, one table.  [default: 0, 1, 2, 4, 8, 16, as far as "
+    "every class has so many, and all]",
+)  # fmt: skip
+@option(
+    "--seed", type=SEED, default=0, show_default=True, needs=LEARNS,
+    help="Of the first training, and of the split that --test-share draws.",
 )  # fmt: skip
 @option(
     "--seeds",
@@ -312,8 +317,12 @@ def _plan_single_label(
     """Chooses the videos; what runs the protocol for all scorers gives their results, and each against the first."""
     from ..pipeline.evaluate import EvaluationError, compare, evaluate, select_test_set
     from ..pipeline.protocols import trials
+    from ..pipeline.splits import take
+    from .scoring import untrained_rows
 
     test = select_test_set(features, classes, options["split"], by_split_sets=protocol == "splits")
+    keep, notes = untrained_rows(features, test.rows, options)
+    test = replace(take(test, keep), notes=[*test.notes, *notes])
     asked = {"repeats": options["repeats"], **_sets(protocol, classes, test)}
     try:
         trials(protocol, test.labels, len(classes), **asked)

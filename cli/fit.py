@@ -34,6 +34,8 @@ from .released import (
 from .training import SEED, Shots, head_options
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.evaluate import TestSet
@@ -114,7 +116,7 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     """
     from ..cache import FeatureCache
     from ..lexicons import load_lexicon
-    from ..pipeline.evaluate import own_classes, select_test_set
+    from ..pipeline.evaluate import own_classes
     from ..pipeline.heads import StoredHead, save_head
     from .output import count, printable, warn
 
@@ -124,9 +126,8 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     features = FeatureCache(cache)
     apply_released_heads(options, features)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
-    chosen = select_test_set(features, classes, options["train_split"])
+    chosen, test, drawn = _sides(features, classes, options)
     load = encoder_loader(options)
-    test = _test_set(features, classes, chosen) if head == "video" else None
     train = _train_attributes if head == "attributes" else _train_video
     fitted, name, settings = train(features, classes, chosen, options, load)
     save_head(
@@ -137,11 +138,13 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
             classes.labels,
             {
                 **settings,
+                **drawn,
                 "prompts": list(options["prompts"]),
                 "train_split": chosen.split,
                 "as_released": options["as_released"],
             },
             fitted.context,
+            _trained_on(features, classes, chosen, options, whole=drawn["test_share"] is not None),
         ),
     )
     best = fitted.epochs[fitted.best_epoch - 1]
@@ -160,7 +163,7 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
         if boxes:
             warn(f"no font here has {boxes}: {plot} shows boxes.")
         click.echo(f"{printable(plot)}: the loss of each epoch.")
-    if test is not None:
+    if test is not None and head == "video":
         _test(features, classes, fitted.head, settings["temperature"], test, options, load)
     click.echo(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
 
@@ -239,19 +242,65 @@ def _told(epoch: Epoch) -> str:
     return f"loss {epoch.loss:.3f}{held}"
 
 
+def _sides(
+    features: FeatureCache, classes: Lexicon, options: dict[str, Any]
+) -> tuple[TestSet, TestSet | None, dict[str, Any]]:
+    """(videos to train on, videos to test where there are any, how they were drawn): looked up before the training."""
+    from ..pipeline.evaluate import EvaluationError
+    from ..pipeline.splits import check_disjoint, drawn_split, draws_test_set, training_set
+    from .messages import note
+
+    train_split, share = options["train_split"], options["test_share"]
+    if draws_test_set(features, share, train_split):
+        try:
+            sides = drawn_split(features, classes, train_split, share, seed=options["seed"])
+        except EvaluationError as error:
+            if share is not None:
+                raise
+            note(f"{error} The head is not tested.")
+        else:
+            for told in [*sides.test.notes, *check_disjoint(features, sides.train, sides.test)]:
+                note(told)
+            return sides.train, sides.test, sides.settings
+    chosen = training_set(features, classes, train_split)
+    for told in chosen.notes:
+        note(told)
+    return chosen, _test_set(features, classes, chosen), {"test_share": None, "split_seed": None}
+
+
+def _trained_on(
+    features: FeatureCache, classes: Lexicon, chosen: TestSet, options: dict[str, Any], *, whole: bool
+) -> np.ndarray:
+    """What the head remembers of its training videos: with `--shots`, of those drawn; `whole`: of all that were not
+    kept for testing, so that `eval --head` tests the same videos as `fit`."""
+    import numpy as np
+
+    from ..pipeline.few_shot import draw_shots
+    from ..pipeline.splits import video_fingerprints
+
+    rows = chosen.rows
+    if options["shots"] and not whole:
+        rows = rows[draw_shots(chosen.labels, classes.labels, options["shots"], options["seed"])]
+    return np.unique(video_fingerprints(features, rows), axis=0)
+
+
 def _test_set(features: FeatureCache, classes: Lexicon, trained_on: TestSet) -> TestSet | None:
-    """The test split, where there is one, and its labels are known: looked up before the training."""
+    """The test split, where there is one, its labels are known, and none of its videos is trained on."""
     from ..pipeline.evaluate import EvaluationError, default_split, select_test_set, split_words
-    from .output import warn
+    from ..pipeline.splits import check_disjoint
+    from .messages import note, warn
 
     split = default_split(features)
-    if not split or split == trained_on.split or split not in split_words(features, labelled=True):
+    if not split or split not in split_words(features, labelled=True):
         return None
     try:
-        return select_test_set(features, classes, split)
+        test = select_test_set(features, classes, split)
+        for told in check_disjoint(features, trained_on, test):
+            note(told)
     except EvaluationError as error:
         warn(f"the head will not be tested on the split {split}: {error}")
         return None
+    return test
 
 
 def _test(
@@ -268,7 +317,7 @@ def _test(
     from ..pipeline.evaluate import METRICS, evaluate
     from ..pipeline.scorers import HeadScorer, MeanScorer, Scorer
     from ..pipeline.texts import text_embeddings
-    from .output import console, count, table, warn
+    from .output import console, count, printable, table, warn
 
     scorers: list[Scorer] = [HeadScorer(head, temperature=temperature, name=head.design.name)]
     try:
@@ -278,5 +327,5 @@ def _test(
         warn(f"there is no zero-shot row to compare with: {error}")
     results = evaluate(features, test, scorers, "full-classes", len(classes))
     rows = [[result.scorer, *(str(result.figures[field]) for field in METRICS)] for result in results]
-    title = f"{count(len(test.rows), 'video')} of split {test.split}"
+    title = f"{count(len(test.rows), 'video')} of split {printable(test.split)}"
     console().print(table(title, ["", *(f"{name} %" for name in METRICS.values())], rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from .released import released_line
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.evaluate import Comparison, Result
+    from ..pipeline.evaluate import Comparison, Result, TestSet
     from ..pipeline.few_shot import Run
     from ..pipeline.fit import FitSettings
+    from ..pipeline.splits import TrainTest
     from ..pipeline.video_head import HeadDesign
 
 
@@ -30,22 +32,20 @@ def plan_learning(
 ) -> Callable[[], dict[str, Any]]:
     """Checks what can be checked before any work; returns what does it: trains, tests, prints, and gives the
     document for --json."""
-    from ..pipeline.evaluate import select_test_set
-    from ..pipeline.few_shot import FEW_SHOT_SETTINGS, draw_shots
+    from ..pipeline.few_shot import FEW_SHOT_SETTINGS, plan_runs
     from .training import designs, fit_settings
 
     few = protocol == "few-shot"
     made = designs(options, tuple(options["pools"]))
+    sides = _sides(features, classes, options)
+    shots: tuple[int | None, ...] = (None,)
+    if few:
+        shots, told = _shots(options["shots"], sides.train, classes)
+        sides = replace(sides, test=replace(sides.test, notes=[*sides.test.notes, *told]))
     given = {"epochs": FEW_SHOT_SETTINGS.epochs, "held_out": FEW_SHOT_SETTINGS.held_out} if few else {}
     fit = fit_settings(options, **given)
-    train, test = (select_test_set(features, classes, options[name]) for name in ("train_split", "split"))
-    if set(train.rows) & set(test.rows):
-        raise click.UsageError(
-            f"the videos of split {train.split!r} would be learnt from and tested: name another --split."
-        )
-    for shots in options["shots"] if few else ():
-        draw_shots(train.labels, classes.labels, shots or None, 0)
-    return lambda: _learn(features, classes, protocol, made, fit, options, settings, json_file)
+    plan_runs(sides.train.labels, classes.labels, made, shots, features.shape[3])
+    return lambda: _learn(features, classes, protocol, made, shots, sides, fit, options, settings, json_file)
 
 
 def _learn(
@@ -53,6 +53,8 @@ def _learn(
     classes: Lexicon,
     protocol: str,
     made: list[HeadDesign],
+    shots: tuple[int | None, ...],
+    sides: TrainTest,
     fit: FitSettings,
     options: dict[str, Any],
     settings: dict[str, Any],
@@ -66,7 +68,7 @@ def _learn(
 
     few = protocol == "few-shot"
     load = encoder_loader(options)
-    train, test = (examples(features, classes, options[name]) for name in ("train_split", "split"))
+    train, test = examples(features, sides.train), examples(features, sides.test)
     knowledge = class_knowledge(features, classes, made, options, load)
     with progress_bar("training") as advance:
 
@@ -81,18 +83,21 @@ def _learn(
             knowledge,
             made,
             protocol=protocol,
-            shots=options["shots"] if few else (None,),
+            shots=shots,
+            first_seed=options["seed"],
             seeds=options["seeds"] or (3 if few else 1),
             fit=fit,
             settings={
                 **settings,
+                **sides.settings,
+                "seed": options["seed"],
                 "text_encoder": options["text_encoder"].name if options["text_encoder"] else "",
             },
             device=choose_device(options["device"]),
             on_run=show,
         )
     comparisons = _compared_by_shots(results)
-    published = published_beside(options["papers"], options["dataset"], protocol, options["shots"])
+    published = published_beside(options["papers"], options["dataset"], protocol, shots)
     if str(json_file) != "-":
         _print_learnt(results, comparisons, few)
         print_published(options["papers"], options["dataset"], protocol, published)
@@ -102,6 +107,43 @@ def _learn(
         "comparisons": [{**vars(comparison), "shots": shots} for shots, comparison in comparisons],
         **documents_of(options["papers"], published),
     }
+
+
+def _sides(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> TrainTest:
+    """What is trained on and what is tested: the list's splits, or where it has none a random one."""
+    from ..pipeline.evaluate import select_test_set
+    from ..pipeline.splits import TrainTest, check_disjoint, drawn_split, draws_test_set, training_set
+
+    train_split, split, share = options["train_split"], options["split"], options["test_share"]
+    if draws_test_set(features, share, train_split, split):
+        sides = drawn_split(features, classes, train_split, share, seed=options["seed"])
+    else:
+        sides = TrainTest(
+            training_set(features, classes, train_split), select_test_set(features, classes, split)
+        )
+    notes = check_disjoint(features, sides.train, sides.test)
+    return replace(sides, test=replace(sides.test, notes=[*sides.test.notes, *notes]))
+
+
+def _shots(
+    asked: tuple[int | None, ...], train: TestSet, classes: Lexicon
+) -> tuple[tuple[int | None, ...], list[str]]:
+    """The numbers of shots; by default those that every class has videos for, and a note on the others."""
+    import numpy as np
+
+    from ..pipeline.few_shot import FEW_SHOT_SHOTS
+
+    if asked:
+        return asked, []
+    count = np.bincount(train.labels, minlength=len(classes))
+    fewest = int(count.argmin())
+    too_many = [str(shots) for shots in FEW_SHOT_SHOTS if shots and shots > count[fewest]]
+    if not too_many:
+        return FEW_SHOT_SHOTS, []
+    return tuple(shots for shots in FEW_SHOT_SHOTS if not shots or shots <= count[fewest]), [
+        f"{', '.join(too_many)} shots are left out: the class {classes.labels[fewest]!r} has {count[fewest]} training "
+        "videos."
+    ]
 
 
 def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Comparison]]:

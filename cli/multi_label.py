@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,11 +27,14 @@ def plan_multi_label(
         released_convention,
         select_multi_label,
     )
+    from .scoring import untrained_rows
 
     convention = options["map_convention"]
     if convention == "released":
         convention = released_convention(classes.name)
     test = select_multi_label(features, classes, options["split"])
+    keep, notes = untrained_rows(features, test.rows, options)
+    test = replace(test, rows=test.rows[keep], targets=test.targets[keep], notes=[*test.notes, *notes])
 
     def score(scorers: Sequence[Scorer]) -> tuple[list[Result], list[Comparison]]:
         results = evaluate_multi_label(features, test, scorers, convention=convention, settings=settings)

@@ -72,10 +72,8 @@ def command() -> None:
 @_prompt(with_option("--classifier", "text"))
 @option(
     "--train-split",
-    default="train",
-    show_default=True,
     needs=with_option("--classifier", "lda"),
-    help="Of the videos that lda learns from.",
+    help="Of the videos that lda is fitted on.  [default: train; all of a cache without splits]",
 )
 @option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
 @option(
@@ -95,10 +93,11 @@ def correlation(
     """The cosines between the classes of several classifiers, side by side (Text4Vis, Figures 1 and A.5)."""
     from ..cache import FeatureCache
     from ..lexicons import load_lexicon
-    from ..pipeline.evaluate import own_classes, select_test_set
+    from ..pipeline.evaluate import own_classes
     from ..pipeline.fit import Classes, untrained_head
     from ..pipeline.heads import load_head
     from ..pipeline.plots import correlation_maps
+    from ..pipeline.splits import training_set
     from ..pipeline.texts import text_embeddings
     from ..pipeline.video_head import HeadDesign
     from .output import printable
@@ -115,7 +114,7 @@ def correlation(
         texts = None
         if kind == "text":
             texts = text_embeddings(features, classes, prompts, words="none", load=load)
-        rows = select_test_set(features, classes, options["train_split"]) if kind == "lda" else None
+        rows = training_set(features, classes, options["train_split"]) if kind == "lda" else None
         frames = features.frames(rows.rows if rows else [])
         if rows:
             check_finite(features, rows.rows, frames)
@@ -211,8 +210,9 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ..pipeline.heads import load_head
     from ..pipeline.plots import confusion_counts, confusion_map
     from ..pipeline.scorers import HeadScorer, MeanScorer, Scorer
+    from ..pipeline.splits import leave_out_trained, take
     from ..pipeline.texts import text_embeddings
-    from .output import count, printable
+    from .output import count, printable, warn
     from .training import check_finite, head_over
 
     features = FeatureCache(cache)
@@ -222,6 +222,15 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     scorer: Scorer
     if head:
         stored = load_head(head)
+        keep, notes = leave_out_trained(
+            features,
+            test.rows,
+            {f"the head {head.name}": stored.trained_on},
+            asked_for=options["split"] is not None,
+        )
+        test = take(test, keep)
+        for told in notes:
+            warn(told)
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         stored.check_features(features.shape, str(cache))
         module = head_over(stored, classes, load, features)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.heads import StoredHead
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> list[Scorer]:
     """One for each pool, released form, head and source of attributes that the options ask for, and fusions."""
-    from ..pipeline.heads import load_head
     from ..pipeline.scorers import (
         AttributesScorer,
         FusionScorer,
@@ -34,7 +35,7 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     from .output import warn
     from .training import head_over
 
-    heads = [(path, load_head(path)) for path in options["heads"]]
+    heads = stored_heads(options)
     for _, stored in heads:
         stored.check_encoder(features.identity.encoder_digest, str(features.folder))
         stored.check_features(features.shape, str(features.folder))
@@ -94,6 +95,8 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
 
         lexicons = [load_lexicon(name) for name in options["attributes"]]
         retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
+        if retriever and options["single_view"]:
+            retriever = retriever.single_view()
         stored, _ = attributes_of(
             features,
             lexicons,
@@ -117,6 +120,30 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     return made
 
 
+def untrained_rows(
+    features: FeatureCache, rows: np.ndarray, options: dict[str, Any]
+) -> tuple[np.ndarray, list[str]]:
+    """Which of the videos are tested, [n] booleans, and notes: those that a head was trained on are left out, unless
+    --split names them."""
+    import numpy as np
+
+    if not options["heads"]:
+        return np.ones(len(rows), bool), []
+    from ..pipeline.splits import leave_out_trained
+
+    trained_on = {f"the head {path.name}": stored.trained_on for path, stored in stored_heads(options)}
+    return leave_out_trained(features, rows, trained_on, asked_for=options["split"] is not None)
+
+
+def stored_heads(options: dict[str, Any]) -> list[tuple[Path, StoredHead]]:
+    """The heads of --head, each read once."""
+    from ..pipeline.heads import load_head
+
+    if "stored_heads" not in options:
+        options["stored_heads"] = [(path, load_head(path)) for path in options["heads"]]
+    return options["stored_heads"]
+
+
 def _trained_attributes(
     features: FeatureCache, classes: Lexicon, head_path: Path, head: StoredHead, load: EncoderLoader
 ) -> Scorer:
@@ -129,11 +156,17 @@ def _trained_attributes(
     settings = head.settings.get("attributes")
     if not isinstance(settings, dict) or not {"lexicon", "top"} <= settings.keys():
         raise HeadError(f"{head_path} does not say which attributes it was trained on. Train it again.")
+    settings = {key: value for key, value in settings.items() if key != "view"}
+    if features.view is not None:
+        settings["view"] = features.view
     path = attributes_path(features.folder, str(settings["lexicon"]), settings)
     if not path.exists():
+        make = "`vidclip attributes`"
+        if features.view is not None:
+            make = f"`vidclip eval --single-view --attributes {settings['lexicon']}`"
         raise HeadError(
             f"{features.folder} has no attributes like those the head was trained on (lexicon "
-            f"{settings['lexicon']}, top {settings['top']}): make them with `vidclip attributes`."
+            f"{settings['lexicon']}, top {settings['top']}): make them with {make}."
         )
     stored = read_attributes(path)
     if list(stored.ids) != features.ids:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .conditions import Condition, with_option
+from .conditions import Condition, with_option, without_option
 from .parameters import FiniteRange, option
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
+    from ..pipeline.evaluate import TestSet
     from ..pipeline.few_shot import Examples
     from ..pipeline.fit import Classes, FitSettings
     from ..pipeline.heads import StoredHead
@@ -118,8 +119,15 @@ def head_options(
                 "--weight-decay", type=FiniteRange(0, 100), default=0.2, show_default=True, needs=training
             ),
             option(
-                "--train-split", default="train", show_default=True, needs=design if several else None,
-                help="Which videos are learnt from.",
+                "--train-split", needs=design if several else None,
+                help="Which videos are trained on; all: every labelled one.  [default: train; of a cache without splits, "
+                "those that --test-share leaves]",
+            ),
+            option(
+                "--test-share", type=FiniteRange(0, 1, min_open=True, max_open=True),
+                needs=design & without_option("--split") if several else None,
+                help="Keep this share of each class's training videos for testing, drawn with --seed.  [default: 0.2 of a "
+                "cache without splits]",
             ),
         ]  # fmt: skip
         for each in reversed(made):
@@ -223,15 +231,19 @@ def class_knowledge(
         except ValueError as error:
             raise click.UsageError(f"--prompt-context {length}: {error}.") from error
 
+    if options["prompt_context"]:
+        try:
+            prompt_of(0)  # whether it has room is said before the training
+        except ValueError as error:
+            raise click.UsageError(f"--prompt-context {options['prompt_context']}: {error}.") from error
     return Classes(classes.labels, texts, prompt_of if options["prompt_context"] else None)
 
 
-def examples(features: FeatureCache, classes: Lexicon, split: str | None) -> Examples:
-    """The videos of a split that carry a label of the list, with their features."""
-    from ..pipeline.evaluate import select_test_set
+def examples(features: FeatureCache, chosen: TestSet) -> Examples:
+    """The videos that were chosen, with their features."""
     from ..pipeline.few_shot import Examples
 
-    found = Examples.read(features, select_test_set(features, classes, split))
+    found = Examples.read(features, chosen)
     check_finite(features, found.of.rows, found.frames)
     return found
 

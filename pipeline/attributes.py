@@ -199,6 +199,8 @@ def attributes_settings(
         "phrase_prompt": phrase_prompt,
         "retriever": retriever.identity.digest,
         "reader": cache.identity.encoder_digest,
+        # Only where it is so: attributes that were kept before this was asked are of all views.
+        **({} if retriever.view is None else {"view": retriever.view}),
     }
 
 

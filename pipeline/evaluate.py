@@ -160,7 +160,9 @@ def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str,
         split = ""
     elif split not in has and split not in cache.splits:
         if not has:
-            raise EvaluationError(f"{cache.folder} has no splits, not {split!r}. Leave --split out.")
+            raise EvaluationError(
+                f"{cache.folder} has no splits, not {split!r}. Name no split; --test-share draws test videos for heads."
+            )
         raise EvaluationError(
             f"{cache.folder} has {', '.join(has)}, not {split!r}. Name one of these as the split, or {ALL} for every "
             "labelled video."
@@ -279,12 +281,7 @@ def evaluate(
     start = 0
     for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):
         stop = start + len(piece)
-        bad = np.flatnonzero(~np.isfinite(frames).all(axis=(1, 2, 3)))
-        if len(bad):
-            raise EvaluationError(
-                f"the features of {cache.ids[piece[bad[0]]]!r} hold numbers that are not finite. `vidclip verify` looks "
-                "at every file of the cache."
-            )
+        check_finite(cache, piece, frames)
         known: dict[int, Any] = {}
         for scorer, found in zip(scorers, ranks, strict=True):
             evidence = evidence_of(scorer, piece, frames, known)
@@ -300,6 +297,16 @@ def evaluate(
         result_of_ranks(scorer.name, protocol, runs, of_scorer, test, n_classes, settings, seed=seed)
         for scorer, of_scorer in zip(scorers, ranks, strict=True)
     ]
+
+
+def check_finite(cache: FeatureCache, rows: np.ndarray, frames: np.ndarray) -> None:
+    """Raises EvaluationError, by the name of the video, for features [n, V, T, D] that no score can be made of."""
+    bad = np.flatnonzero(~np.isfinite(frames).all(axis=(1, 2, 3)))
+    if len(bad):
+        raise EvaluationError(
+            f"the features of {cache.ids[rows[bad[0]]]!r} hold numbers that are not finite. `vidclip verify` looks "
+            "at every file of the cache."
+        )
 
 
 def evidence_of(scorer: Scorer, rows: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:

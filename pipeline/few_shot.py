@@ -16,7 +16,17 @@ import torch
 
 from ..cache import FeatureCache
 from .evaluate import Result, TestSet, result_of_ranks
-from .fit import Classes, Epoch, FitError, FitSettings, Fitted, epoch_size, fit_head, untrained_head
+from .fit import (
+    Classes,
+    Epoch,
+    FitError,
+    FitSettings,
+    Fitted,
+    check_classes_have_videos,
+    epoch_size,
+    fit_head,
+    untrained_head,
+)
 from .metrics import label_ranks
 from .protocols import Trial
 from .scorers import head_scores, view_scores
@@ -91,6 +101,7 @@ def learn_and_test(
     protocol: str = "few-shot",
     shots: Sequence[int | None] = FEW_SHOT_SHOTS,
     seeds: int = 3,
+    first_seed: int = 0,
     fit: FitSettings = FEW_SHOT_SETTINGS,
     settings: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
@@ -99,19 +110,18 @@ def learn_and_test(
     """Trains every head on every number of shots with every seed, and tests it on all test videos.
 
     shots    of every class; 0 tests the untrained head, None trains on all. Heads that cannot be had from so
-             few videos (lda without any) are left out there
-    seeds    draws 0, 1, ...; of the videos and of the head's own initialisation
+             few videos are left out there, with a note: lda needs more videos than classes
+    seeds    so many draws, the first with the seed `first_seed`; of the videos and of the head's own initialisation
     Every run has as many iterations an epoch as the whole training set would take.
 
     Returns for each design and number of shots a Result over the seeds: mean and standard deviation, and the
     bootstrap interval over test videos. `settings["shots"]` says which it is.
-    Raises FitError before the first run where a class has too few videos, or videos of one class alone.
+    Raises FitError before the first run where a class has too few videos, a head cannot be had at all, or all videos
+    are of one class.
     """
     names = classes.names
-    for k in shots:  # what cannot be done is said before the work begins
-        if k:
-            draw_shots(train.of.labels, names, k, 0)
-    plan = [(design, k) for design in designs for k in shots if _possible(design, k)]
+    plan, notes = plan_runs(train.of.labels, names, designs, shots, train.frames.shape[-1])
+    tested_on = replace(test.of, notes=[*test.of.notes, *notes])
     inputs: dict[tuple[str, str], torch.Tensor] = {}
     results = []
     last: list[Epoch] = []
@@ -119,7 +129,7 @@ def learn_and_test(
     number = 0
     for design, k in plan:
         ranks, tested = [], []
-        for seed in range(1 if k == 0 else seeds):
+        for seed in range(first_seed, first_seed + (1 if k == 0 else seeds)):
             number += 1
             if on_run:
                 on_run(Run(number, n_runs, design.name, k, seed))
@@ -140,7 +150,7 @@ def learn_and_test(
                 protocol,
                 tested,
                 ranks,
-                test.of,
+                tested_on,
                 len(names),
                 {
                     **(settings or {}),
@@ -157,9 +167,59 @@ def learn_and_test(
     return results
 
 
-def _possible(design: HeadDesign, shots: int | None) -> bool:
-    """LDA needs more videos than classes."""
-    return design.classifier != "lda" or shots is None or shots > 1
+def plan_runs(
+    labels: np.ndarray,
+    names: Sequence[str],
+    designs: Sequence[HeadDesign],
+    shots: Sequence[int | None],
+    dimension: int,
+) -> tuple[list[tuple[HeadDesign, int | None]], list[str]]:
+    """([every head, with every number of shots that it can be had from], notes on what is left out): what cannot be
+    done is said before the work begins.
+
+    labels       [N] of the training videos
+    dimension    D of the frame embeddings
+
+    Raises FitError where `learn_and_test` does.
+    """
+    for k in shots:
+        if k:
+            draw_shots(labels, names, k, 0)
+    if len(np.unique(labels)) < 2 and any(k != 0 for k in shots):
+        raise FitError("the training videos are all of one class; there is nothing to tell apart")
+    for design in designs:
+        if design.classifier == "orthogonal" and len(names) > dimension:
+            raise FitError(
+                f"{len(names)} orthogonal rows do not fit into {dimension} dimensions. Use --classifier random."
+            )
+        if design.classifier == "lda" and any(k != 0 for k in shots):
+            check_classes_have_videos(labels, names)
+    plan = [(design, k) for design in designs for k in shots if _possible(design, k, labels, names)]
+    notes = _left_out(designs, shots, plan)
+    if not plan:
+        raise FitError(f"nothing can be trained: {' '.join(notes)}")
+    return plan, notes
+
+
+def _possible(design: HeadDesign, shots: int | None, labels: np.ndarray, names: Sequence[str]) -> bool:
+    """LDA is fitted on more videos than classes."""
+    n_videos = len(labels) if shots is None else shots * len(names)
+    return design.classifier != "lda" or n_videos > len(names)
+
+
+def _left_out(
+    designs: Sequence[HeadDesign], shots: Sequence[int | None], plan: Sequence[tuple[HeadDesign, int | None]]
+) -> list[str]:
+    """Notes on the heads that `_possible` leaves out; nobody expects a trained classifier without any video."""
+    notes = []
+    for design in designs:
+        missing = ["all" if k is None else str(k) for k in shots if k != 0 and (design, k) not in plan]
+        if missing or not any(own is design for own, _ in plan):
+            at = f" at {' and '.join(missing)} shot{'s' * (missing != ['1'])}" if missing else ""
+            notes.append(
+                f"{design.name} is left out{at}: lda is fitted on more videos than classes, so on 2 of each at least."
+            )
+    return notes
 
 
 def _learn(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -223,12 +223,7 @@ def untrained_head(
         raise FitError(f"the head {design.name!r} needs the text embeddings of its classes")
     lda = design.classifier == "lda"
     if lda:
-        absent = sorted(set(range(len(classes.names))) - set(labels.tolist()))
-        if absent:
-            raise FitError(
-                f"{len(absent)} of {len(classes.names)} classes have no training video, {classes.names[absent[0]]!r} "
-                "among them: lda has no row for them. Name the classes that have videos with --lexicon."
-            )
+        check_classes_have_videos(labels, classes.names)
     try:
         weights = classifier_weights(
             design.classifier,
@@ -245,6 +240,16 @@ def untrained_head(
         ).eval()
     except ValueError as error:
         raise FitError(str(error)) from error
+
+
+def check_classes_have_videos(labels: np.ndarray, names: Sequence[str]) -> None:
+    """Raises FitError for classes without a training video: lda has no row for them."""
+    absent = sorted(set(range(len(names))) - set(labels.tolist()))
+    if absent:
+        raise FitError(
+            f"{len(absent)} of {len(names)} classes have no training video, {names[absent[0]]!r} among them: lda has "
+            "no row for them. Name the classes that have videos with --lexicon."
+        )
 
 
 def _element_size(frames: np.ndarray) -> float:

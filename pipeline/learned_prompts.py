@@ -68,6 +68,9 @@ class LearnedPrompt(nn.Module):
         self.encoder = encoder
         self.phrases = tuple(phrases)
         self.batch_size = batch_size
+        room = encoder.tokenizer([""]).shape[1]
+        if length >= room:
+            raise ValueError(_no_room(length, room, encoder))
         self._placeholders = _placeholders(encoder, length)
         tokens, self._places, self.truncated = self._tokenize(self.phrases)
         self._tokens = tokens
@@ -140,10 +143,7 @@ class LearnedPrompt(nn.Module):
             if len(all_tokens) > len(places):
                 truncated.append(phrase)
                 if len(places) <= len(ids):
-                    raise ValueError(
-                        f"a prompt of {len(ids)} tokens leaves no room for names in the {tokens.shape[1]} of "
-                        f"{self.encoder.name}; give a smaller length"
-                    )
+                    raise ValueError(_no_room(len(ids), tokens.shape[1], self.encoder))
             if [row[i] for i in places[: len(ids)]] != ids:
                 raise PromptUnavailable(
                     f"the tokenizer of {self.encoder.name} does not leave what stands before {phrase!r} as it is, so "
@@ -168,6 +168,10 @@ class LearnedPrompt(nn.Module):
                 f"the start {start!r} has {len(ids)} tokens, but the prompt {length}; give length {len(ids)}"
             )
         return embedding(torch.tensor([ids], device=device))[0].float().clone()
+
+
+def _no_room(length: int, room: int, encoder: Encoder) -> str:
+    return f"a prompt of {length} tokens leaves no room for names in the {room} of {encoder.name}; give a smaller length"
 
 
 def _token_embedding(network: Any) -> nn.Module:

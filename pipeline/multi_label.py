@@ -25,6 +25,7 @@ from .evaluate import (
     Figure,
     Result,
     alike,
+    check_finite,
     check_same_videos,
     choose_rows,
     evidence_of,
@@ -155,6 +156,7 @@ def evaluate_multi_label(
     classes = np.arange(test.targets.shape[1])
     pieces: list[list[np.ndarray]] = [[] for _ in scorers]
     for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):
+        check_finite(cache, piece, frames)
         known: dict[int, Any] = {}
         for scorer, of_scorer in zip(scorers, pieces, strict=True):
             evidence = evidence_of(scorer, piece, frames, known)

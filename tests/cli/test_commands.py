@@ -365,7 +365,9 @@ def test_attributes_in_the_released_form(folder, tmp_path):
 
 
 def test_a_head_is_trained_and_used_and_refused(folder, videos, other_tiny_model, tmp_path):
-    none = vidclip("fit", "--head", "attributes", "--attributes", "hmdb51", cwd=folder)
+    none = vidclip(
+        "fit", "--head", "attributes", "--attributes", "hmdb51", "--train-split", "train", cwd=folder
+    )
     assert none.returncode == 2
     assert "has no splits, not 'train'" in none.stderr
     rows = [f"{path},{path.parent.name},train" for path in sorted(videos.rglob("*.mp4"))]

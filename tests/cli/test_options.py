@@ -84,6 +84,8 @@ def a_value(parameter: click.Option) -> list[str]:
         return [name, kind.choices[-1]]
     if isinstance(kind, click.Path):
         return [name, "."] if kind.exists else [name, "somewhere.png"]
+    if getattr(kind, "max_open", False):
+        return [name, str(kind.max / 2)]
     return [name, {"i/n": "0/2", "K|all": "1"}.get(kind.name, "1")]
 
 

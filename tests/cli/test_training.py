@@ -464,7 +464,7 @@ def test_settings_of_a_file_reach_the_commands_of_plot(world, tmp_path):
 def test_what_was_learnt_from_is_not_tested(world):
     for protocol in ("few-shot", "general"):
         refused(
-            "would be learnt from and tested",
+            "would be trained on and tested",
             "eval", "--protocol", protocol, "--split", "train", cwd=world,
         )  # fmt: skip
         refused("--pool max cannot be trained", "eval", "--protocol", protocol, "--pool", "max", cwd=world)
