@@ -55,6 +55,7 @@ def make(tiny_model):
         with CacheWriter(folder / "features", identity) as writer:
             for record in records:
                 writer.add(record)
+        (folder / "vidclip.toml").write_text(f'model = "{tiny_model}"\n')
         return folder
 
     return made
