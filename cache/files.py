@@ -26,7 +26,7 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     Raises OSError (disk full, no permission) with nothing left behind. What a killed process has left of an earlier
     attempt at the same file is removed.
     """
-    remove_abandoned_files(path.parent, path.name)
+    remove_abandoned_files(path.parent, _short_name(path))
     temporary, file = _open_temporary(path)
     try:
         with file:
@@ -44,7 +44,7 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
 def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
     """A file beside `path` that is locked as long as it is open, which tells it from what a killed process left."""
     while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+        temporary = path.with_name(f".{_short_name(path)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
         file = temporary.open("xb")
         try:
             with contextlib.suppress(OSError):  # a file system without locks
@@ -56,6 +56,18 @@ def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
             file.close()
             raise
         file.close()
+
+
+def check_folder_writable(path: Path) -> None:
+    """Raises OSError where `write_whole` could not make its file beside `path`; leaves nothing behind."""
+    temporary, file = _open_temporary(path)
+    with file:
+        temporary.unlink()
+
+
+def _short_name(path: Path) -> str:
+    """The name, or its beginning: a name may be as long as the file system allows, and more is put around it."""
+    return os.fsdecode(os.fsencode(path.name)[:150])
 
 
 def remove_abandoned_files(folder: Path, name: str = "") -> None:

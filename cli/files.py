@@ -17,6 +17,8 @@ from .messages import printable
 
 def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
     """Before the work begins: raises click.UsageError where `path` could not be written afterwards."""
+    from ..cache.files import check_folder_writable
+
     shown = f"{option} {printable(path)}"
     if suffixes and path.suffix.lower() not in suffixes:
         raise click.UsageError(f"{shown}: the name must end in {' or '.join(suffixes)}.")
@@ -30,15 +32,10 @@ def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> Non
             return  # a pipe or a device
         if not target.parent.is_dir():
             raise click.UsageError(f"{shown}: {printable(path.parent)} is not a folder.")
-        if target.exists():
-            _temporary(target).touch()
-            _temporary(target).unlink()
-        else:
-            # Its very name may be too long.
-            target.touch(exist_ok=False)
-            target.unlink()
-    except FileExistsError:  # another process has just written it
-        return
+        with contextlib.suppress(FileNotFoundError):  # its very name may be too long
+            target.lstat()
+        # Under another name: a kill at this moment must not leave an empty file that passes for a result.
+        check_folder_writable(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise click.UsageError(
@@ -48,6 +45,8 @@ def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> Non
 
 def write_text(path: Path, text: str) -> None:
     """To a file, whole or not at all; or to standard output for `-`. Raises OSError."""
+    from ..cache import write_whole
+
     if str(path) == "-":
         click.echo(text, nl=False)
         return
@@ -55,13 +54,7 @@ def write_text(path: Path, text: str) -> None:
     if target.exists() and not target.is_file():  # a pipe or a device has no second name
         target.write_text(text, encoding="utf-8")
         return
-    temporary = _temporary(target)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_whole(target, text.encode())
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -95,7 +88,3 @@ def _not_finite(document: Any, field: str = "") -> Iterator[str]:
 def _target(path: Path) -> Path:
     """What a link stands for: it stays a link."""
     return Path(os.path.realpath(path))
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".vidclip-{os.getpid()}.tmp")

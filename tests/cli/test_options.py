@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -302,6 +304,30 @@ def test_what_depends_on_the_data_is_refused_in_words(prepared):
         is_ours(done)
         assert done.returncode == 2
         assert message in done.stderr, done.stderr
+
+
+def test_results_have_names_as_long_as_a_file_system_allows(prepared):
+    name = "x" * 250 + ".json"
+    done = vidclip("info", "features", "--json", name, cwd=prepared)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((prepared / name).read_text())["videos"]
+
+
+def test_looking_whether_a_result_can_be_written_makes_no_file_of_its_name(prepared):
+    """Not for a moment: a kill would leave an empty file that passes for a result."""
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from vidclip.cli.files import check_writable\n"
+        "made = []\n"
+        "sys.addaudithook(lambda event, given: made.append(str(given[0])) if event == 'open' else None)\n"
+        "check_writable(Path('new.json'), '--json')\n"
+        "assert any('new.json' in name for name in made)\n"
+        "assert not any(name.endswith('new.json') for name in made)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=prepared, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(prepared.glob("*new.json*"))
 
 
 def test_named_prompts_are_taken_everywhere(prepared):
