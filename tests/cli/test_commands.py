@@ -156,6 +156,13 @@ def test_what_could_not_be_read_is_listed_and_counted(tmp_path, tiny_model):
         ([], "no videos were named"),
         (["nowhere"], "nowhere"),
         (["videos", "--frames", "0"], "--frames"),
+        (["videos", "--frames", "1000000000000"], "--frames"),
+        (["videos", "--frames", "9000", "--clips", "8"], "frames x clips x crops must be at most 65,536"),
+        (["videos", "--worker-memory", "0.1"], "is not a number of GiB, 0.25 at least"),
+        (
+            ["videos", "--crop-positions", "width"],
+            "--crop-positions width is about three crops: give --crops 3",
+        ),
         (["videos", "--shard", "3/3"], "is not i/n with 0 <= i < n"),
         (["videos", "--resize", "8"], "--resize"),
         (["videos", "--lexicon", "hmdb51"], "hmdb51"),
@@ -200,6 +207,32 @@ def test_misspelt_settings_in_the_file_are_found(tmp_path):
     assert "Did you mean cache?" in vidclip("info", cwd=tmp_path).stderr
     (tmp_path / "vidclip.toml").write_text("cache = \n")
     assert "vidclip.toml cannot be read" in vidclip("info", cwd=tmp_path).stderr
+
+
+def test_crops_along_the_width_are_a_sampling_of_their_own(tmp_path, videos, tiny_model):
+    arguments = [
+        "extract",
+        videos,
+        "--model",
+        tiny_model,
+        "--frames",
+        2,
+        "--crops",
+        3,
+        "--cache",
+        tmp_path / "crops",
+    ]
+    done = vidclip(*arguments, "--crop-positions", "width", "--worker-memory", "none")
+    assert done.returncode == 0, done.stderr
+    assert FeatureCache(tmp_path / "crops").identity.sampling["crop_positions"] == "width"
+    done = vidclip(*arguments)
+    assert done.returncode == 2
+    assert "1 x 3 views, crops along the width; this run asks for" in done.stderr
+    video = FeatureCache(tmp_path / "crops").ids[0]
+    done = vidclip(
+        "saliency", video, "--text", "a dog", "--cache", tmp_path / "crops", "--png", tmp_path / "a.png"
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_job_arrays_share_one_cache(tmp_path, videos, tiny_model):
