@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .conditions import without_option
 from .options import (
     cache_option,
     device_option,
@@ -28,17 +29,25 @@ _SHOWN = 5
 @cache_option
 @option(
     "--lexicon", "lexicons", multiple=True, default=("kinetics400",), show_default=True,
-    help="A lexicon or a text file of phrases; several are joined.",
+    needs=without_option("--from"), help="A lexicon or a text file of phrases; several are joined.",
+)  # fmt: skip
+@option(
+    "--from", "files", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Take the attributes that a file gives each video, {video: {\"classname_topk\": [phrases]}} as BIKE "
+    "publishes, in the place of retrieving them; several are joined.",
 )  # fmt: skip
 @option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
 @option(
     "--index", type=click.Choice(["exact", "ivf", "hnsw"]), default="exact", show_default=True,
-    help="FAISS index; ivf and hnsw are for millions of phrases, and their recall is printed.",
+    needs=without_option("--from"), help="FAISS index; ivf and hnsw are for millions of phrases, and their recall is printed.",
 )  # fmt: skip
 @attributes_prompt_option(None, "--prompt")
-@option("--phrase-prompt", default="{}", show_default=True, help="Around each phrase when it is retrieved.")
 @option(
-    "--retriever", type=click.Path(path_type=Path, file_okay=False),
+    "--phrase-prompt", default="{}", show_default=True, needs=without_option("--from"),
+    help="Around each phrase when it is retrieved.",
+)  # fmt: skip
+@option(
+    "--retriever", type=click.Path(path_type=Path, file_okay=False), needs=without_option("--from"),
     help="The cache whose features retrieve (in the paper ViT-L/14); --cache reads the sentence.",
 )  # fmt: skip
 @option(
@@ -50,6 +59,7 @@ _SHOWN = 5
 def command(
     cache: Path,
     lexicons: tuple[str, ...],
+    files: tuple[Path, ...],
     top: int,
     index: str,
     attributes_prompt: str,
@@ -59,45 +69,60 @@ def command(
     **options: Any,
 ) -> None:
     """Finds the phrases of a lexicon that are nearest to each video, makes a sentence of them, and keeps both in
-    the cache for `vidclip eval --attributes` (BIKE, Video-Attribute Association)."""
+    the cache for `vidclip eval --attributes` (BIKE, Video-Attribute Association).
+
+    With --from, takes them from a file instead; `vidclip eval --attributes FILE.json` then uses these. Videos are found
+    in it by the end of their path, without the suffix.
+    """
     from ..cache import FeatureCache
     from ..lexicons import load_lexicon
     from ..pipeline.attributes import LEAST_RECALL, attributes_of, released_form
+    from .attribute_sources import attributes_in_files
+    from .messages import note
     from .output import count, printable, warn, write_json
 
     [prompt] = prompts_of(attributes_prompt, option="--attributes-prompt", one=True)
     [phrase_prompt] = prompts_of(phrase_prompt, option="--phrase-prompt", one=True)
-    stored, found = attributes_of(
-        FeatureCache(cache),
-        [load_lexicon(name) for name in lexicons],
-        retriever=FeatureCache(retriever) if retriever else None,
-        top=top,
-        index=index,
-        prompt=prompt,
-        phrase_prompt=phrase_prompt,
-        load=encoder_loader(options),
-    )
-    for text in found.truncated[:_SHOWN] if found else ():
+    load, recall = encoder_loader(options), None
+    if files:
+        matched = attributes_in_files(FeatureCache(cache), files, top, prompt, load)
+        stored, computed, truncated = matched.stored, matched.computed, matched.truncated
+        if matched.unknown:
+            note(f"{count(matched.unknown, 'video')} of the files not in {cache}.")
+    else:
+        stored, found = attributes_of(
+            FeatureCache(cache),
+            [load_lexicon(name) for name in lexicons],
+            retriever=FeatureCache(retriever) if retriever else None,
+            top=top,
+            index=index,
+            prompt=prompt,
+            phrase_prompt=phrase_prompt,
+            load=load,
+        )
+        computed, truncated = found is not None, found.truncated if found else ()
+        recall = found.recall if found else None
+    for text in truncated[:_SHOWN]:
         warn(f"{text!r} is longer than the text encoder's context, and was cut.")
-    if found and len(found.truncated) > _SHOWN:
-        warn(f"... and so were {len(found.truncated) - _SHOWN:,} more.")
-    if found and found.recall is not None and found.recall < LEAST_RECALL:
+    if len(truncated) > _SHOWN:
+        warn(f"... and so were {len(truncated) - _SHOWN:,} more.")
+    if recall is not None and recall < LEAST_RECALL:
         warn(
-            f"the index {index} misses {100 * (1 - found.recall):.0f} % of the attributes: use --index exact, or "
+            f"the index {index} misses {100 * (1 - recall):.0f} % of the attributes: use --index exact, or "
             f"{'ivf' if index == 'hnsw' else 'hnsw'}."
         )
     if json_file:
         write_json(json_file, released_form(stored))
     if str(json_file) == "-":
         return
-    state = "computed" if found else "there already"
+    state = "computed" if computed else "there already"
     click.echo(
         f"{printable(cache)}: {top} attributes of {count(len(stored.ids), 'video')} from "
         f"{count(len(stored.phrases), 'phrase')}, {state}."
     )
-    if found and found.recall is not None:
+    if recall is not None:
         click.echo(
-            f"{index} found {100 * found.recall:.1f} % of what the exact search finds (1,000 videos at most)."
+            f"{index} found {100 * recall:.1f} % of what the exact search finds (1,000 videos at most)."
         )
     for row in range(min(_SHOWN, len(stored.ids))):
         click.echo(f"  {printable(stored.ids[row])}: {printable(', '.join(stored.of(row)))}")

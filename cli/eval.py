@@ -124,7 +124,7 @@ _ZERO_SHOT += ("renormalise", "view_average", "fusion_form", "attributes_prompt"
     "attributes",
     multiple=True,
     needs=SCORES,
-    help="Lexicon of attributes: adds their scores, and fusions.",
+    help="Lexicon of attributes, or a .json file of them as BIKE publishes: adds their scores, and fusions.",
 )
 @option(
     "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False), needs=SCORES,

@@ -85,7 +85,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
 @option(
     "--attributes", multiple=True, default=("kinetics400",), show_default=True,
     needs=_ATTRIBUTES,
-    help="attributes: lexicon they come from.",
+    help="attributes: lexicon they come from, or a .json file that names them (see `vidclip attributes --from`).",
 )  # fmt: skip
 @attributes_prompt_option(_ATTRIBUTES)
 @option(
@@ -203,30 +203,23 @@ def _train_video(
 def _train_attributes(
     features: FeatureCache, classes: Lexicon, chosen: TestSet, options: dict[str, Any], load: EncoderLoader
 ) -> tuple[Fitted, str, dict[str, Any]]:
-    from ..cache import FeatureCache
-    from ..lexicons import load_lexicon
-    from ..pipeline.attributes import attributes_of
+    from ..pipeline.attribute_files import sentences_by_row
     from ..pipeline.devices import choose_device
     from ..pipeline.fit import fit_attributes
+    from ..pipeline.scorers import check_attributes
     from ..pipeline.texts import text_embeddings
+    from .attribute_sources import stored_attributes
     from .output import progress_bar
     from .training import fit_settings
 
     texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
-    retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
-    lexicons = [load_lexicon(name) for name in options["attributes"]]
-    stored, _ = attributes_of(
-        features,
-        lexicons,
-        retriever=retriever,
-        top=options["top"],
-        prompt=options["attributes_prompt"],
-        load=load,
-    )
+    stored = stored_attributes(features, options, load)
+    sentences = sentences_by_row(stored, features)
+    check_attributes(sentences, chosen.rows)
     settings = fit_settings(options, loss="released")
     with progress_bar("training") as advance:
         fitted = fit_attributes(
-            stored.sentence[chosen.rows],
+            sentences[chosen.rows],
             chosen.labels,
             texts.sentence,
             settings,

@@ -89,23 +89,11 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
             "--fusion goes with --attributes, or --head FILE of an attributes head alone: it has no part here."
         )
     if options["attributes"]:
-        from ..cache import FeatureCache
-        from ..lexicons import load_lexicon
-        from ..pipeline.attributes import attributes_of
+        from ..pipeline.attribute_files import sentences_by_row
+        from .attribute_sources import stored_attributes
 
-        lexicons = [load_lexicon(name) for name in options["attributes"]]
-        retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
-        if retriever and options["single_view"]:
-            retriever = retriever.single_view()
-        stored, _ = attributes_of(
-            features,
-            lexicons,
-            retriever=retriever,
-            top=options["top"],
-            prompt=options["attributes_prompt"],
-            load=load,
-        )
-        attributes = AttributesScorer(stored.sentence, sentence)
+        stored = stored_attributes(features, options, load)
+        attributes = AttributesScorer(sentences_by_row(stored, features), sentence)
         made += [attributes, *(FusionScorer(video, attributes, weight, form=form) for video in videos)]
     for path, stored in heads:
         if stored.kind == "attributes":
@@ -149,6 +137,7 @@ def _trained_attributes(
 ) -> Scorer:
     """The attributes branch with the head of a file, on the attributes and prompts it was trained with."""
     from ..cache import attributes_path, read_attributes
+    from ..pipeline.attribute_files import FROM_FILE, sentences_by_row
     from ..pipeline.heads import AttributesHead, HeadError
     from ..pipeline.scorers import AttributesScorer
     from ..pipeline.texts import text_embeddings
@@ -157,7 +146,8 @@ def _trained_attributes(
     if not isinstance(settings, dict) or not {"lexicon", "top"} <= settings.keys():
         raise HeadError(f"{head_path} does not say which attributes it was trained on. Train it again.")
     settings = {key: value for key, value in settings.items() if key != "view"}
-    if features.view is not None:
+    from_file = settings.get("index") == FROM_FILE  # found by nobody here, so of no view
+    if features.view is not None and not from_file:
         settings["view"] = features.view
     path = attributes_path(features.folder, str(settings["lexicon"]), settings)
     if not path.exists():
@@ -169,7 +159,7 @@ def _trained_attributes(
             f"{settings['lexicon']}, top {settings['top']}): make them with {make}."
         )
     stored = read_attributes(path)
-    if list(stored.ids) != features.ids:
+    if list(stored.ids) != features.ids and not from_file:
         raise HeadError(
             f"{path} is of other videos than {features.folder} now has; run `vidclip attributes` again."
         )
@@ -177,7 +167,7 @@ def _trained_attributes(
     if not isinstance(head.module, AttributesHead):
         raise HeadError(f"{head_path} is no attributes head.")
     return AttributesScorer(
-        *head.module.apply_to(stored.sentence, texts.sentence),
+        *head.module.apply_to(sentences_by_row(stored, features), texts.sentence),
         f"attributes, trained ({head_path.stem})",
         temperature=head.temperature,
     )

@@ -215,6 +215,10 @@ def head_scores(
     return scores.reshape(-1, views // together, scores.shape[-1])
 
 
+class MissingAttributes(ValueError):
+    """A video is tested, and has no attributes."""
+
+
 class AttributesScorer(_Cosine):
     """Cosine of each video's attributes sentence with each class sentence (BIKE 2.2)."""
 
@@ -226,12 +230,26 @@ class AttributesScorer(_Cosine):
         *,
         temperature: float = TEMPERATURE,
     ) -> None:
-        """embeddings [N, D] of the attributes sentences, by row of the cache; sentence [C, D]."""
+        """embeddings [N, D] of the attributes sentences, by row of the cache, NaN where a video has none;
+        sentence [C, D]."""
         self.name, self._embeddings, self._sentence = name, embeddings, sentence
         self.temperature = temperature
 
     def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Raises MissingAttributes."""
+        check_attributes(self._embeddings, rows)
         return cosine_scores(self._embeddings[rows], self._sentence)
+
+
+def check_attributes(embeddings: np.ndarray, rows: np.ndarray) -> None:
+    """Raises MissingAttributes where one of these rows of a cache has no embedding of an attributes sentence."""
+    without = np.isnan(embeddings[:, 0])
+    if without[rows].any():
+        raise MissingAttributes(
+            f"{int(without[rows].sum())} of the {len(rows)} videos that are read now have no attributes, nor do "
+            f"{int(without.sum())} of the cache: their file does not name them. Test another --split, or give the "
+            "file of these videos too."
+        )
 
 
 class FusionScorer:

@@ -59,6 +59,10 @@ WITHOUT_A_PART = {
     ("eval", "--head"): ["--protocol", "few-shot"],
     ("eval", "--view-average"): ["--pool", "max"],
     ("eval", "--prompt"): ["--protocol", "few-shot", "--classifier", "lda"],
+    **{
+        ("attributes", name): ["--from", "a.json"]
+        for name in ("--lexicon", "--index", "--phrase-prompt", "--retriever")
+    },
     ("extract", "--position"): ["--mode", "dense"],
     ("fit", "--classifier"): ["--head", "attributes"],
     ("fit", "--temporal"): ["--head", "attributes"],

@@ -25,7 +25,7 @@ def encoder(tiny_model):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, encoder):
+def world(tmp_path_factory, encoder, tiny_model):
     """features/ of 40 videos of two views, in train and test; views of different lengths."""
     folder, rng = tmp_path_factory.mktemp("released"), np.random.default_rng(3)
     with CacheWriter(
@@ -39,6 +39,7 @@ def world(tmp_path_factory, encoder):
                 f"{i:02}", rng, views=2, frames=3, labels=(LABELS[i % 4],), split=("train", "test")[i // 20]
             )
             writer.add(replace(record, frames=frames.astype(np.float32)))
+    (folder / "vidclip.toml").write_text(f'model = "{tiny_model}"\n')
     return folder
 
 
@@ -271,3 +272,55 @@ def test_rows_of_released_halves(world, tmp_path):
     )
     assert [result["scorer"] for result in results] == ["released-bike", "released-text4vis"]
     assert "released-text4vis - released-bike: " in out
+
+
+# --- attributes that BIKE publishes
+
+
+def test_attributes_from_a_file_are_used_by_eval_and_fit(world, encoder, tmp_path):
+    """Written by one command, named as in BIKE's lists, read by the others."""
+    (tmp_path / "things.txt").write_text("\n".join(f"thing {i}" for i in range(7)))
+    asked = ("--top", 3, "--attributes-prompt", "none")
+    fine(
+        "attributes", "--lexicon", tmp_path / "things.txt", *asked, "--json", tmp_path / "own.json", cwd=world
+    )
+    own = json.loads((tmp_path / "own.json").read_text())
+    published = {f"frames/{id}": entry for id, entry in own.items() if id != "00"}
+    file = tmp_path / "published.json"
+    file.write_text(json.dumps({**published, "frames/elsewhere": {"classname_topk": ["a", "b", "c"]}}))
+    done = fine("attributes", "--from", file, *asked, cwd=world)
+    assert "3 attributes of 39 videos from" in done.stdout
+    assert "1 video of features without attributes" in done.stderr
+    assert ": 00." in done.stderr
+    assert "1 video of the files not in features" in done.stderr
+
+    _, retrieved = evaluated(world, tmp_path, "--attributes", tmp_path / "things.txt", *asked)
+    _, given = evaluated(world, tmp_path, "--attributes", file, *asked)
+    assert [row["figures"] for row in given] == [row["figures"] for row in retrieved]
+    assert given[0]["settings"]["attributes_prompt"] == "{}"
+    _, labels = videos_of_test(world)
+    names = sorted(LABELS)
+    sentence = u(encoder.encode_text(names, ["This is a video about {}"]).sentence.astype(np.float64))
+    texts = [",".join(own[f"{i:02}"]["classname_topk"]) for i in range(20, 40)]
+    read = u(encoder.encode_text(texts, ["{}"]).sentence.astype(np.float64)) @ sentence.T
+    assert given[1]["figures"]["top1"]["mean"] == pytest.approx(top1(read, labels))
+
+    head = tmp_path / "attributes.safetensors"
+    fit = ("fit", "--head", "attributes", "--attributes", file, *asked, "--epochs", 1, "--output", head)
+    refused = vidclip(*fit, cwd=world)
+    assert refused.returncode == 2
+    assert "1 of the 20 videos that are read now have no attributes" in refused.stderr
+    file.write_text(json.dumps({**published, "frames/00": own["00"]}))
+    fine(*fit, cwd=world)
+    assert load_head(head).settings["attributes"]["prompt"] == "{}"
+    _, rows = evaluated(world, tmp_path, "--head", head)
+    assert rows[1]["scorer"].startswith("attributes, trained")
+
+    for arguments, message in (
+        (("--attributes", file, "--attributes", "hmdb51"), "not both at once"),
+        (("--attributes", file, "--retriever", "features"), "--retriever has no part"),
+        (("--attributes", "missing.json"), "cannot be read"),
+    ):
+        done = vidclip("eval", *arguments, cwd=world)
+        assert done.returncode == 2
+        assert message in done.stderr
