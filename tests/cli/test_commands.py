@@ -230,7 +230,15 @@ def test_crops_along_the_width_are_a_sampling_of_their_own(tmp_path, videos, tin
     assert "1 x 3 views, crops along the width; this run asks for" in done.stderr
     video = FeatureCache(tmp_path / "crops").ids[0]
     done = vidclip(
-        "saliency", video, "--text", "a dog", "--cache", tmp_path / "crops", "--png", tmp_path / "a.png"
+        "saliency",
+        video,
+        "a dog",
+        "--cache",
+        tmp_path / "crops",
+        "--png",
+        tmp_path / "a.png",
+        "--model",
+        tiny_model,
     )
     assert done.returncode == 0, done.stderr
 
