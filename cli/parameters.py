@@ -232,9 +232,8 @@ class Command(click.Command):
             name = _spelt(parameter)
             place = "-" if str(path) == "-" else os.path.realpath(path)
             if place in written:
-                raise click.UsageError(
-                    f"{written[place]} and {name} would both be written to {printable(path)}.", ctx
-                )
+                where = "standard output: name a file" if place == "-" else str(path)
+                raise click.UsageError(f"{written[place]} and {name} would both be written to {where}.", ctx)
             written[place] = name
             if place != "-":
                 check_writable(path, name, parameter.type.suffixes)

@@ -429,3 +429,35 @@ def test_settings_of_another_kind_are_refused(tmp_path, text, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "vidclip.toml" in done.stderr
+
+
+IN_EVERY_CALL = {
+    "demo": "workers videos-only",
+    "dataset check": "annotations json list-missing root segments split",
+    "extract": "allow-missing batch-size cache clips crops dataset device frames lexicon mode model precision "
+    "pretrained resize retry-failed root shard size timeout workers",
+    "eval": "cache compare device json lexicon pool protocol single-view",
+    "attributes": "cache device index json lexicon phrase-prompt prompt retriever top",
+    "fit": "batch-size cache device epochs head held-out learning-rate lexicon loss output plot prompt seed "
+    "train-split weight-decay",
+    "predict": "device head json lexicon timeout top workers",
+    "plot correlation": "cache classifier device first head lexicon output",
+    "plot few-shot": "output",
+    "plot confusion": "cache device head lexicon output split",
+    "saliency": "cache device png prompt temperature view words",
+    "info": "json",
+    "verify": "cache",
+    "merge": "output",
+    "lexicons": "",
+}
+"""Options that every call of their command heeds, whatever else is asked for."""
+
+
+@pytest.mark.parametrize(("name", "parameter"), EVERY)
+def test_an_option_has_a_condition_or_is_heeded_by_every_call(name, parameter):
+    spelt = parameter.opts[0].removeprefix("--")
+    if spelt == "debug":
+        return
+    assert (parameter.needs is None) == (spelt in IN_EVERY_CALL[name].split()), (
+        f"--{spelt}: say with `needs` what it goes with, or add it to IN_EVERY_CALL where every call heeds it"
+    )

@@ -301,8 +301,9 @@ def test_numbers_that_are_not_finite(world, make_cache, tmp_path, rng):
         refused(message, "fit", *flags, *output, cwd=tmp_path)
     refused(message, "eval", "--protocol", "general", cwd=tmp_path)
     refused(
-        message, "eval", "--protocol", "few-shot", "--split", "train", "--train-split", "test", cwd=tmp_path
-    )
+        message, "eval", "--protocol", "few-shot", "--split", "train", "--train-split", "test",
+        "--shots", 2, cwd=tmp_path,
+    )  # fmt: skip
     refused(message, "plot", "correlation", "--classifier", "lda", cwd=tmp_path)
     refused(message, "plot", "confusion", "--split", "train", cwd=tmp_path)
     assert not (tmp_path / "h").exists()
