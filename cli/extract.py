@@ -75,6 +75,7 @@ class Part(click.ParamType):
 @option("--crops", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Crops of a frame.")
 @option(
     "--crop-positions", type=click.Choice(["longer-side", "width"]), default="longer-side", show_default=True,
+    needs=with_option("--crops", "3"),
     help="Three crops along the longer side, or along the width of portrait videos too, as the released BIKE and "
     "Text4Vis crop.",
 )  # fmt: skip
@@ -230,10 +231,6 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
     for note in videos.notes:
         warn(note)
     _report_missing(videos)
-    if options["crop_positions"] != "longer-side" and options["crops"] == "1":
-        raise click.UsageError(
-            f"--crop-positions {options['crop_positions']} is about three crops: give --crops 3 too, or leave it out."
-        )
     try:
         sampling = Sampling(
             frames=options["frames"],

@@ -435,12 +435,12 @@ IN_EVERY_CALL = {
     "demo": "workers videos-only",
     "dataset check": "annotations json list-missing root segments split",
     "extract": "allow-missing batch-size cache clips crops dataset device frames lexicon mode model precision "
-    "pretrained resize retry-failed root shard size timeout workers",
+    "pretrained resize retry-failed root shard size timeout worker-memory workers",
     "eval": "cache compare device json lexicon pool protocol single-view",
     "attributes": "cache device index json lexicon phrase-prompt prompt retriever top",
     "fit": "batch-size cache device epochs head held-out learning-rate lexicon loss output plot prompt seed "
     "train-split weight-decay",
-    "predict": "device head json lexicon timeout top workers",
+    "predict": "device head json lexicon timeout top worker-memory workers",
     "plot correlation": "cache classifier device first head lexicon output",
     "plot few-shot": "output",
     "plot confusion": "cache device head lexicon output split",
@@ -461,3 +461,123 @@ def test_an_option_has_a_condition_or_is_heeded_by_every_call(name, parameter):
     assert (parameter.needs is None) == (spelt in IN_EVERY_CALL[name].split()), (
         f"--{spelt}: say with `needs` what it goes with, or add it to IN_EVERY_CALL where every call heeds it"
     )
+
+
+# --- what is accepted is heeded
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory, tiny_model) -> Path:
+    """A cache of noise: 200 videos of ten labels in two views, so that whatever is heeded changes the figures."""
+    from vidclip.cache import CacheWriter
+    from vidclip.pipeline.encoder import load_encoder
+    from vidclip.pipeline.extract import cache_identity
+    from vidclip.pipeline.sampling import Sampling
+
+    folder = tmp_path_factory.mktemp("noise")
+    encoder = load_encoder(tiny_model, device="cpu")
+    rng = np.random.default_rng(0)
+    labels = ("run", "jump", "swim", "read", "draw_circles", "sing", "walk a dog", "ski", "cook", "sleep")
+    with CacheWriter(
+        folder / "features", cache_identity(encoder, Sampling(4, clips=2), encoder.preprocess)
+    ) as writer:
+        for i in range(200):
+            split = ("train", "test", "val", "test1 test")[i // 10 % 4]
+            frames = (rng.standard_normal((2, 4, 32)) * rng.uniform(0.2, 5, (2, 4, 1))).astype(np.float32)
+            record = a_record(f"v{i}", rng, views=2, labels=(labels[i % 10],), split=split)
+            writer.add(replace(record, frames=frames))
+    (folder / "fewer.txt").write_text("".join(f"{label}\n" for label in labels) + "hop\n")
+    return folder
+
+
+FEW = ("--protocol few-shot --split test --shots 2 --seeds 1 --epochs 2 --temporal conv --learning-rate 0.1 "
+       "--batch-size 16 --loss paper")  # fmt: skip
+# How heads are trained is looked at with `fit`, which shares the options.
+EVAL = [
+    # (the call, an option in two states of which each is heeded)
+    ("--split test", "--pool mean", "--pool max"),
+    ("--split test", "--pool mean", "--pool vote"),
+    ("", "--split test", "--split train"),
+    ("--split test", "--lexicon fewer.txt", ""),
+    ("--split test", "--prompt bike", "--prompt none"),
+    ("--split test", "--single-view", ""),
+    ("--split test --pool vcs", "--words name", "--words all"),
+    ("--split test --pool vcs", "--saliency words", "--saliency sentence"),
+    ("--split test --pool vcs", "--recognition words", "--recognition sentence"),
+    ("--split test --pool vcs", "--temperature 0.01", "--temperature 10"),
+    ("--split test --pool vcs --temperature 0.1", "--renormalise", "--no-renormalise"),
+    ("--split test", "--attributes hmdb51", ""),
+    ("--split test --attributes hmdb51", "--top 1", "--top 7"),
+    ("--split test --attributes hmdb51", "--fusion 0", "--fusion 1"),
+    ("--split test --protocol half-classes", "--repeats 2", "--repeats 3"),
+    ("--split test --lexicon fewer.txt --protocol multi-label", "--map-convention standard",
+     "--map-convention released"),
+    ("--split test", "--protocol full-classes", "--protocol half-classes"),
+    (FEW, "--classifier text", "--classifier linear"),
+    (FEW, "--pool mean", "--pool vcs"),
+    (f"{FEW} --pool vcs", "--words name", "--words all"),
+    (f"{FEW} --pool vcs", "--temperature 0.001", "--temperature 10"),
+    (FEW, "--projection", "--no-projection"),
+    (FEW, "--train-split train", "--train-split val"),
+    (FEW.replace("--epochs 2", ""), "--epochs 1", "--epochs 4"),
+    (FEW.replace("--learning-rate 0.1", ""), "--learning-rate 0.0001", "--learning-rate 0.1"),
+    (FEW.replace("--shots 2", ""), "--shots 1", "--shots 3"),
+    (FEW.replace("--seeds 1", ""), "--seeds 1", "--seeds 2"),
+    (FEW.replace("--split test", ""), "--split test", "--split val"),
+]  # fmt: skip
+
+
+def figures(folder: Path, *arguments: str) -> list[object]:
+    done = vidclip("eval", *arguments, "--device", "cpu", "--json", "-", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return [
+        (result["figures"], result["repetitions"])
+        for document in json.loads(done.stdout)
+        for result in document["results"]
+    ]
+
+
+@pytest.mark.parametrize(("call", "one", "other"), EVAL)
+def test_eval_heeds(call, one, other, noise):
+    assert figures(noise, *call.split(), *one.split()) != figures(noise, *call.split(), *other.split())
+
+
+FIT = (
+    "--classifier text --temporal conv --epochs 2 --batch-size 16 --learning-rate 0.01 --held-out 0 --seed 1"
+)
+
+
+@pytest.mark.parametrize(
+    ("call", "one", "other"),
+    [
+        *((f"{FIT} --head video", one, other) for one, other in [
+            ("--classifier text", "--classifier linear"), ("--temporal conv", "--temporal mit"),
+            ("--epochs 2", "--epochs 3"), ("--batch-size 16", "--batch-size 8"), ("--seed 1", "--seed 2"),
+            ("--learning-rate 0.01", "--learning-rate 0.1"), ("--held-out 0", "--held-out 0.3"),
+            ("--loss paper", "--loss released"), ("--weight-decay 0", "--weight-decay 100"),
+            ("--pool mean", "--pool vcs"), ("--prompt bike", "--prompt none"), ("--projection", "--no-projection"),
+            ("--prompt-context 2", ""), ("--shots 2", "--shots 3"), ("--train-split train", "--train-split val"),
+            ("--lexicon fewer.txt", ""),
+        ]),
+        (f"{FIT} --pool vcs", "--temperature 0.001", "--temperature 10"),
+        ("--head attributes --epochs 2 --attributes hmdb51", "--top 1", "--top 3"),
+        ("--head attributes --epochs 2", "--attributes hmdb51", "--attributes ucf101"),
+        ("--head attributes --epochs 2 --attributes hmdb51", "--loss cross-entropy", "--loss released"),
+        ("--head attributes --epochs 2 --attributes hmdb51", "--train-split train", "--train-split val"),
+    ],
+)  # fmt: skip
+def test_fit_heeds(call, one, other, noise, tmp_path):
+    from safetensors.numpy import load_file
+
+    weights = []
+    for number, state in enumerate((one, other)):
+        given = call.split()
+        option_name = (one or other).split()[0]
+        if option_name in given:  # an option of one value is given once
+            at = given.index(option_name)
+            given = given[:at] + given[at + 2 :]
+        head = tmp_path / f"{number}.safetensors"
+        done = vidclip("fit", *given, *state.split(), "--device", "cpu", "--output", head, cwd=noise)
+        assert done.returncode == 0, done.stderr
+        weights.append({name: array.tobytes() for name, array in load_file(head).items()})
+    assert weights[0] != weights[1]
