@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .conditions import with_option
 from .parameters import Device, FiniteRange, OutputFile, option
 from .parameters import vidclip_command as vidclip_command
 
@@ -52,7 +53,11 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "are loaded only where they are named here. Several with --retriever.",
     )
     pretrained = option(
-        "--pretrained", "checkpoints", multiple=True, help="With --model, its checkpoint file or tag."
+        "--pretrained",
+        "checkpoints",
+        multiple=True,
+        needs=with_option("--model"),
+        help="With --model, its checkpoint file or tag.",
     )
     return model(pretrained(function))
 

@@ -256,6 +256,7 @@ def prepared(tmp_path_factory, tiny_model) -> Path:
         for record in records:
             writer.add(record)
     (folder / "a.file").write_text("neither a head, nor a picture\n")
+    (folder / "vidclip.toml").write_text(f"model = {json.dumps(tiny_model)}\n")
     return folder
 
 
@@ -434,17 +435,17 @@ def test_settings_of_another_kind_are_refused(tmp_path, text, message):
 IN_EVERY_CALL = {
     "demo": "workers videos-only",
     "dataset check": "annotations json list-missing root segments split",
-    "extract": "allow-missing batch-size cache clips crops dataset device frames lexicon mode model precision "
-    "pretrained resize retry-failed root shard size timeout worker-memory workers",
-    "eval": "cache compare device json lexicon pool protocol single-view",
-    "attributes": "cache device index json lexicon phrase-prompt prompt retriever top",
-    "fit": "batch-size cache device epochs head held-out learning-rate lexicon loss output plot prompt seed "
+    "extract": "allow-missing as-released batch-size cache changed clips crops dataset device frames lexicon mode model precision "
+    "pretrained resize retry-failed root shard size strict timeout worker-memory workers",
+    "eval": "as-released cache compare device json lexicon model pool protocol single-view",
+    "attributes": "attributes-prompt cache device index json lexicon model phrase-prompt retriever top",
+    "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "
     "train-split weight-decay",
-    "predict": "device head json lexicon timeout top worker-memory workers",
-    "plot correlation": "cache classifier device first head lexicon output",
+    "predict": "device head json lexicon model timeout top worker-memory workers",
+    "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
-    "plot confusion": "cache device head lexicon output split",
-    "saliency": "cache device png prompt temperature view words",
+    "plot confusion": "cache device head lexicon model output split",
+    "saliency": "cache device model png prompt temperature view words",
     "info": "json",
     "verify": "cache",
     "merge": "output",
@@ -486,6 +487,7 @@ def noise(tmp_path_factory, tiny_model) -> Path:
             frames = (rng.standard_normal((2, 4, 32)) * rng.uniform(0.2, 5, (2, 4, 1))).astype(np.float32)
             record = a_record(f"v{i}", rng, views=2, labels=(labels[i % 10],), split=split)
             writer.add(replace(record, frames=frames))
+    (folder / "vidclip.toml").write_text(f"model = {json.dumps(tiny_model)}\n")
     (folder / "fewer.txt").write_text("".join(f"{label}\n" for label in labels) + "hop\n")
     return folder
 
