@@ -438,9 +438,9 @@ IN_EVERY_CALL = {
     "extract": "allow-missing as-released batch-size cache changed clips crops dataset device frames lexicon mode model precision "
     "pretrained resize retry-failed root shard size strict timeout worker-memory workers",
     "eval": "as-released cache compare device json lexicon model pool protocol single-view",
-    "attributes": "attributes-prompt cache device index json lexicon model phrase-prompt retriever top",
+    "attributes": "attributes-prompt cache device from json model top",
     "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "
-    "train-split weight-decay",
+    "test-share train-split weight-decay",
     "predict": "device head json lexicon model timeout top worker-memory workers",
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
