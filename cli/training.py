@@ -272,12 +272,16 @@ def head_over(
     from ..lexicons import lexicon_of_labels
     from ..pipeline.heads import HeadError
     from ..pipeline.learned_prompts import LearnedPrompt
-    from ..pipeline.texts import collapse_note, text_embeddings
+    from ..pipeline.texts import collapse_note, shared_embeddings_note, text_embeddings
     from ..pipeline.video_head import VideoHead, word_queries
 
     head = stored.module
     if not isinstance(head, VideoHead):
         raise HeadError("this is an attributes head: `vidclip eval --head` uses it, on stored attributes.")
+    if head.design.pool == "mean" and (features is None or classes is None):
+        rows = head.rows.detach().cpu().numpy()
+        shared = shared_embeddings_note(rows, stored.classes, "classes of the head")
+        load.note(f"{shared}." if shared else "")
     if classes is None:
         return head
     own = lexicon_of_labels(stored.classes)

@@ -189,14 +189,20 @@ def _tell(load: object, message: str) -> None:
 
 
 def collapse_note(texts: TextEmbeddings) -> str:
-    """What to say where phrases share an embedding, and nothing can tell them apart; empty where none do.
+    """What to say where phrases share an embedding, and nothing can tell them apart; empty where none do."""
+    note = shared_embeddings_note(texts.sentence, texts.phrases, "phrases")
+    return f"{note}: the text encoder does not know their words." if note else ""
 
-    Two embeddings are the same where their directions are: rounding differs with the batch that a text was in.
+
+def shared_embeddings_note(embeddings: np.ndarray, names: Sequence[str], what: str) -> str:
+    """Which of the embeddings [n, D] of `names` are the same, as the beginning of a sentence; empty where none are.
+
+    Two are the same where their directions are: rounding differs with the batch that a text was in.
     """
-    if len(texts.phrases) < 2:
+    if len(names) < 2:
         return ""
-    norms = np.linalg.norm(texts.sentence, axis=1, keepdims=True)
-    unit = texts.sentence / np.maximum(norms, np.finfo(np.float32).tiny)
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
     # A few fixed projections stand for D dimensions: what differs by rounding alone agrees in all of them.
     axes = np.random.default_rng(0).standard_normal((unit.shape[1], 8)).astype(np.float32)
     _, group, sizes = np.unique(np.round(unit @ axes, 3), axis=0, return_inverse=True, return_counts=True)
@@ -206,7 +212,6 @@ def collapse_note(texts: TextEmbeddings) -> str:
     first = int(shared.argmax())
     second = int(np.flatnonzero(group.reshape(-1) == group.reshape(-1)[first])[1])
     return (
-        f"{int(shared.sum()):,} of {len(texts.phrases):,} phrases share their embedding with another, so nothing can "
-        f"tell them apart ({texts.phrases[first]!r} and {texts.phrases[second]!r}): the text encoder does not know "
-        "their words."
+        f"{int(shared.sum()):,} of {len(names):,} {what} share their embedding with another, so nothing can "
+        f"tell them apart ({names[first]!r} and {names[second]!r})"
     )

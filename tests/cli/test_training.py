@@ -814,3 +814,17 @@ def test_plot_few_shot_of_other_files(world, tmp_path):
     refused("is no JSON", "plot", "few-shot", "bytes.json", cwd=tmp_path)
     refused("is not a folder", "plot", "few-shot", "zero.json", "--output", "no/f.png", cwd=tmp_path)
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_predict_says_which_classes_of_the_head_are_one(filmed, tmp_path):
+    stored = load_head(filmed / "linear.safetensors")
+    video, head = filmed / "videos" / "a" / "0.mp4", tmp_path / "h.safetensors"
+    assert "share their embedding" not in fine(
+        "predict", video, "--head", filmed / "linear.safetensors", "--workers", 1, cwd=filmed
+    ).stderr  # fmt: skip
+    with torch.no_grad():
+        stored.module.rows[2] = 3 * stored.module.rows[0]
+    save_head(head, stored)
+    done = fine("predict", video, "--head", head, "--workers", 1, cwd=filmed)
+    assert "2 of 3 classes of the head share their embedding with another" in done.stderr
+    assert f"({stored.classes[0]!r} and {stored.classes[2]!r})" in done.stderr
