@@ -153,6 +153,8 @@ def evaluate_multi_label(
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"the convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    if not test.targets.any():
+        raise EvaluationError("none of the videos to be tested has a label, so there is nothing to find.")
     classes = np.arange(test.targets.shape[1])
     pieces: list[list[np.ndarray]] = [[] for _ in scorers]
     for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):

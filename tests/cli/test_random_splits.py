@@ -98,6 +98,16 @@ def test_fit_keeps_a_fifth_and_eval_tests_the_same_videos(plain, tmp_path):
     assert json.loads(several.stdout)[0]["results"][0]["n_videos"] == 6
 
 
+def test_only_videos_without_a_label_are_left(make, tmp_path, rng):
+    unlabelled = [replace(record, id=f"x{record.id}", labels=()) for record in noise(rng, 2)]
+    folder = make(tmp_path / "w", [*noise(rng, 3), *unlabelled])
+    fine("fit", *LEARN, "--train-split", "all", "--output", "h.safetensors", cwd=folder)
+    refused(
+        "none of the videos to be tested has a label",
+        "eval", "--protocol", "multi-label", "--head", "h.safetensors", cwd=folder,
+    )  # fmt: skip
+
+
 def test_few_shots_of_the_training_side_are_tested_on_the_other(plain, tmp_path):
     head = tmp_path / "h.safetensors"
     done = fine("fit", *LEARN, "--shots", 2, "--output", head, cwd=plain)
