@@ -16,6 +16,7 @@ import click
 from .conditions import NEARNESS, Condition, with_option
 from .options import cache_option, decoding_options, device_option, vidclip_command
 from .parameters import argument, option
+from .released import apply_released, as_released_option, released_line, released_short_side
 
 if TYPE_CHECKING:
     from ..cache import Failure
@@ -91,6 +92,7 @@ class Part(click.ParamType):
 @option(
     "--resize", type=click.IntRange(1, 10_000), help="Short side before cropping.  [default: the model's own]"
 )
+@as_released_option
 @option(
     "--size", type=click.IntRange(1, 10_000), help="Side of the square the model sees.  [default: its own]"
 )
@@ -169,6 +171,7 @@ def command(ctx: click.Context, source: tuple[Path, ...], **options: Any) -> Non
     Exit status: 0 done, also where videos are missing; 1 done, but some videos could not be read that no earlier run
     has reported; 2 could not.
     """
+    apply_released(options)
     ctx.exit(run(*_choose_source(ctx, source, options), **options))
 
 
@@ -244,7 +247,7 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
         raise click.UsageError(f"{error}.") from error
 
     from ..pipeline.encoder_files import EncoderRequest
-    from ..pipeline.extraction_plan import look
+    from ..pipeline.extraction_plan import look, size_of
 
     folder = options["cache"]
     asked = EncoderRequest(options["model"], options["pretrained"], options["size"])
@@ -254,7 +257,10 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
         found = look(
             videos,
             folder,
-            {**sampling.to_dict(), "resize": options["resize"]},
+            lambda identity: {
+                **sampling.to_dict(),
+                "resize": released_short_side(options, asked.image_size or size_of(identity)),
+            },
             asked if _DEVICE.fullmatch(options["device"]) else None,  # a device that cannot be must be said
             precision=options["precision"],
             source=listed_by,
@@ -266,6 +272,8 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
                 summary = _extract(
                     videos, asked, sampling, found.precision, listed_by, display, same, options
                 )
+    if options["as_released"]:
+        click.echo(released_line(options["as_released"]))
     return _report(summary, folder, videos, strict=options["strict"])
 
 
@@ -299,7 +307,8 @@ def _extract(
     for message in encoder.warnings:
         warn(message)
     try:
-        preprocess = replace(encoder.preprocess, resize=options["resize"])
+        resize = released_short_side(options, max(encoder.preprocess.size))
+        preprocess = replace(encoder.preprocess, resize=resize)
     except ValueError as error:
         raise click.UsageError(f"--resize: {error}") from error
     summary = extract(

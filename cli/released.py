@@ -106,6 +106,17 @@ def apply_released(options: dict[str, Any]) -> None:
             _set(options, parameter, value)
 
 
+def released_short_side(options: dict[str, Any], size: int) -> int | None:
+    """What `--resize` stands at for crops of `size` pixels: as given, or as released code scales."""
+    if options["as_released"] is None:
+        return options["resize"]
+    from ..pipeline.released_forms import RELEASED_FORMS
+
+    form = RELEASED_FORMS[options["as_released"]["paper"]]
+    _set(options, "resize", form.short_side(size, int(options["crops"])))
+    return options["resize"]
+
+
 def apply_released_heads(options: dict[str, Any], features: FeatureCache) -> None:
     """Sets the attention heads of T-Trans over these features, and refuses a number that does not go."""
     released, dimension = options["as_released"], features.shape[3]

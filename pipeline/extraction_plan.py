@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,6 +24,7 @@ from ..cache import (
     CacheMismatch,
     Failure,
     FeatureCache,
+    Identity,
     ListFacts,
     MissingVideo,
     VideoInfo,
@@ -410,7 +411,7 @@ class Look:
 def look(
     videos: VideoList,
     folder: Path,
-    sampling: Mapping[str, Any],
+    sampling_of: Callable[[Identity], Mapping[str, Any]],
     asked: EncoderRequest | None,
     *,
     precision: str = "auto",
@@ -421,8 +422,8 @@ def look(
 ) -> Look:
     """Finishes an extraction that has nothing to read, without its encoder; else says in which precision to go on.
 
-    sampling    as the identity of a cache has it, `resize` included
-    asked       the encoder; where it is not certainly the one of the cache, it has to be loaded. None: so it is
+    sampling_of    from the identity of the cache, the sampling that is asked for, `resize` included
+    asked          the encoder; where it is not certainly the one of the cache, it has to be loaded. None: so it is
     The others are those of `extract`.
     Raises CacheBusy, CacheError, SourceChanged.
     """
@@ -435,7 +436,7 @@ def look(
         stored = stored_precisions(cache)
         if precision == "auto" and stored:
             precision = stored[0]
-        identity = replace(cache.identity, sampling=sampling)
+        identity = replace(cache.identity, sampling=sampling_of(cache.identity))
         if (
             identity.digest != cache.identity.digest
             or (stored and precision not in stored)
@@ -449,3 +450,10 @@ def look(
         plan.apply_list(folder, source, set(cache.ids))
         progress = Progress(listed=len(plan.videos), present=len(plan.videos))
         return Look(summarize(plan, progress, cache), precision)
+
+
+def size_of(identity: Identity) -> int:
+    """The longer side of what the encoder of a cache sees; 0 where the cache does not say."""
+    size = identity.encoder.get("preprocess", {}).get("size")
+    known = isinstance(size, (list, tuple)) and all(isinstance(side, int) for side in size)
+    return max(size, default=0) if known else 0

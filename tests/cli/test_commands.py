@@ -161,7 +161,7 @@ def test_what_could_not_be_read_is_listed_and_counted(tmp_path, tiny_model):
         (["videos", "--worker-memory", "0.1"], "is not a number of GiB, 0.25 at least"),
         (
             ["videos", "--crop-positions", "width"],
-            "--crop-positions width is about three crops: give --crops 3",
+            "--crop-positions goes with --crops 3 alone",
         ),
         (["videos", "--shard", "3/3"], "is not i/n with 0 <= i < n"),
         (["videos", "--resize", "8"], "--resize"),

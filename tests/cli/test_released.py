@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from making import a_record, vidclip
+from making import a_record, save_video, vidclip
 from vidclip.cache import CacheWriter, FeatureCache
 from vidclip.pipeline.encoder import load_encoder
 from vidclip.pipeline.extract import cache_identity
 from vidclip.pipeline.heads import load_head
+from vidclip.pipeline.released_forms import RELEASED_FORMS
 from vidclip.pipeline.sampling import Sampling
 
 LABELS = ("dig", "swim", "bake a cake", "tai chi")
@@ -201,7 +202,6 @@ def test_a_head_keeps_the_forms_it_was_trained_in(world, tmp_path):
 def test_heads_of_the_temporal_transformer_follow_the_text_tower(world, tmp_path, write_cache, rng):
     """RN50: 1024 dimensions, a text tower of width 512: 8 heads, not 16."""
     from making import an_identity
-    from vidclip.pipeline.released_forms import RELEASED_FORMS
 
     rn50 = {"embed_dim": 1024, "text_cfg": {"width": 512}}
     assert RELEASED_FORMS["bike"].temporal_heads(rn50) == 8
@@ -272,6 +272,47 @@ def test_rows_of_released_halves(world, tmp_path):
     )
     assert [result["scorer"] for result in results] == ["released-bike", "released-text4vis"]
     assert "released-text4vis - released-bike: " in out
+
+
+# --- extract
+
+
+def test_extract_in_the_forms_of_a_paper(tmp_path, tiny_model):
+    for name in ("0", "1"):
+        save_video(tmp_path / f"videos/{name}.mp4", frames=12, seed=int(name))
+    asked = ("extract", "videos", "--model", tiny_model, "--device", "cpu", "--frames", 3, "--workers", 1)
+    for paper, more, line, sampling in (
+        ("bike", ("--crops", 3), "BIKE: --position start --crop-positions width --resize 32.", ("start", 32)),
+        ("text4vis", (), "Text4Vis: --position start --resize 32.", ("start", 32)),
+        ("x-clip", (), "X-CLIP: --position middle --resize 36.", ("middle", 36)),
+        ("x-clip", ("--crops", 3), "--position middle --crop-positions longer-side --resize 32.", ("middle", 32)),
+        (
+            "bike", ("--resize", 40, "--position", "middle"),
+            "BIKE: nothing; given instead: --position middle --resize 40.", ("middle", 40),
+        ),
+    ):  # fmt: skip
+        cache = f"{paper}{len(more)}"
+        done = fine(*asked, *more, "--as-released", paper, "--cache", cache, cwd=tmp_path)
+        assert line in done.stdout
+        stored = FeatureCache(tmp_path / cache).identity.sampling
+        assert (stored["position"], stored["resize"]) == sampling
+        assert stored.get("crop_positions", "longer-side") == (
+            "width" if "positions width" in line else "longer-side"
+        )
+        again = fine(*asked, *more, "--as-released", paper, "--cache", cache, cwd=tmp_path)
+        assert "2 done before" in again.stdout
+        assert line in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("size", "crops", "bike", "x_clip"),
+    [(224, 1, 256, 256), (224, 3, 256, 224), (336, 1, 336, 384), (336, 3, 336, 336)],
+)
+def test_short_sides_of_released_code(size, crops, bike, x_clip):
+    """BIKE test.py: 256 at 224, else the size of the input; X-CLIP build.py: int(256/224 S), with three crops S."""
+    assert RELEASED_FORMS["bike"].short_side(size, crops) == bike
+    assert RELEASED_FORMS["text4vis"].short_side(size, crops) == bike
+    assert RELEASED_FORMS["x-clip"].short_side(size, crops) == x_clip
 
 
 # --- attributes that BIKE publishes
