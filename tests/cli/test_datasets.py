@@ -31,10 +31,11 @@ def save_frames(folder: Path, count: int, seed: int) -> None:
 
 @pytest.fixture
 def extract(tmp_path, tiny_model):
-    """Extracts into `tmp_path / "features"`; gives what the program said."""
+    """Extracts into `tmp_path / "features"`; gives what the program said. The model is named once for all commands."""
+    (tmp_path / "vidclip.toml").write_text(f'model = "{tiny_model}"\n')
 
     def extract(*arguments: object, cache: str = "features"):
-        settings = ("--model", tiny_model, "--device", "cpu", "--workers", 1, "--frames", 3)
+        settings = ("--device", "cpu", "--workers", 1, "--frames", 3)
         return vidclip("extract", *arguments, *settings, "--cache", cache, cwd=tmp_path)
 
     return extract
@@ -506,16 +507,21 @@ def test_wrong_requests(ucf101, extract, tmp_path, arguments, message):
 
 def test_what_stands_nearer_counts(ucf101, extract, tmp_path):
     """A folder in vidclip.toml does not stand in the way of --dataset, nor the other way round."""
+    model = (tmp_path / "vidclip.toml").read_text()
     save_video(tmp_path / "videos" / "a.mp4", frames=4)
-    put(tmp_path, "vidclip.toml", '[extract]\nsource = "videos"\n')
+    put(tmp_path, "vidclip.toml", f'{model}[extract]\nsource = "videos"\n')
     assert "1 video encoded" in extract(cache="mine").stdout
     given = extract("--dataset", "ucf101", "--root", ucf101, "--split", 2, cache="given")
     assert "5 videos encoded" in given.stdout
-    put(tmp_path, "vidclip.toml", f'[extract]\ndataset = "ucf101"\nroot = "{ucf101}"\nsplit = "1"\n')
+    put(tmp_path, "vidclip.toml", f'{model}[extract]\ndataset = "ucf101"\nroot = "{ucf101}"\nsplit = "1"\n')
     assert "5 videos encoded" in extract().stdout
     own = extract("videos", "--root", tmp_path, cache="own")
     assert (own.returncode, "1 video encoded" in own.stdout) == (0, True), own.stderr
-    put(tmp_path, "vidclip.toml", f'[extract]\nsource = "videos"\ndataset = "ucf101"\nroot = "{ucf101}"\n')
+    put(
+        tmp_path,
+        "vidclip.toml",
+        f'{model}[extract]\nsource = "videos"\ndataset = "ucf101"\nroot = "{ucf101}"\n',
+    )
     assert "give one of them" in extract().stderr
 
 
