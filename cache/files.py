@@ -98,8 +98,14 @@ def where_writable(path: Path) -> Iterator[None]:
 
 def read_regular(path: Path, most: int = 2**32) -> bytes:
     """What a file of at most `most` bytes holds; raises OSError for a larger one, and for what is no file: a device
-    would be read for ever, a pipe waited for."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    would be read for ever, a pipe waited for. FileNotFoundError where there is nothing of that name."""
+    try:
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise OSError(errno.EINVAL, "it is a link that leads nowhere", str(path)) from None
+        raise
+    with file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))

@@ -55,7 +55,7 @@ def verify(folder: str | Path) -> Iterator[Checked]:
     seen: dict[tuple[str, int], tuple[str, bytes]] = {}
     for path in shards:
         yield _check_shard(path, contents[path], identity, facts, seen)
-    if labels.exists():
+    if problems or labels.exists():
         yield Checked(labels, 0, problems)
     yield from _check_lists(folder)
     for path in text_paths:

@@ -97,11 +97,14 @@ def test_lines_of_older_versions_have_no_checksum(folder, caplog):
 
 
 @pytest.mark.parametrize("name", ["failures.jsonl", "missing.jsonl", "labels.jsonl"])
-@pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
-def test_what_is_no_file_is_refused(folder, name, target):
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("/dev/zero", "no regular file"), ("pipe", "no regular file"), ("gone", "a link that leads nowhere")],
+)
+def test_what_is_no_file_is_refused(folder, name, target, message):
     os.mkfifo(folder / "pipe")
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(target)
-    with pytest.raises(CacheError, match="it is no regular file"):
+    with pytest.raises(CacheError, match=f"it is {message}"):
         read(folder)
-    assert any("it is no regular file" in problem for problem in problems(folder))
+    assert any(f"it is {message}" in problem for problem in problems(folder))
