@@ -18,6 +18,7 @@ from typing import Any
 
 import av
 import av.error
+import av.logging
 import numpy as np
 
 from .decoded import MAX_PIXELS, DecodeError, check_n_pixels
@@ -165,7 +166,7 @@ def read_packets(path: str) -> Packets:
             header_frames=stream.frames,
         )
         try:
-            for packet in container.demux(stream):
+            for packet in _demuxed(container, stream, packets):
                 if packet.size == 0:
                     continue
                 if packet.is_keyframe:
@@ -185,6 +186,30 @@ def read_packets(path: str) -> Packets:
         except av.error.FFmpegError as error:
             packets.damage = f"the file is damaged: {error.strerror}"
     return packets.finish()
+
+
+def _demuxed(container: Any, stream: Any, packets: Packets) -> Iterator[Any]:
+    """The packets. Some demuxers leave out what they cannot read, or stop at it, and tell only their log."""
+    with listening_to_pyav(av.logging.ERROR) as lines:
+        yield from container.demux(stream)
+    if lines:
+        packets.damage = packets.damage or f"the file is damaged: {lines[0].strip()[:200]}"
+
+
+@contextlib.contextmanager
+def listening_to_pyav(level: int = av.logging.INFO) -> Iterator[list[str]]:
+    """What PyAV's FFmpeg has to say in this thread while the block runs, at this level and worse."""
+    lines: list[str] = []
+    before, skip = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(level)
+    try:
+        with av.logging.Capture() as logs:
+            yield lines
+            lines += [message for _, _, message in logs]
+    finally:
+        av.logging.set_level(before)
+        av.logging.set_skip_repeated(skip)
 
 
 def _has_idr(data: bytes, extradata: bytes | None) -> bool:

@@ -28,7 +28,7 @@ import av.logging
 import numpy as np
 
 from .decoded import DAMAGED, Decoded, DecodeError, VideoRequest, check_n_pixels
-from .packets import Packets, check_file, opened, read_packets
+from .packets import Packets, check_file, listening_to_pyav, opened, read_packets
 from .preprocess import Preprocess
 from .sampling import Sampling
 
@@ -320,22 +320,6 @@ def _tidy(message: str) -> str:
 # ---- PyAV
 
 
-@contextlib.contextmanager
-def _listening_to_pyav() -> Iterator[list[str]]:
-    """What PyAV's FFmpeg has to say in this thread while the block runs: information and worse."""
-    lines: list[str] = []
-    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_skip_repeated(False)
-    av.logging.set_level(av.logging.INFO)
-    try:
-        with av.logging.Capture() as logs:
-            yield lines
-            lines += [message for _, _, message in logs]
-    finally:
-        av.logging.set_level(level)
-        av.logging.set_skip_repeated(skip)
-
-
 def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, damage: Sequence[str], note: str) -> Decoded:
     """Frames by PyAV, found by their time stamps, jumping to clean key frames on the way.
 
@@ -374,7 +358,7 @@ def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, damage: Sequenc
                         break
 
     try:
-        with _listening_to_pyav() as lines:
+        with listening_to_pyav() as lines:
             decoded = wish.decoded(
                 frames(),
                 chosen,
@@ -403,7 +387,7 @@ def _read_by_counting(path: str, packets: Packets, wish: Wish, damage: Sequence[
     """
     found: list[tuple[int | None, bool]] = []  # time stamp, and whether the decoder itself calls it spoilt
     faults: list[int] = []
-    with _listening_to_pyav() as lines, opened(path) as (container, stream):
+    with listening_to_pyav() as lines, opened(path) as (container, stream):
         for frame in _decode(container, stream, faults):
             found.append((frame.pts, bool(frame.is_corrupt)))
     # Time stamps name the frames unless they are guesses (AVI has none): then the order of showing does.

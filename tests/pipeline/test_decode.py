@@ -311,6 +311,25 @@ def test_a_codec_that_conceals_errors_is_heard(tmp_path, packet, decoder):
         pytest.fail("decord's frames were taken")
 
 
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_packets_that_the_demuxer_drops_with_a_line_in_its_log_are_missed(tmp_path, decoder):
+    """Matroska: with a flag of lacing, a block's first bytes are read as sizes of parts, which they are not."""
+    try:
+        sound = render(tmp_path / "sound.mkv", codec="libvpx-vp9")
+    except (av.error.FFmpegError, ValueError):
+        pytest.skip("FFmpeg has no encoder of VP9 here")
+    content = bytearray(sound.read_bytes())
+    with av.open(str(sound)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.size]
+    content[starts[35] + 3] |= 2
+    path = tmp_path / "harmed.mkv"
+    path.write_bytes(content)
+    decoded = decode_video(path, Sampling(frames=60), AS_THEY_ARE, decoder)
+    assert "the file is damaged: Error parsing frame sizes" in decoded.note
+    assert decoded.readable_frames < 60
+    assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
+
+
 @has_decord
 def test_what_decord_conceals_it_says_as_information_and_errors_hide_it(tmp_path):
     """Why it is heard at that level: when this fails, decord has become better, and so can we."""
