@@ -443,9 +443,9 @@ def test_few_shot_trains_what_fit_trains_with_as_many_iterations(world, tmp_path
         assert found[seed] == pytest.approx(top1_by_hand(tmp_path / "h", *split_of(world, "test")))
 
 
-def test_shots_may_stand_in_the_settings_file(world, tmp_path):
+def test_shots_may_stand_in_the_settings_file(world, tmp_path, tiny_model):
     (tmp_path / "vidclip.toml").write_text(
-        f'cache = "{world / "features"}"\n[eval]\nprotocol = "few-shot"\nshots = [1, 2, "all"]\nepochs = 1\nseeds = 1\n'
+        f'cache = "{world / "features"}"\nmodel = "{tiny_model}"\n[eval]\nprotocol = "few-shot"\nshots = [1, 2, "all"]\nepochs = 1\nseeds = 1\n'
     )
     assert re.search(r"top-1 % +1-shot +2-shot +all", fine("eval", cwd=tmp_path).stdout)
     (tmp_path / "vidclip.toml").write_text("[eval]\nshots = [-1]\n")
