@@ -11,11 +11,14 @@ import pytest
 
 from making import a_record, save_video, vidclip
 from vidclip.cache import CacheWriter, FeatureCache
+from vidclip.cli.training import head_over
+from vidclip.lexicons import load_lexicon
 from vidclip.pipeline.encoder import load_encoder
 from vidclip.pipeline.extract import cache_identity
 from vidclip.pipeline.heads import load_head
 from vidclip.pipeline.released_forms import RELEASED_FORMS
 from vidclip.pipeline.sampling import Sampling
+from vidclip.pipeline.texts import EncoderLoader
 
 LABELS = ("dig", "swim", "bake a cake", "tai chi")
 
@@ -165,7 +168,7 @@ def test_text4vis_and_x_clip_average_views_as_they_do(world, encoder, tmp_path):
     assert row["figures"]["top1"]["mean"] == pytest.approx(top1(expected, labels))
 
 
-def test_a_head_keeps_the_forms_it_was_trained_in(world, tmp_path):
+def test_a_head_keeps_the_forms_it_was_trained_in(world, tiny_model, tmp_path):
     head = tmp_path / "bike.safetensors"
     done = fine(
         "fit", "--pool", "vcs", "--temporal", "transformer", "--epochs", 1, "--as-released", "bike",
@@ -187,6 +190,9 @@ def test_a_head_keeps_the_forms_it_was_trained_in(world, tmp_path):
     # Over other names it asks for all positions again.
     (tmp_path / "other.txt").write_text("dig\nswim\nbake a cake\ntai chi\njump\n")
     fine("eval", "--head", head, "--lexicon", tmp_path / "other.txt", cwd=world)
+    load = EncoderLoader("cpu", [(tiny_model, "")])
+    other = head_over(stored, load_lexicon(str(tmp_path / "other.txt")), load)
+    assert len(other.owners) == 5 * 20
 
     fine(
         "fit", "--temporal", "transformer", "--temporal-heads", 4, "--epochs", 1, "--output", head, cwd=world
