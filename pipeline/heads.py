@@ -23,7 +23,7 @@ from torch import nn
 
 from ..cache import Identity, write_whole
 from ..cache.identity import canonical_json
-from .scorers import TEMPERATURE
+from .scorers import TEMPERATURE, check_scores
 from .temperature import check_temperature
 from .video_head import VideoHead
 
@@ -67,12 +67,15 @@ class AttributesHead(nn.Module):
 
     @torch.inference_mode()
     def apply_to(self, sentences: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Both embeddings as arrays: their cosines are the scores."""
+        """Both embeddings as arrays: their cosines are the scores. A sentence of NaN, where a video has none, stays
+        one. Raises NoScores."""
         pair = (
-            self.embed_sentences(torch.from_numpy(sentences)),
-            self.embed_classes(torch.from_numpy(classes)),
+            self.embed_sentences(torch.from_numpy(sentences)).numpy(),
+            self.embed_classes(torch.from_numpy(classes)).numpy(),
         )
-        return pair[0].numpy(), pair[1].numpy()
+        check_scores(pair[0][~np.isnan(sentences).any(axis=1)], "of attributes")
+        check_scores(pair[1], "of attributes")
+        return pair
 
     structure: ClassVar[dict[str, Any]] = {}
     """Nothing but its weights is needed to build it again."""

@@ -197,9 +197,11 @@ class HeadScorer(_Views):
             raise ValueError(NO_FEATURES)
 
     def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        return head_scores(
-            self._head, head_inputs(frames, self._head.design), frames.shape[1], self.view_average
-        )
+        """Raises NoScores."""
+        inputs = head_inputs(frames, self._head.design)
+        scores = head_scores(self._head, inputs, frames.shape[1], self.view_average)
+        check_scores(scores, self.name)
+        return scores
 
 
 def head_scores(
@@ -213,6 +215,19 @@ def head_scores(
     together = views if (view_average or head.design.view_average) == "features" else 1
     scores = head.scores(inputs, views=together)
     return scores.reshape(-1, views // together, scores.shape[-1])
+
+
+class NoScores(ValueError):
+    """A head makes of finite features what is no number."""
+
+
+def check_scores(scores: np.ndarray, name: str) -> None:
+    """Raises NoScores where one is not finite."""
+    if not np.isfinite(scores).all():
+        raise NoScores(
+            f"the head {name} gives scores that are not finite: its weights are too large for these features. Train "
+            "it again with `vidclip fit`."
+        )
 
 
 class MissingAttributes(ValueError):

@@ -15,6 +15,7 @@ from making import an_identity
 from vidclip.pipeline.concept_spotting import Spotting
 from vidclip.pipeline.fit import FitSettings
 from vidclip.pipeline.heads import AttributesHead, HeadError, StoredHead, load_head, save_head
+from vidclip.pipeline.scorers import HeadScorer, NoScores
 from vidclip.pipeline.video_head import HeadDesign, VideoHead
 
 D, C, T = 8, 3, 4
@@ -215,3 +216,28 @@ def test_temperatures_that_no_softmax_stands(value):
     ):
         with pytest.raises(ValueError, match="temperature must be"):
             made()
+
+
+def test_scores_that_overflow_are_no_scores(rng):
+    """Finite weights, finite features, and products that are neither: no figure is made of them."""
+    head = a_head(rng, temporal="conv", pool="mean").module
+    frames = rng.standard_normal((2, 1, T, D), np.float32)
+    HeadScorer(head, name="mine").evidence(np.arange(2), frames)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.fill_(3e38)
+    with pytest.raises(NoScores, match="the head mine gives scores that are not finite"):
+        HeadScorer(head, name="mine").evidence(np.arange(2), frames)
+
+
+def test_an_attributes_head_that_overflows_gives_no_scores(rng):
+    head = AttributesHead(D)
+    sentences, classes = rng.random((2, C, D), np.float32)
+    sentences[1] = np.nan  # a video without attributes
+    found, _ = head.apply_to(sentences, classes)
+    assert np.isnan(found).any(axis=1).tolist() == [False, True, False]
+    with torch.no_grad():
+        head.sentence[0].weight.fill_(3e38)
+        head.sentence[2].weight.fill_(-3e38)
+    with pytest.raises(NoScores, match="the head of attributes gives scores that are not finite"):
+        head.apply_to(sentences, classes)
