@@ -148,16 +148,18 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     standard deviation over seeds."""
     import json
 
+    from ..pipeline.datasets.text_files import read_bytes
+    from ..pipeline.datasets.video_list import DatasetError
     from ..pipeline.plots import few_shot_curves
     from .output import count, printable
 
     found: list[tuple[Path, Any]] = []
     for path in dict.fromkeys(results):
         try:
-            documents = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise click.UsageError(f"{printable(path)} cannot be read: {error.strerror}.") from error
-        except ValueError as error:
+            documents = json.loads(read_bytes(path))
+        except DatasetError as error:
+            raise click.UsageError(str(error)) from error
+        except (ValueError, RecursionError) as error:
             raise click.UsageError(f"{printable(path)} is no JSON: {printable(error)}.") from error
         try:
             found += [(path, dict(r)) for d in documents if d["protocol"] == "few-shot" for r in d["results"]]

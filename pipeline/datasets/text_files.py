@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,23 @@ from typing import Any
 from .video_list import DatasetError
 
 
+def read_bytes(path: Path) -> bytes:
+    """All of a file, or of a pipe. Raises DatasetError when it cannot be read, or is a device: it has no end."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise DatasetError(f"{path} cannot be read: it is a device.")
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 def read_text(path: Path, kind: str = "text") -> str:
     """The file's text, UTF-8, without a byte order mark.
 
     Raises DatasetError when it cannot be read, is not UTF-8, or holds zero bytes.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
+    content = read_bytes(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -812,6 +812,7 @@ def test_plot_few_shot_of_other_files(world, tmp_path):
         refused(message, "plot", "few-shot", tmp_path / name, "--output", tmp_path / "f.png", cwd=tmp_path)
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     refused("is no JSON", "plot", "few-shot", "bytes.json", cwd=tmp_path)
+    refused("/dev/full cannot be read: it is a device", "plot", "few-shot", "/dev/full", cwd=tmp_path)
     refused("is not a folder", "plot", "few-shot", "zero.json", "--output", "no/f.png", cwd=tmp_path)
     assert not list(tmp_path.glob("*.png"))
 

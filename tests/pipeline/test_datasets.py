@@ -370,8 +370,10 @@ def test_single_files_have_no_labels(make):
 def test_what_cannot_be_a_video_is_refused(make):
     root = make("a.mp4", "list.txt", "list.csv", "run/b.mp4")
     (root / "gone.mp4").symlink_to("nowhere")
+    (root / "endless.csv").symlink_to("/dev/zero")
     for sources, message in [
         ([], "No videos were named"),
+        (root / "endless.csv", r"endless.csv cannot be read: it is a device"),
         (root / "no", r"There is no file or folder .*/no\."),
         ([root / "a.mp4", root / "no.mp4"], r"There is no file or folder .*/no\.mp4"),
         (root / "no.csv", r"no\.csv cannot be read: No such file"),
