@@ -137,7 +137,8 @@ class Part(click.ParamType):
 @device_option
 @option(
     "--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True,
-    help="auto: that of the cache, if it has features; else fp16 on an accelerator, fp32 on a CPU.",
+    help="In which the encoder is held and run. auto: that of the cache, if it has features; else fp16 on an accelerator, "
+    "bf16 on a CPU with instructions for it (avx512_bf16, AMX), fp32 on others.",
 )  # fmt: skip
 @option(
     "--shard", "part", type=Part(),

@@ -59,7 +59,7 @@ class Measurements:
         for done, total in write_world(folder, list_clips(COUNTS)):
             _say(f"rendering {done}/{total}")
         self.features = folder / ("features" if model == "demo" else f"features-{Path(model).name}")
-        self._encoder = load_encoder(model)
+        self._encoder = load_encoder(model, precision="fp32")  # the same tables on every machine
         videos = read_videos(folder / LIST_FILE)
         self.cache = self._extract(videos, self.features, Sampling(frames=8))
         self.classes = load_lexicon("demo-classes")

@@ -21,8 +21,10 @@ import huggingface_hub
 import numpy as np
 import open_clip
 import torch
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transformer import QuickGELU
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..cache import TextEmbeddings
 from .devices import DeviceError, choose_device
@@ -90,10 +92,10 @@ class Encoder:
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         digest = weights_digest(self.network)  # before precision or device change a single bit
-        self.network.to(device)
+        self.network = hold_in(self.network, _DTYPES[precision]).to(device)
         self._mean = torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1)
-        with self._running():
+        with torch.inference_mode():
             probe = torch.zeros(1, *preprocess.size, 3, dtype=torch.uint8, device=device)
             self.dimension = int(self._embed(probe).shape[1])
         self.identity: dict[str, Any] = {
@@ -114,7 +116,7 @@ class Encoder:
 
         pixels    [B, height, width, 3] uint8, as `preprocess.pixels` gives them, on any device
         """
-        with self._running():
+        with torch.inference_mode():
             return self._embed(pixels.to(self.device, non_blocking=True)).float()
 
     def encode_text(
@@ -173,7 +175,7 @@ class Encoder:
         untruncated = content_positions(self.tokenizer, self.tokenizer(texts, context_length=4 * length))
         places = content_positions(self.tokenizer, tokens)
         longer = [c for c, row in enumerate(untruncated) if len(row) > len(places[c])]
-        with self._running():
+        with torch.inference_mode():
             on_device = tokens.to(self.device)
             if words == "none":
                 sentence = self.network.encode_text(on_device)
@@ -188,16 +190,9 @@ class Encoder:
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         images = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
+        if not isinstance(self.network.visual, ModifiedResNet):  # whose stem takes float32
+            images = images.to(_DTYPES[self.precision])
         return self.network.encode_image(images)
-
-    @contextlib.contextmanager
-    def _running(self):
-        dtype = _DTYPES[self.precision]
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32),
-        ):
-            yield
 
 
 def load_encoder(
@@ -213,7 +208,7 @@ def load_encoder(
     model         a name open_clip knows (`ViT-B-16`), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or `demo`
     pretrained    a tag open_clip knows for it, or a checkpoint file; by default `openai` where open_clip
                   has these weights for the model, and nothing where the model brings its own
-    precision     fp32, fp16, bf16; auto: fp16 on an accelerator, fp32 on a CPU
+    precision     fp32, fp16, bf16: what both towers are held and run in; auto: see `automatic_precision`
     image_size    side of the square the model sees; default: its own
 
     Raises EncoderError for unknown names, weights that cannot be fetched, read, or do not fit.
@@ -225,7 +220,7 @@ def load_encoder(
     except DeviceError as error:
         raise EncoderError(str(error)) from error
     if precision == "auto":
-        precision = "fp32" if chosen.type == "cpu" else "fp16"
+        precision = automatic_precision(chosen)
     reference, pretrained = _resolve(model, pretrained)
     builtin = bool(pretrained)
     warned: list[str] = []
@@ -255,6 +250,44 @@ def load_encoder(
         precision=precision,
         warnings=warned,
     )
+
+
+def automatic_precision(device: torch.device) -> str:
+    """fp16 on an accelerator; on a CPU bf16 where it has instructions for it, else fp32."""
+    if device.type != "cpu":
+        return "fp16"
+    return "bf16" if cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies in bfloat16 (avx512_bf16, amx_bf16): elsewhere bf16 is slower than fp32."""
+    checks = (
+        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return any(bool(check()) for check in checks if check)
+
+
+def hold_in(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """The network with its weights in `dtype`, to be run in it, except what needs float32.
+
+    Batch norms keep their statistics: variances span more than half precision does, and torch applies float32
+    statistics to inputs of any type. The first three convolutions of a ResNet see the pixels in float32: rounding
+    these costs more than all that follows. Layer norms, softmaxes and matrix products add up in float32 whatever type
+    they are given.
+    """
+    if dtype == torch.float32:
+        return network
+    kept: list[torch.nn.Module] = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    resnet: Any = getattr(network, "visual", None)
+    if isinstance(resnet, ModifiedResNet):
+        kept += [resnet.conv1, resnet.conv2, resnet.conv3]
+        resnet.avgpool.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))
+    exact = [{name: value.clone() for name, value in module.state_dict().items()} for module in kept]
+    network.to(dtype)
+    for module, state in zip(kept, exact, strict=True):
+        module.float()
+        module.load_state_dict(state)
+    return network
 
 
 def average_prompts(sentences: np.ndarray) -> np.ndarray:
@@ -504,8 +537,11 @@ __all__ = [
     "ModelNotNamed",
     "WordsUnavailable",
     "activation_of",
+    "automatic_precision",
     "average_prompts",
     "brings_own_files",
+    "cpu_has_bf16",
+    "hold_in",
     "load_encoder",
     "remembered",
     "weights_digest",

@@ -35,7 +35,7 @@ class PromptUnavailable(EncoderError):
 class LearnedPrompt(nn.Module):
     """Sentence embeddings of C class names behind M learnt context vectors.
 
-    encoder     its text tower is run in float32, with gradient through it but to no weight of it
+    encoder     held in fp32; its text tower is run with gradient through it but to no weight of it
     phrases     the class names
     length      M
     seed        of random context vectors: N(0, 0.02)
@@ -63,6 +63,10 @@ class LearnedPrompt(nn.Module):
         for name, value in (("length", length), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if encoder.precision != "fp32":
+            raise PromptUnavailable(
+                f"a learnt prompt is trained in fp32, and {encoder.name} is held in {encoder.precision}."
+            )
         # An Encoder is no nn.Module: its weights are neither parameters nor state of this one. Modules of its
         # network would be, so none is kept here.
         self.encoder = encoder

@@ -33,9 +33,7 @@ def videos(tmp_path_factory) -> Path:
 def folder(tmp_path_factory, videos, tiny_model) -> Path:
     """A prepared folder, extracted: what a user has after the first command."""
     folder = tmp_path_factory.mktemp("prepared")
-    settings = (
-        f'model = "{tiny_model}"\ndevice = "cpu"\n[extract]\nsource = "{videos}"\nframes = 4\nworkers = 2\n'
-    )
+    settings = f'model = "{tiny_model}"\ndevice = "cpu"\n[extract]\nsource = "{videos}"\nframes = 4\nworkers = 2\nprecision = "fp32"\n'
     (folder / "vidclip.toml").write_text(settings)
     done = vidclip("extract", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ LABELS = ("dig", "swim", "bake a cake", "tai chi")
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    return load_encoder(tiny_model, device="cpu")
+    return load_encoder(tiny_model, device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ MEGABYTE = 1e6
 @pytest.fixture(scope="module")
 def encoder():
     torch.set_num_threads(1)
-    return load_encoder("demo", device="cpu")
+    return load_encoder("demo", device="cpu", precision="fp32")
 
 
 def embedded(encoder, pictures):
@@ -169,7 +169,7 @@ def test_saving_keeps_the_embeddings(tmp_path):
     config = {**MODEL_CONFIG, "text_cfg": {**MODEL_CONFIG["text_cfg"], "vocab_size": len(words.used)}}
     model = open_clip.CLIP(**config).eval()
     save(model, words, tmp_path)
-    loaded = load_encoder(f"local-dir:{tmp_path}", device="cpu")
+    loaded = load_encoder(f"local-dir:{tmp_path}", device="cpu", precision="fp32")
     caption = make_caption(sample_still(np.random.default_rng(0))[2], np.random.default_rng(0))
     compact = torch.tensor([[words.used.index(token) for token in words.caption(caption)[0]]])
     with torch.no_grad():

@@ -69,7 +69,7 @@ def attributes_of(cache, lexicons, *, retriever=None, **settings):
 
 @pytest.fixture(scope="module")
 def encoders(tiny_model, other_tiny_model):
-    return [load_encoder(model, device="cpu") for model in (tiny_model, other_tiny_model)]
+    return [load_encoder(model, device="cpu", precision="fp32") for model in (tiny_model, other_tiny_model)]
 
 
 @pytest.fixture

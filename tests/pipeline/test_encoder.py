@@ -15,13 +15,19 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from making import TINY_CONFIG, save_hugging_face_model, save_model_folder
-from vidclip.pipeline.encoder import EncoderError, average_prompts, load_encoder
+from vidclip.pipeline.encoder import (
+    EncoderError,
+    automatic_precision,
+    average_prompts,
+    cpu_has_bf16,
+    load_encoder,
+)
 from vidclip.pipeline.words import WordsUnavailable
 
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    return load_encoder(tiny_model, device="cpu")
+    return load_encoder(tiny_model, device="cpu", precision="fp32")
 
 
 def cosine(a, b):
@@ -48,13 +54,56 @@ def test_frames_equal_open_clips_own_preprocessing_and_encoder(encoder, tiny_mod
     assert abs(np.linalg.norm(found, axis=1) - 1).min() > 0.01, "as projected, not normalised"
 
 
-def test_lower_precision_stays_close(tiny_model, encoder, rng):
-    pixels = torch.from_numpy(rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8))
-    low = load_encoder(tiny_model, device="cpu", precision="bf16")
-    assert cosine(low.encode_frames(pixels), encoder.encode_frames(pixels)).min() > 0.99
-    assert low.identity == encoder.identity, "precision is how it ran, not who it is"
+SMALL_TOWERS = {
+    "vit": {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 64, "layers": 4, "width": 256, "patch_size": 16},
+        "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 4},
+    },
+    "resnet": {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32, "patch_size": None},
+        "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2},
+    },
+}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("kind", SMALL_TOWERS)
+def test_towers_held_in_half_precision_stay_close(tmp_path, rng, kind, precision):
+    folder = f"local-dir:{save_model_folder(tmp_path, SMALL_TOWERS[kind])}"
+    exact = load_encoder(folder, device="cpu", precision="fp32")
+    low = load_encoder(folder, device="cpu", precision=precision)
+    assert low.identity == exact.identity, "precision is how it ran, not who it is"
+    coarse = torch.from_numpy(rng.integers(0, 256, (8, 3, 6, 6), dtype=np.uint8)).float()
+    pixels = torch.nn.functional.interpolate(coarse, size=64, mode="bilinear").byte().permute(0, 2, 3, 1)
+    assert cosine(low.encode_frames(pixels), exact.encode_frames(pixels)).min() > 0.9999
+    phrases = ["a cat", "playing the harp", "tai chi"]
+    mine, theirs = low.encode_text(phrases), exact.encode_text(phrases)
+    assert mine.sentence.dtype == np.float32
+    assert cosine(mine.sentence, theirs.sentence).min() > 0.9999
+    assert cosine(mine.words, theirs.words).min() > 0.9999
+    held = {name: value.dtype for name, value in low.network.named_parameters()}
+    half = torch.bfloat16 if precision == "bf16" else torch.float16
+    in_float32 = {name for name, dtype in held.items() if dtype != half}
+    exempt = ("bn", "visual.conv", "downsample.1")
+    assert all(any(part in name for part in exempt) for name in in_float32), in_float32
+    assert len(in_float32) < len(held) / 2
+
+
+def test_a_wrong_precision_is_refused(tiny_model):
     with pytest.raises(ValueError, match="precision must be one of auto, fp32"):
         load_encoder(tiny_model, precision="fp8")
+
+
+def test_precision_is_chosen_by_what_the_device_can_do(tiny_model):
+    expected = "bf16" if cpu_has_bf16() else "fp32"
+    assert load_encoder(tiny_model, device="cpu").precision == expected
+    assert automatic_precision(torch.device("cuda")) == "fp16"
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        flags = next((line for line in path.read_text().splitlines() if line.startswith("flags")), "").split()
+        assert cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
 
 
 # --- words
@@ -167,13 +216,13 @@ def test_the_other_kind_of_text_tower(tmp_path):
     with torch.inference_mode():
         sentence, normed = network.text(tokens)
         every = network.text.text_projection(normed)
-    found = load_encoder(folder, device="cpu").encode_text(["a cat"], words="all")
+    found = load_encoder(folder, device="cpu", precision="fp32").encode_text(["a cat"], words="all")
     np.testing.assert_allclose(found.sentence, sentence, atol=1e-5)
     np.testing.assert_allclose(found.words, every[0], atol=1e-5)
 
 
 def test_a_hugging_face_tower_projects_each_token(tmp_path):
-    encoder = load_encoder(save_hugging_face_model(tmp_path, "mean_pooler"), device="cpu")
+    encoder = load_encoder(save_hugging_face_model(tmp_path, "mean_pooler"), device="cpu", precision="fp32")
     texts = encoder.encode_text(["climbing a wall", "jumping"], ["a video of {}."], words="name")
     assert np.diff(texts.offsets).tolist() == [3, 1], "an unknown word is a word all the same"
     tower = encoder.network.text

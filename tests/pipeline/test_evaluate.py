@@ -156,7 +156,7 @@ def test_texts_are_embedded_once(write_cache, tiny_model):
     from vidclip.pipeline.extract import cache_identity
     from vidclip.pipeline.sampling import Sampling
 
-    encoder = load_encoder(tiny_model, device="cpu")
+    encoder = load_encoder(tiny_model, device="cpu", precision="fp32")
     cache = FeatureCache(write_cache([], identity=cache_identity(encoder, Sampling(), encoder.preprocess)))
     loads = []
 

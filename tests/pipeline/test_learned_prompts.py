@@ -19,7 +19,7 @@ PROMPT = "a video of a {}."
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    return load_encoder(tiny_model, device="cpu")
+    return load_encoder(tiny_model, device="cpu", precision="fp32")
 
 
 def sentences(encoder, phrases, prompt=PROMPT):
@@ -86,7 +86,7 @@ TOWERS = {
 @pytest.mark.parametrize("tower", TOWERS)
 def test_vectors_of_real_words_are_a_prompt_of_these_words(tower, tmp_path, encoder):
     if TOWERS[tower]:
-        encoder = load_encoder(TOWERS[tower](tmp_path), device="cpu")
+        encoder = load_encoder(TOWERS[tower](tmp_path), device="cpu", precision="fp32")
     network = encoder.network
     if tower == "Hugging Face":
         weights = network.text.transformer.embeddings.word_embeddings.weight
@@ -141,7 +141,7 @@ def test_values_and_gradients_equal_the_tower_written_out(encoder, batch_size):
 
 
 def test_it_learns_and_the_demo_encoder_takes_it():
-    encoder = load_encoder("demo", device="cpu")
+    encoder = load_encoder("demo", device="cpu", precision="fp32")
     prompt = LearnedPrompt(encoder, ["red ball", "blue square"])
     aims = torch.nn.functional.normalize(
         torch.from_numpy(sentences(encoder, ["green star", "yellow ring"])), dim=1
@@ -179,12 +179,15 @@ def test_the_seed_says_it_all(encoder):
     assert 0.015 < float(first.context.detach().std()) < 0.025
 
 
-def test_it_is_in_full_precision_whatever_the_encoder_runs_in(encoder, tiny_model):
-    low = load_encoder(tiny_model, device="cpu", precision="bf16")
+def test_it_is_in_full_precision(encoder, tiny_model):
+    expected = LearnedPrompt(encoder, NAMES)()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = LearnedPrompt(low, NAMES)()
+        found = LearnedPrompt(encoder, NAMES)()
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, LearnedPrompt(encoder, NAMES)())
+    torch.testing.assert_close(found, expected)
+    low = load_encoder(tiny_model, device="cpu", precision="bf16")
+    with pytest.raises(PromptUnavailable, match="trained in fp32, and local-dir:.* is held in bf16"):
+        LearnedPrompt(low, NAMES)
 
 
 def test_without_gradient_and_in_batches(encoder):
@@ -238,7 +241,9 @@ def test_wrong_requests(encoder):
 
 def test_towers_and_tokenizers_that_take_no_prompt(encoder):
     def like(**changes):
-        own = {name: getattr(encoder, name) for name in ("network", "tokenizer", "device", "name")}
+        own = {
+            name: getattr(encoder, name) for name in ("network", "tokenizer", "device", "name", "precision")
+        }
         return SimpleNamespace(**{**own, **changes})
 
     with pytest.raises(PromptUnavailable, match="token embeddings of the text tower Linear cannot be found"):
