@@ -267,7 +267,7 @@ def cpu_has_bf16() -> bool:
     return any(bool(check()) for check in checks if check)
 
 
-def hold_in(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+def hold_in(network: Any, dtype: torch.dtype) -> Any:
     """The network with its weights in `dtype`, to be run in it, except what needs float32.
 
     Batch norms keep their statistics: variances span more than half precision does, and torch applies float32

@@ -496,7 +496,7 @@ def test_merge_joins_two_shards(tmp_path, videos, tiny_model, folder):
     for part in range(2):
         done = vidclip(
             "extract", videos, "--model", tiny_model, "--frames", 4, "--device", "cpu", "--workers", 1,
-            "--shard", f"{part}/2", "--cache", tmp_path / f"part{part}",
+            "--precision", "fp32", "--shard", f"{part}/2", "--cache", tmp_path / f"part{part}",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     done = vidclip("merge", tmp_path / "part0", tmp_path / "part1", "--output", tmp_path / "joined")
