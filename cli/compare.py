@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from ..lexicons import Lexicon
-    from ..pipeline.published import PublishedFigure
+    from ..pipeline.evaluation.published import PublishedFigure
 
 PAPERS = ("bike", "text4vis", "x-clip", "temporal-prompts")
 """`pipeline.published.PAPERS`, here so that --help need not import it."""
@@ -19,7 +19,7 @@ def dataset_of(classes: Lexicon) -> str:
     """The data set whose classes these are. Raises click.UsageError where they are of none: the papers' figures are
     of whole lists of classes."""
     from ..lexicons import load_lexicon
-    from ..pipeline.published import DATASETS
+    from ..pipeline.evaluation.published import DATASETS
 
     lexicons = [load_lexicon(name) for name in DATASETS]
     for lexicon in lexicons:
@@ -39,7 +39,7 @@ def published_beside(
     """The papers' figures of this data set and protocol; of few-shot, those of as many shots (None: all videos)."""
     if not papers:
         return []
-    from ..pipeline.published import load_published, published_for
+    from ..pipeline.evaluation.published import load_published, published_for
 
     figures = load_published()
     found = [
@@ -72,8 +72,8 @@ def print_published(
 
 
 def _row(figure: PublishedFigure) -> list[object]:
-    from ..pipeline.evaluate import METRICS
-    from ..pipeline.multi_label import METRICS as MULTI_LABEL
+    from ..pipeline.evaluation.multi_label import METRICS as MULTI_LABEL
+    from ..pipeline.evaluation.run import METRICS
 
     spread = "" if figure.spread is None else f" ± {figure.spread}"
     unknown = "?"
@@ -96,7 +96,7 @@ def _note(figure: PublishedFigure) -> str:
 
 def _nothing(paper: str, dataset: str, protocol: str) -> str:
     """That a paper prints no such figure, and which it does print."""
-    from ..pipeline.published import published_for
+    from ..pipeline.evaluation.published import published_for
 
     protocols: dict[str, list[str]] = {}
     for figure in published_for(paper=paper):

@@ -15,11 +15,11 @@ from .released import released_line
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.evaluate import Comparison, Result, TestSet
-    from ..pipeline.few_shot import Run
-    from ..pipeline.fit import FitSettings
-    from ..pipeline.splits import TrainTest
-    from ..pipeline.video_head import HeadDesign
+    from ..pipeline.evaluation.few_shot import Run
+    from ..pipeline.evaluation.run import Comparison, Result, TestSet
+    from ..pipeline.evaluation.splits import TrainTest
+    from ..pipeline.heads.fit import FitSettings
+    from ..pipeline.heads.video_head import HeadDesign
 
 
 def plan_learning(
@@ -32,7 +32,7 @@ def plan_learning(
 ) -> Callable[[], dict[str, Any]]:
     """Checks what can be checked before any work; returns what does it: trains, tests, prints, and gives the
     document for --json."""
-    from ..pipeline.few_shot import FEW_SHOT_SETTINGS, plan_runs
+    from ..pipeline.evaluation.few_shot import FEW_SHOT_SETTINGS, plan_runs
     from .training import designs, fit_settings
 
     few = protocol == "few-shot"
@@ -61,7 +61,7 @@ def _learn(
     json_file: Path | None,
 ) -> dict[str, Any]:
     from ..pipeline.devices import choose_device
-    from ..pipeline.few_shot import learn_and_test
+    from ..pipeline.evaluation.few_shot import learn_and_test
     from .options import encoder_loader
     from .output import progress_bar
     from .training import class_knowledge, examples
@@ -111,8 +111,14 @@ def _learn(
 
 def _sides(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> TrainTest:
     """What is trained on and what is tested: the list's splits, or where it has none a random one."""
-    from ..pipeline.evaluate import select_test_set
-    from ..pipeline.splits import TrainTest, check_disjoint, drawn_split, draws_test_set, training_set
+    from ..pipeline.evaluation.run import select_test_set
+    from ..pipeline.evaluation.splits import (
+        TrainTest,
+        check_disjoint,
+        drawn_split,
+        draws_test_set,
+        training_set,
+    )
 
     train_split, split, share = options["train_split"], options["split"], options["test_share"]
     if draws_test_set(features, share, train_split, split):
@@ -131,7 +137,7 @@ def _shots(
     """The numbers of shots; by default those that every class has videos for, and a note on the others."""
     import numpy as np
 
-    from ..pipeline.few_shot import FEW_SHOT_SHOTS
+    from ..pipeline.evaluation.few_shot import FEW_SHOT_SHOTS
 
     if asked:
         return asked, []
@@ -148,7 +154,7 @@ def _shots(
 
 def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Comparison]]:
     """Every head against the first, where both learnt from as many videos."""
-    from ..pipeline.evaluate import compare
+    from ..pipeline.evaluation.run import compare
 
     first = {r.settings["shots"]: r for r in results if r.scorer == results[0].scorer}
     return [
@@ -161,7 +167,7 @@ def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Compariso
 
 
 def _print_learnt(results: list[Result], comparisons: list[tuple[int | str, Comparison]], few: bool) -> None:
-    from ..pipeline.evaluate import METRICS
+    from ..pipeline.evaluation.run import METRICS
     from .output import console, count, printable, table, warn
 
     first = results[0]

@@ -13,15 +13,15 @@ from .released import released_line
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.evaluate import Comparison, Result
-    from ..pipeline.scorers import Scorer
+    from ..pipeline.evaluation.run import Comparison, Result
+    from ..pipeline.scoring.scorers import Scorer
 
 
 def plan_multi_label(
     features: FeatureCache, classes: Lexicon, options: dict[str, Any], settings: Mapping[str, Any]
 ) -> Callable[[Sequence[Scorer]], tuple[list[Result], list[Comparison]]]:
     """Chooses the videos; what it returns gives the results of all scorers, and each against the first."""
-    from ..pipeline.multi_label import (
+    from ..pipeline.evaluation.multi_label import (
         compare_maps,
         evaluate_multi_label,
         released_convention,
@@ -44,7 +44,7 @@ def plan_multi_label(
 
 
 def print_multi_label(results: list[Result], comparisons: list[Comparison]) -> None:
-    from ..pipeline.multi_label import METRICS
+    from ..pipeline.evaluation.multi_label import METRICS
     from .output import console, count, printable, table, warn
 
     first = results[0]

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.heads import StoredHead
-    from ..pipeline.scorers import Scorer
-    from ..pipeline.texts import EncoderLoader
+    from ..pipeline.encoders.text_cache import EncoderLoader
+    from ..pipeline.heads.checkpoint import StoredHead
+    from ..pipeline.scoring.scorers import Scorer
 
 
 def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> list[Scorer]:
     """One for each pool, released form, head and source of attributes that the options ask for, and fusions."""
-    from ..pipeline.scorers import (
+    from ..pipeline.encoders.text_cache import text_embeddings
+    from ..pipeline.heads.video_head import NO_FEATURES
+    from ..pipeline.scoring.scorers import (
         AttributesScorer,
         FusionScorer,
         HeadScorer,
@@ -29,8 +31,6 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
         VoteScorer,
         default_fusion,
     )
-    from ..pipeline.texts import text_embeddings
-    from ..pipeline.video_head import NO_FEATURES
     from .options import encoder_loader
     from .output import warn
     from .training import head_over
@@ -53,8 +53,8 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
         raise click.UsageError(f"--view-average features: {NO_FEATURES}.")
     for pool in dict.fromkeys(options["pools"]):
         if pool == "vcs":
-            from ..pipeline.concept_spotting import ConceptSpotter, Spotting
             from ..pipeline.devices import choose_device
+            from ..pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
 
             settings = {
                 key: options[key] for key in ("saliency", "recognition", "temperature", "renormalise")
@@ -89,7 +89,7 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
             "--fusion goes with --attributes, or --head FILE of an attributes head alone: it has no part here."
         )
     if options["attributes"]:
-        from ..pipeline.attribute_files import sentences_by_row
+        from ..pipeline.scoring.attribute_files import sentences_by_row
         from .attribute_sources import stored_attributes
 
         stored = stored_attributes(features, options, load)
@@ -117,7 +117,7 @@ def untrained_rows(
 
     if not options["heads"]:
         return np.ones(len(rows), bool), []
-    from ..pipeline.splits import leave_out_trained
+    from ..pipeline.evaluation.splits import leave_out_trained
 
     trained_on = {f"the head {path.name}": stored.trained_on for path, stored in stored_heads(options)}
     return leave_out_trained(features, rows, trained_on, asked_for=options["split"] is not None)
@@ -125,7 +125,7 @@ def untrained_rows(
 
 def stored_heads(options: dict[str, Any]) -> list[tuple[Path, StoredHead]]:
     """The heads of --head, each read once."""
-    from ..pipeline.heads import load_head
+    from ..pipeline.heads.checkpoint import load_head
 
     if "stored_heads" not in options:
         options["stored_heads"] = [(path, load_head(path)) for path in options["heads"]]
@@ -137,10 +137,10 @@ def _trained_attributes(
 ) -> Scorer:
     """The attributes branch with the head of a file, on the attributes and prompts it was trained with."""
     from ..cache import attributes_path, read_attributes
-    from ..pipeline.attribute_files import FROM_FILE, sentences_by_row
-    from ..pipeline.heads import AttributesHead, HeadError
-    from ..pipeline.scorers import AttributesScorer
-    from ..pipeline.texts import text_embeddings
+    from ..pipeline.encoders.text_cache import text_embeddings
+    from ..pipeline.heads.checkpoint import AttributesHead, HeadError
+    from ..pipeline.scoring.attribute_files import FROM_FILE, sentences_by_row
+    from ..pipeline.scoring.scorers import AttributesScorer
 
     settings = head.settings.get("attributes")
     if not isinstance(settings, dict) or not {"lexicon", "top"} <= settings.keys():

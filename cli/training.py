@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.evaluate import TestSet
-    from ..pipeline.few_shot import Examples
-    from ..pipeline.fit import Classes, FitSettings
-    from ..pipeline.heads import StoredHead
-    from ..pipeline.texts import EncoderLoader
-    from ..pipeline.video_head import HeadDesign, VideoHead
+    from ..pipeline.encoders.text_cache import EncoderLoader
+    from ..pipeline.evaluation.few_shot import Examples
+    from ..pipeline.evaluation.run import TestSet
+    from ..pipeline.heads.checkpoint import StoredHead
+    from ..pipeline.heads.fit import Classes, FitSettings
+    from ..pipeline.heads.video_head import HeadDesign, VideoHead
 
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 TEMPORAL = ("mean", "conv", "transformer", "mit")
@@ -139,7 +139,7 @@ def head_options(
 
 def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]:
     """Every combination of classifier, temporal module and pool that was asked for."""
-    from ..pipeline.video_head import POOLS, HeadDesign
+    from ..pipeline.heads.video_head import POOLS, HeadDesign
 
     unfit = [pool for pool in pools if pool not in POOLS]
     if unfit:
@@ -170,7 +170,7 @@ def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]
 
 def fit_settings(options: dict[str, Any], **given: Any) -> FitSettings:
     """How to train, from options; those not given are the defaults of `given`, then of `FitSettings`."""
-    from ..pipeline.fit import FitSettings
+    from ..pipeline.heads.fit import FitSettings
 
     asked = {
         key: options[key]
@@ -193,8 +193,8 @@ def class_knowledge(
     """Names, texts and learnable prompts, as far as the heads need them."""
     from dataclasses import replace
 
-    from ..pipeline.fit import Classes
-    from ..pipeline.texts import text_embeddings
+    from ..pipeline.encoders.text_cache import text_embeddings
+    from ..pipeline.heads.fit import Classes
 
     spots = any(design.pool == "vcs" for design in made)
     texts = None
@@ -211,7 +211,7 @@ def class_knowledge(
             raise click.UsageError(
                 "--text-encoder reads one --prompt; several are averaged by CLIP's own alone."
             )
-        from ..pipeline.text_encoders import transformers_embedder
+        from ..pipeline.encoders.transformers_text import transformers_embedder
 
         prompt = options["prompts"][0]
         try:
@@ -223,7 +223,7 @@ def class_knowledge(
         )
 
     def prompt_of(seed: int) -> Any:
-        from ..pipeline.learned_prompts import LearnedPrompt
+        from ..pipeline.heads.prompt_learner import LearnedPrompt
 
         length = options["prompt_context"]
         try:
@@ -241,7 +241,7 @@ def class_knowledge(
 
 def examples(features: FeatureCache, chosen: TestSet) -> Examples:
     """The videos that were chosen, with their features."""
-    from ..pipeline.few_shot import Examples
+    from ..pipeline.evaluation.few_shot import Examples
 
     found = Examples.read(features, chosen)
     check_finite(features, found.of.rows, found.frames)
@@ -270,10 +270,10 @@ def head_over(
     """The stored head over `classes` (None: its own): its own rows where it knows the names, else new ones from
     their texts, which `features` keeps."""
     from ..lexicons import lexicon_of_labels
-    from ..pipeline.heads import HeadError
-    from ..pipeline.learned_prompts import LearnedPrompt
-    from ..pipeline.texts import collapse_note, shared_embeddings_note, text_embeddings
-    from ..pipeline.video_head import VideoHead, word_queries
+    from ..pipeline.encoders.text_cache import collapse_note, shared_embeddings_note, text_embeddings
+    from ..pipeline.heads.checkpoint import HeadError
+    from ..pipeline.heads.prompt_learner import LearnedPrompt
+    from ..pipeline.heads.video_head import VideoHead, word_queries
 
     head = stored.module
     if not isinstance(head, VideoHead):

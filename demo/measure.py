@@ -6,9 +6,9 @@ import numpy as np
 
 from ..cache import FeatureCache, StoredAttributes, TextEmbeddings
 from ..lexicons import Lexicon
-from ..pipeline.concept_spotting import ConceptSpotter, Spotting
-from ..pipeline.evaluate import Result, TestSet, evaluate, select_test_set
-from ..pipeline.scorers import AttributesScorer, FusionScorer, MeanScorer, Scorer, SpottingScorer
+from ..pipeline.evaluation.run import Result, TestSet, evaluate, select_test_set
+from ..pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from ..pipeline.scoring.scorers import AttributesScorer, FusionScorer, MeanScorer, Scorer, SpottingScorer
 
 PROMPT = "This is a video about {}"
 TEMPERATURE = 0.15

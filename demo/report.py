@@ -18,15 +18,15 @@ import numpy as np
 
 from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon, load_lexicon
-from ..pipeline.attributes import attributes_of
-from ..pipeline.concept_spotting import ConceptSpotter, Spotting
 from ..pipeline.datasets import VideoList, read_videos
-from ..pipeline.encoder import load_encoder
-from ..pipeline.evaluate import Result, compare, evaluate, select_test_set
-from ..pipeline.extract import extract
-from ..pipeline.fit import fit_attributes
-from ..pipeline.sampling import Sampling
-from ..pipeline.scorers import (
+from ..pipeline.encoders.encoder import load_encoder
+from ..pipeline.encoders.text_cache import EncoderLoader, text_embeddings
+from ..pipeline.evaluation.run import Result, compare, evaluate, select_test_set
+from ..pipeline.extraction.extractor import extract
+from ..pipeline.heads.fit import fit_attributes
+from ..pipeline.scoring.attributes import attributes_of
+from ..pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from ..pipeline.scoring.scorers import (
     AttributesScorer,
     FusionScorer,
     MaxScorer,
@@ -35,9 +35,9 @@ from ..pipeline.scorers import (
     SpottingScorer,
     VoteScorer,
 )
-from ..pipeline.texts import EncoderLoader, text_embeddings
+from ..pipeline.video.sampling import Sampling
 from .actions import ACTIONS
-from .learnt import by_shots, by_temporal_module, order_classes
+from .learned import by_shots, by_temporal_module, order_classes
 from .measure import KINDS, PROMPT, TEMPERATURE, results_by_kind, split_of, spotting_scorer, subset
 from .videos import LIST_FILE, list_clips, write_world
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tqdm
 
-from making import TINY_CONFIG, an_identity, save_model_folder
+from helpers import TINY_CONFIG, an_identity, save_model_folder
 from vidclip.cache import CacheWriter, Identity, VideoRecord
 
 # A bar of transformers' would leave a thread behind that no test has asked for: DecodePool counts threads.

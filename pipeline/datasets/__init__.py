@@ -8,7 +8,7 @@ video listed twice, a label nobody knows) is said here, with its row, before any
 from .folders import IMAGE_SUFFIXES, SPLIT_FOLDERS, VIDEO_SUFFIXES
 from .ids import segment_of
 from .labels import check_labels
-from .registry import DATASETS, Dataset, find_dataset, read_dataset
+from .official.registry import DATASETS, Dataset, find_dataset, read_dataset
 from .sources import read_videos
 from .video_list import DatasetError, Video, VideoList, natural_key
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from making import a_record, an_identity, change_file
+from helpers import a_record, an_identity, change_file
 from vidclip.cache import (
     CacheBusy,
     CacheError,
@@ -227,7 +227,7 @@ STARTING = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from making import an_identity
+from helpers import an_identity
 from vidclip.cache import CacheBusy, CacheWriter, write_whole
 folder, kind, number, start = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
 for round in range(20):
@@ -355,7 +355,7 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
-from making import a_record, an_identity, change_file
+from helpers import a_record, an_identity, change_file
 from vidclip.cache import CacheWriter
 rng = np.random.default_rng(0)
 with CacheWriter(sys.argv[1], an_identity(), shard_videos=10) as writer:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from making import a_record, an_identity, as_version1, read_with_hdf5
+from helpers import a_record, an_identity, as_version1, read_with_hdf5
 from vidclip.cache import (
     CacheError,
     CacheWriter,

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from making import a_record, an_identity
+from helpers import a_record, an_identity
 from vidclip.cache import (
     CacheError,
     CacheWriter,

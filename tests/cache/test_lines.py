@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from making import a_record
+from helpers import a_record
 from vidclip.cache import CacheError, CacheWriter, Failure, FeatureCache, MissingVideo, verify, write_missing
 from vidclip.cache.failures import append_failure
 from vidclip.cache.lines import _say_once

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from making import a_record, an_identity
+from helpers import a_record, an_identity
 from vidclip.cache import CacheWriter, Failure, FeatureCache, merge, verify
 
 

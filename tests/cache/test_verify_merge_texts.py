@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from making import a_record, an_identity, as_version1, change_file
+from helpers import a_record, an_identity, as_version1, change_file
 from vidclip.cache import (
     CacheError,
     CacheMismatch,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from making import a_record, save_video, vidclip
+from helpers import a_record, save_video, vidclip
 from vidclip.cache import FeatureCache, list_texts
 
 
@@ -326,9 +326,9 @@ def test_kinetics600_and_splits(tmp_path, tiny_model, write_cache, rng):
     from dataclasses import replace
 
     from vidclip.lexicons import load_lexicon
-    from vidclip.pipeline.encoder import load_encoder
-    from vidclip.pipeline.extract import cache_identity
-    from vidclip.pipeline.sampling import Sampling
+    from vidclip.pipeline.encoders.encoder import load_encoder
+    from vidclip.pipeline.extraction.extractor import cache_identity
+    from vidclip.pipeline.video.sampling import Sampling
 
     encoder = load_encoder(tiny_model, device="cpu")
     new = load_lexicon("kinetics600-zeroshot-1").labels

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from making import save_video, vidclip
+from helpers import save_video, vidclip
 from vidclip.cache import FeatureCache
 from vidclip.lexicons import load_lexicon
 
@@ -400,7 +400,7 @@ def test_saliency_draws_the_segment_and_refuses_another_video(activitynet, extra
     put(root, "list.csv", "path,label,start,end\nlong.mp4,a,2,4\nlong.mp4,a,5,\n")
     assert extract(root / "list.csv").returncode == 0
     drawn = []
-    from vidclip.pipeline import report
+    from vidclip.pipeline.report import saliency as report
 
     strip = report.saliency_strip
     monkeypatch.setattr(report, "saliency_strip", lambda *given: drawn.append(given) or strip(*given))
@@ -411,9 +411,9 @@ def test_saliency_draws_the_segment_and_refuses_another_video(activitynet, extra
     ((frames, _, _, captions),) = drawn
     assert captions[0] == "2.0 s"
 
-    from vidclip.pipeline.decode import VideoRequest, decode_video
-    from vidclip.pipeline.preprocess import Preprocess
-    from vidclip.pipeline.sampling import Sampling
+    from vidclip.pipeline.video.pool import VideoRequest, decode_video
+    from vidclip.pipeline.video.preprocess import Preprocess
+    from vidclip.pipeline.video.sampling import Sampling
 
     stored = FeatureCache(tmp_path / "features").identity.encoder["preprocess"]
     preprocess = Preprocess.from_dict({**stored, "resize": None})
@@ -557,6 +557,6 @@ def test_figures_of_few_shot_are_of_the_shots_that_were_asked_for():
 
 def test_papers_on_the_command_line_are_those_of_the_file():
     from vidclip.cli.compare import PAPERS
-    from vidclip.pipeline import published
+    from vidclip.pipeline.evaluation import published
 
     assert PAPERS == published.PAPERS

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from making import a_record, save_video, vidclip
+from helpers import a_record, save_video, vidclip
 from vidclip.cache import CacheWriter, Identity, text_path
 from vidclip.cli.messages import quoted
 from vidclip.lexicons import Lexicon, load_lexicon
-from vidclip.pipeline.encoder import EncoderError, ModelNotNamed, brings_own_files, load_encoder
-from vidclip.pipeline.extract import cache_identity
-from vidclip.pipeline.sampling import Sampling
-from vidclip.pipeline.texts import EncoderLoader, collapse_note, text_embeddings
+from vidclip.pipeline.encoders.encoder import EncoderError, ModelNotNamed, brings_own_files, load_encoder
+from vidclip.pipeline.encoders.text_cache import EncoderLoader, collapse_note, text_embeddings
+from vidclip.pipeline.extraction.extractor import cache_identity
+from vidclip.pipeline.video.sampling import Sampling
 
 
 def make_cache(folder: Path, encoder_model: str, **changes: str) -> Path:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from making import a_record, vidclip
+from helpers import a_record, vidclip
 from vidclip.cache import CacheWriter, FeatureCache
-from vidclip.pipeline.encoder import load_encoder
-from vidclip.pipeline.extract import cache_identity
-from vidclip.pipeline.heads import load_head, save_head
-from vidclip.pipeline.sampling import Sampling
+from vidclip.pipeline.encoders.encoder import load_encoder
+from vidclip.pipeline.extraction.extractor import cache_identity
+from vidclip.pipeline.heads.checkpoint import load_head, save_head
+from vidclip.pipeline.video.sampling import Sampling
 
 LABELS = ("tai chi", "cooking", "diving")
 

@@ -9,16 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from making import a_record, save_video, vidclip
+from helpers import a_record, save_video, vidclip
 from vidclip.cache import CacheWriter, FeatureCache
 from vidclip.cli.training import head_over
 from vidclip.lexicons import load_lexicon
-from vidclip.pipeline.encoder import load_encoder
-from vidclip.pipeline.extract import cache_identity
-from vidclip.pipeline.heads import load_head
-from vidclip.pipeline.released_forms import RELEASED_FORMS
-from vidclip.pipeline.sampling import Sampling
-from vidclip.pipeline.texts import EncoderLoader
+from vidclip.pipeline.encoders.encoder import load_encoder
+from vidclip.pipeline.encoders.text_cache import EncoderLoader
+from vidclip.pipeline.evaluation.released_forms import RELEASED_FORMS
+from vidclip.pipeline.extraction.extractor import cache_identity
+from vidclip.pipeline.heads.checkpoint import load_head
+from vidclip.pipeline.video.sampling import Sampling
 
 LABELS = ("dig", "swim", "bake a cake", "tai chi")
 
@@ -207,7 +207,7 @@ def test_a_head_keeps_the_forms_it_was_trained_in(world, tiny_model, tmp_path):
 
 def test_heads_of_the_temporal_transformer_follow_the_text_tower(world, tmp_path, write_cache, rng):
     """RN50: 1024 dimensions, a text tower of width 512: 8 heads, not 16."""
-    from making import an_identity
+    from helpers import an_identity
 
     rn50 = {"embed_dim": 1024, "text_cfg": {"width": 512}}
     assert RELEASED_FORMS["bike"].temporal_heads(rn50) == 8

@@ -18,14 +18,14 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from making import a_record, change_file, save_video
+from helpers import a_record, change_file, save_video
 from vidclip.cache import CacheWriter, FeatureCache
 from vidclip.cli.main import main
-from vidclip.pipeline.encoder import load_encoder
-from vidclip.pipeline.evaluate import own_classes
-from vidclip.pipeline.extract import cache_identity
-from vidclip.pipeline.heads import load_head, save_head
-from vidclip.pipeline.sampling import Sampling
+from vidclip.pipeline.encoders.encoder import load_encoder
+from vidclip.pipeline.evaluation.run import own_classes
+from vidclip.pipeline.extraction.extractor import cache_identity
+from vidclip.pipeline.heads.checkpoint import load_head, save_head
+from vidclip.pipeline.video.sampling import Sampling
 
 LABELS = ("Air Drumming", "[b]juggling", "a $x_1$ & <b>", "tai chi", "打太极拳")
 TRAIN, TEST = 6, 8

@@ -1,0 +1,130 @@
+"""`vidclip attributes`: video -> phrases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..conditions import without_option
+from ..options import (
+    cache_option,
+    device_option,
+    encoder_loader,
+    model_options,
+    prompts_of,
+    vidclip_command,
+)
+from ..parameters import OutputFile, option
+from ..released import attributes_prompt_option
+
+_SHOWN = 5
+
+
+@vidclip_command(
+    epilog="Example:  vidclip attributes --lexicon k400 --json attributes.json",
+    short_help="The phrases that are nearest to each video.",
+)
+@cache_option
+@option(
+    "--lexicon", "lexicons", multiple=True, default=("kinetics400",), show_default=True,
+    needs=without_option("--from"), help="A lexicon or a text file of phrases; several are joined.",
+)  # fmt: skip
+@option(
+    "--from", "files", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Take the attributes that a file gives each video, {video: {\"classname_topk\": [phrases]}} as BIKE "
+    "publishes, in the place of retrieving them; several are joined.",
+)  # fmt: skip
+@option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
+@option(
+    "--index", type=click.Choice(["exact", "ivf", "hnsw"]), default="exact", show_default=True,
+    needs=without_option("--from"), help="FAISS index; ivf and hnsw are for millions of phrases, and their recall is printed.",
+)  # fmt: skip
+@attributes_prompt_option(None, "--prompt")
+@option(
+    "--phrase-prompt", default="{}", show_default=True, needs=without_option("--from"),
+    help="Around each phrase when it is retrieved.",
+)  # fmt: skip
+@option(
+    "--retriever", type=click.Path(path_type=Path, file_okay=False), needs=without_option("--from"),
+    help="The cache whose features retrieve (in the paper ViT-L/14); --cache reads the sentence.",
+)  # fmt: skip
+@option(
+    "--json", "json_file", type=OutputFile(dash=True), metavar="FILE",
+    help="Write what released BIKE trains on: {video: {\"classname_topk\": [phrases]}}; - for standard output.",
+)  # fmt: skip
+@model_options
+@device_option
+def command(
+    cache: Path,
+    lexicons: tuple[str, ...],
+    files: tuple[Path, ...],
+    top: int,
+    index: str,
+    attributes_prompt: str,
+    phrase_prompt: str,
+    retriever: Path | None,
+    json_file: Path | None,
+    **options: Any,
+) -> None:
+    """Finds the phrases of a lexicon that are nearest to each video, makes a sentence of them, and keeps both in
+    the cache for `vidclip eval --attributes` (BIKE, Video-Attribute Association).
+
+    With --from, takes them from a file instead; `vidclip eval --attributes FILE.json` then uses these. Videos are found
+    in it by the end of their path, without the suffix.
+    """
+    from ...cache import FeatureCache
+    from ...lexicons import load_lexicon
+    from ...pipeline.scoring.attributes import LEAST_RECALL, attributes_of, released_form
+    from ..attribute_sources import attributes_in_files
+    from ..messages import note
+    from ..output import count, printable, warn, write_json
+
+    [prompt] = prompts_of(attributes_prompt, option="--attributes-prompt", one=True)
+    [phrase_prompt] = prompts_of(phrase_prompt, option="--phrase-prompt", one=True)
+    load, recall = encoder_loader(options), None
+    if files:
+        matched = attributes_in_files(FeatureCache(cache), files, top, prompt, load)
+        stored, computed, truncated = matched.stored, matched.computed, matched.truncated
+        if matched.unknown:
+            note(f"{count(matched.unknown, 'video')} of the files not in {cache}.")
+    else:
+        stored, found = attributes_of(
+            FeatureCache(cache),
+            [load_lexicon(name) for name in lexicons],
+            retriever=FeatureCache(retriever) if retriever else None,
+            top=top,
+            index=index,
+            prompt=prompt,
+            phrase_prompt=phrase_prompt,
+            load=load,
+        )
+        computed, truncated = found is not None, found.truncated if found else ()
+        recall = found.recall if found else None
+    for text in truncated[:_SHOWN]:
+        warn(f"{text!r} is longer than the text encoder's context, and was cut.")
+    if len(truncated) > _SHOWN:
+        warn(f"... and so were {len(truncated) - _SHOWN:,} more.")
+    if recall is not None and recall < LEAST_RECALL:
+        warn(
+            f"the index {index} misses {100 * (1 - recall):.0f} % of the attributes: use --index exact, or "
+            f"{'ivf' if index == 'hnsw' else 'hnsw'}."
+        )
+    if json_file:
+        write_json(json_file, released_form(stored))
+    if str(json_file) == "-":
+        return
+    state = "computed" if computed else "there already"
+    click.echo(
+        f"{printable(cache)}: {top} attributes of {count(len(stored.ids), 'video')} from "
+        f"{count(len(stored.phrases), 'phrase')}, {state}."
+    )
+    if recall is not None:
+        click.echo(
+            f"{index} found {100 * recall:.1f} % of what the exact search finds (1,000 videos at most)."
+        )
+    for row in range(min(_SHOWN, len(stored.ids))):
+        click.echo(f"  {printable(stored.ids[row])}: {printable(', '.join(stored.of(row)))}")
+    if len(stored.ids) > _SHOWN:
+        click.echo("  ...")

@@ -1,0 +1,33 @@
+"""`vidclip merge`: several caches become one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..options import vidclip_command
+from ..parameters import argument, option
+
+
+@vidclip_command(
+    epilog="Example:  vidclip merge features-0 features-1 --output features",
+    short_help="Join caches of one encoder and sampling.",
+)
+@argument("caches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@option("--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The joined cache.")
+def command(caches: tuple[Path, ...], output: Path) -> None:
+    """Joins CACHES that several machines extracted with one encoder and one sampling.
+
+    A video that several have is taken from the first. The sources stay as they are.
+    """
+    from ...cache import merge
+    from ..output import count, printable
+
+    merged = merge(caches, output)
+    left_out = f", {merged.already_there:,} were there already" if merged.already_there else ""
+    failed = f", {merged.failures:,} could be read by none" if merged.failures else ""
+    relabelled = f", {merged.relabelled:,} labelled anew" if merged.relabelled else ""
+    click.echo(
+        f"{printable(output)}: {count(merged.videos, 'video')} taken in{left_out}{relabelled}{failed}."
+    )

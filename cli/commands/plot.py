@@ -1,0 +1,264 @@
+"""`vidclip plot`: pictures of classifiers, of few-shot results and of confusions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..conditions import Condition, with_option, without_option
+from ..options import (
+    cache_option,
+    device_option,
+    encoder_loader,
+    lexicon_option,
+    model_options,
+    prompts_of,
+    vidclip_command,
+)
+from ..parameters import OutputFile, argument, option
+from ..training import CLASSIFIERS, SEED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SUFFIXES = (".png", ".svg")
+
+
+def _prompt(needs: Condition):
+    return option(
+        "--prompt", "prompts", multiple=True, default=("bike",), show_default=True, needs=needs,
+        help="Around class names, as in `vidclip eval`.",
+    )  # fmt: skip
+
+
+def _output(default: str):
+    return option(
+        "--output", type=OutputFile(suffixes=_SUFFIXES), default=Path(default), show_default=True,
+        help="The picture: .png or .svg.",
+    )  # fmt: skip
+
+
+def _save(figure: Figure, output: Path) -> None:
+    from ...pipeline.report.plots import save_figure
+    from ..output import warn
+
+    boxes = save_figure(figure, output)
+    if boxes:
+        shown = boxes if len(boxes) <= 20 else f"{boxes[:20]} ..."
+        warn(f"no font here has {shown}: {output} shows boxes. A .svg shows them where the fonts are.")
+
+
+@click.group(short_help="Pictures: correlations, few-shot curves, confusions.")
+def command() -> None:
+    """Draws what was found, as .png or .svg."""
+
+
+@vidclip_command(
+    epilog="Example:  vidclip plot correlation --classifier lda --classifier text --output correlation.svg",
+    short_help="How alike the classes are to each classifier.",
+)
+@cache_option
+@option(
+    "--classifier", "classifiers", multiple=True, type=click.Choice(CLASSIFIERS[:4]),
+    default=("random", "orthogonal", "lda", "text"), show_default=True, help="One map each.",
+)  # fmt: skip
+@option(
+    "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="Adds the map of a trained head's classifier.",
+)  # fmt: skip
+@lexicon_option
+@_prompt(with_option("--classifier", "text"))
+@option(
+    "--train-split",
+    needs=with_option("--classifier", "lda"),
+    help="Of the videos that lda is fitted on.  [default: train; all of a cache without splits]",
+)
+@option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
+@option(
+    "--seed",
+    type=SEED,
+    default=0,
+    show_default=True,
+    needs=with_option("--classifier", "random", "orthogonal"),
+    help="Of random and orthogonal.",
+)
+@_output("correlation.png")
+@model_options
+@device_option
+def correlation(
+    cache: Path, classifiers: tuple[str, ...], heads: tuple[Path, ...], output: Path, **options: Any
+) -> None:
+    """The cosines between the classes of several classifiers, side by side (Text4Vis, Figures 1 and A.5)."""
+    from ...cache import FeatureCache
+    from ...lexicons import load_lexicon
+    from ...pipeline.encoders.text_cache import text_embeddings
+    from ...pipeline.evaluation.run import own_classes
+    from ...pipeline.evaluation.splits import training_set
+    from ...pipeline.heads.checkpoint import load_head
+    from ...pipeline.heads.fit import Classes, untrained_head
+    from ...pipeline.heads.video_head import HeadDesign
+    from ...pipeline.report.plots import correlation_maps
+    from ..output import printable
+    from ..training import check_finite, head_over
+
+    features = FeatureCache(cache)
+    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
+    load = encoder_loader(options)
+    maps = {}
+    if len(classes) < 2:
+        raise click.UsageError("a correlation is between classes, and there is only one.")
+    prompts = prompts_of(*options["prompts"])
+    for kind in dict.fromkeys(classifiers):
+        texts = None
+        if kind == "text":
+            texts = text_embeddings(features, classes, prompts, words="none", load=load)
+        rows = training_set(features, classes, options["train_split"]) if kind == "lda" else None
+        frames = features.frames(rows.rows if rows else [])
+        if rows:
+            check_finite(features, rows.rows, frames)
+        known = Classes(classes.labels, texts)
+        labels = rows.labels if rows else frames[:, 0, 0, 0].astype(int)
+        made = untrained_head(frames, labels, known, HeadDesign(kind), seed=options["seed"])
+        maps[kind] = made.rows.detach().numpy()
+    for path in heads:
+        stored = load_head(path)
+        stored.check_encoder(features.identity.encoder_digest, str(cache))
+        trained = head_over(stored, classes, load, features)
+        name = f"{trained.design.classifier} ({path.stem})"
+        if name in maps:
+            raise click.UsageError(f"two maps would be called {name!r}: give the heads other file names.")
+        maps[name] = trained.rows.detach().numpy()
+    names = classes.labels[: options["first"]]
+    figure = correlation_maps({name: rows[: len(names)] for name, rows in maps.items()}, names)
+    _save(figure, output)
+    click.echo(f"{printable(output)}: {len(names)} classes, {', '.join(map(printable, maps))}.")
+
+
+@vidclip_command(
+    "few-shot",
+    epilog="Example:  vidclip plot few-shot shots.json --output few-shot.svg",
+    short_help="Accuracy over the number of training videos.",
+)
+@argument("results", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@_output("few-shot.png")
+def few_shot(results: tuple[Path, ...], output: Path) -> None:
+    """Draws RESULTS, files of `vidclip eval --protocol few-shot --json FILE`: a line for each head, and a band of one
+    standard deviation over seeds."""
+    import json
+
+    from ...pipeline.datasets.text_files import read_bytes
+    from ...pipeline.datasets.video_list import DatasetError
+    from ...pipeline.report.plots import few_shot_curves
+    from ..output import count, printable
+
+    found: list[tuple[Path, Any]] = []
+    for path in dict.fromkeys(results):
+        try:
+            documents = json.loads(read_bytes(path))
+        except DatasetError as error:
+            raise click.UsageError(str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise click.UsageError(f"{printable(path)} is no JSON: {printable(error)}.") from error
+        try:
+            found += [(path, dict(r)) for d in documents if d["protocol"] == "few-shot" for r in d["results"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise click.UsageError(
+                f"{printable(path)} is JSON, but no result of `vidclip eval --json FILE`."
+            ) from error
+    sources: dict[Any, set[Path]] = {}
+    for path, result in found:
+        sources.setdefault(str(result.get("scorer")), set()).add(path)
+    for path, result in found:  # heads of one name, of several files, are lines of their own
+        own = sources[str(result.get("scorer"))]
+        if len(own) > 1:
+            alike = sum(other.stem == path.stem for other in own) > 1
+            result["scorer"] = f"{result.get('scorer')} ({path if alike else path.stem})"
+    try:
+        figure = few_shot_curves([result for _, result in found])
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise click.UsageError(
+            f"{', '.join(map(printable, results))}: {printable(why)}. Make such a file with `vidclip eval "
+            "--protocol few-shot --json FILE`."
+        ) from error
+    _save(figure, output)
+    click.echo(f"{printable(output)}: {count(len({r['scorer'] for _, r in found}), 'head')}.")
+
+
+@vidclip_command(
+    epilog="Example:  vidclip plot confusion --head head.safetensors --split test",
+    short_help="What each class is taken for.",
+)
+@cache_option
+@option(
+    "--head", type=click.Path(path_type=Path, dir_okay=False),
+    help="A trained head.  [default: the mean frame embedding, zero-shot]",
+)  # fmt: skip
+@lexicon_option
+@_prompt(without_option("--head"))
+@option("--split", help="Which videos are tested.  [default: test, then val, else all]")
+@_output("confusion.png")
+@model_options
+@device_option
+def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> None:
+    """For each class, the share of its videos that is taken for each other; the worst confusions in words."""
+    import numpy as np
+
+    from ...cache import FeatureCache
+    from ...lexicons import load_lexicon
+    from ...pipeline.encoders.text_cache import text_embeddings
+    from ...pipeline.evaluation.run import own_classes, select_test_set
+    from ...pipeline.evaluation.splits import leave_out_trained, take
+    from ...pipeline.heads.checkpoint import load_head
+    from ...pipeline.report.plots import confusion_counts, confusion_map
+    from ...pipeline.scoring.scorers import HeadScorer, MeanScorer, Scorer
+    from ..output import count, printable, warn
+    from ..training import check_finite, head_over
+
+    features = FeatureCache(cache)
+    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
+    test = select_test_set(features, classes, options["split"])
+    load = encoder_loader(options)
+    scorer: Scorer
+    if head:
+        stored = load_head(head)
+        keep, notes = leave_out_trained(
+            features,
+            test.rows,
+            {f"the head {head.name}": stored.trained_on},
+            asked_for=options["split"] is not None,
+        )
+        test = take(test, keep)
+        for told in notes:
+            warn(told)
+        stored.check_encoder(features.identity.encoder_digest, str(cache))
+        stored.check_features(features.shape, str(cache))
+        module = head_over(stored, classes, load, features)
+        scorer = HeadScorer(module, temperature=stored.temperature, name=module.design.name)
+    else:
+        texts = text_embeddings(features, classes, prompts_of(*options["prompts"]), words="none", load=load)
+        scorer = MeanScorer(texts.sentence, "mean, zero-shot")
+    every = np.arange(len(classes))
+    predicted = []
+    for rows, frames in features.batches(1024, test.rows):
+        check_finite(features, rows, frames)
+        predicted.append(scorer.combine(scorer.evidence(rows, frames), every).argmax(axis=1))
+    counts = confusion_counts(np.concatenate(predicted), test.labels, len(classes))
+    right = 100 * np.trace(counts) / counts.sum()
+    title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test.rows), 'video')}"
+    _save(confusion_map(counts, classes.labels, title), output)
+    click.echo(f"{printable(output)}: {title}.")
+    wrong = counts * (1 - np.eye(len(classes), dtype=int))
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:5]:
+        true, taken = divmod(int(place), len(classes))
+        if wrong[true, taken]:
+            of = f"{wrong[true, taken]} of {count(int(counts[true].sum()), 'video')}"
+            click.echo(
+                f"  {printable(classes.labels[true])}: {of} taken for {printable(classes.labels[taken])}"
+            )
+
+
+for _command in (correlation, few_shot, confusion):
+    command.add_command(_command)

@@ -1,0 +1,167 @@
+"""`vidclip saliency`: which frames of a video speak of a phrase."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options import (
+    TEMPERATURE,
+    cache_option,
+    device_option,
+    encoder_loader,
+    model_options,
+    prompts_of,
+    vidclip_command,
+)
+from ..parameters import OutputFile, argument, option
+
+if TYPE_CHECKING:
+    from ...cache import FeatureCache
+
+_BAR = 40
+
+
+@vidclip_command(
+    epilog='Example:  vidclip saliency juggling/clip.mp4 "juggling balls" --png saliency.png',
+    short_help="Which frames of a video speak of a phrase.",
+)
+@argument("video")
+@argument("phrases", nargs=-1, required=True)
+@cache_option
+@option(
+    "--prompt",
+    default="This is a video about {}",
+    show_default=True,
+    help="Sentence around the phrase, as in `vidclip eval`.",
+)
+@option(
+    "--temperature", type=TEMPERATURE, default=0.01, show_default=True,
+    help="Of the softmax over frames.",
+)  # fmt: skip
+@option(
+    "--words", type=click.Choice(["name", "sentence", "all"]), default="name", show_default=True,
+    help="Which tokens ask the frames.",
+)  # fmt: skip
+@option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")
+@option("--png", type=OutputFile(), help="Draw the frames with their bars.")
+@model_options
+@device_option
+def command(
+    video: str, phrases: tuple[str, ...], cache: Path, view: int, png: Path | None, **options: Any
+) -> None:
+    """Shows how much attention each PHRASE gives each frame of VIDEO (BIKE, Video Concept Spotting).
+
+    VIDEO is the id of a video in the cache, its path, or the end of its id. The shares of a phrase's frames sum
+    to 100 %.
+    """
+    from ...cache import FeatureCache
+    from ...lexicons import Lexicon
+    from ...pipeline.encoders.text_cache import collapse_note
+    from ...pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+    from ..output import printable
+
+    prompts = prompts_of(options["prompt"])
+    features = FeatureCache(cache)
+    row = _find(features, video)
+    if view >= features.shape[1]:
+        raise click.BadParameter(f"{cache} has the views 0 to {features.shape[1] - 1}.", param_hint="--view")
+    asked = Lexicon("phrases", tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(phrases)))
+    load = encoder_loader(options)
+    texts = load(features.identity).encode_text(asked.phrases, prompts, words=options["words"])
+    load.note(collapse_note(texts))
+    spotter = ConceptSpotter(texts, Spotting(temperature=options["temperature"]))
+    frames = features.frames([row])[:, view]
+    shares, scores = spotter.saliency(frames)[0], spotter.scores(frames)[0]
+    seconds = features.timestamps([row])[0, view]
+    indices = features.frame_indices([row])[0, view]
+    click.echo(printable(features.ids[row]))
+    for phrase, of_phrase, score in zip(asked.phrases, shares, scores, strict=True):
+        click.echo(f"\n  {printable(phrase)}   (score of the video {score:.3f})")
+        for share, index, second in zip(of_phrase, indices, seconds, strict=True):
+            bar = "█" * round(_BAR * float(share) / float(of_phrase.max()))
+            # A folder of images has no times.
+            shown = " " * 9 if math.isnan(second) else f"{second:7.2f} s"
+            click.echo(f"  frame {index:5}  {shown}  {100 * share:5.1f} %  {bar}")
+    if png:
+        from ...pipeline.report.saliency import saliency_strip
+
+        captions = [
+            f"frame {index}" if math.isnan(second) else f"{second:.1f} s"
+            for index, second in zip(indices, seconds, strict=True)
+        ]
+        picture = saliency_strip(_pixels(features, row)[view], shares, asked.phrases, captions)
+        picture.save(png, format="PNG")
+        click.echo(f"\n{printable(png)}: {picture.width} x {picture.height} pixels.")
+
+
+def _find(features: FeatureCache, video: str) -> int:
+    """The row of a video. Raises click.BadParameter where none, or several, are meant."""
+    if video in features:
+        return features.row(video)
+    path = Path(video)
+    found = [
+        row
+        for row, info in enumerate(features.videos)
+        if info.id.endswith(f"/{video}") or (path.exists() and Path(info.path) == path.absolute())
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(features.ids[row] for row in found[:3])
+        raise click.BadParameter(
+            f"{video!r} may be any of {several}; say more of the id.", param_hint="VIDEO"
+        )
+    import difflib
+
+    close = difflib.get_close_matches(video, features.ids[:20_000], n=3, cutoff=0.4)
+    hint = f" Closest: {', '.join(close)}." if close else ""
+    raise click.BadParameter(
+        f"{video!r} is not in {features.folder}; bring it in with `vidclip extract`.{hint}",
+        param_hint="VIDEO",
+    )
+
+
+def _pixels(features: FeatureCache, row: int) -> Any:
+    """[V, T, h, w, 3] uint8: what the encoder saw of a video, decoded again.
+
+    Raises Failed where the video cannot be read any more, or is not the one that the features are of.
+    """
+    import numpy as np
+
+    from ...pipeline.datasets import segment_of
+    from ...pipeline.video.pool import DecodeError, VideoRequest, decode_video
+    from ...pipeline.video.preprocess import Preprocess
+    from ...pipeline.video.sampling import Sampling
+    from ..main import Failed
+    from ..output import printable
+
+    identity = features.identity
+    sampling = {key: value for key, value in identity.sampling.items() if key != "resize"}
+    preprocess = {**identity.encoder["preprocess"], "resize": identity.sampling.get("resize")}
+    info = features.videos[row]
+    name = printable(info.id)
+    request = VideoRequest(info.path, *segment_of(info.id, info.path))
+    try:
+        decoded = decode_video(request, Sampling.from_dict(sampling), Preprocess.from_dict(preprocess))
+    except DecodeError as error:
+        raise Failed(
+            f"{name} cannot be drawn: {printable(info.path)}: {printable(error.reason)}. Leave --png out, or bring "
+            "the video back."
+        ) from error
+    stored = features.frame_indices([row])[0]  # [V, T]
+    now = decoded.frame_indices.repeat(len(stored) // len(decoded.frame_indices), axis=0)
+    if not np.array_equal(stored, now):
+        raise Failed(
+            f"{name} cannot be drawn: {printable(info.path)} now gives the frames {_few(now)}, where the features "
+            f"are of {_few(stored)}: the file has changed. Leave --png out, or extract it into another --cache."
+        )
+    return decoded.pixels
+
+
+def _few(indices: Any) -> str:
+    numbers = [str(index) for index in indices[0][:8]]
+    return ", ".join(numbers) + (", ..." if indices.size > 8 else "")

@@ -1,0 +1,1 @@
+"""Public data sets, read from the files with which they were published."""

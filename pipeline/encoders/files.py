@@ -1,0 +1,175 @@
+"""`encoder.json` of a cache: which files its encoder was loaded from, so that they need not be read to know it again.
+
+    {"format": "vidclip-encoder-files", "version": 1, "identity": "...", "asked": {"model": "...", ...},
+     "programs": {"open_clip_torch": "3.2.0", ...}, "files": [[path, bytes, modified, changed, inode], ...]}
+
+Nothing is concluded from names alone: where a file is not known to be the one that was loaded, or where a
+tokenizer or a part of the model comes from somewhere else, the encoder is loaded. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.resources
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...cache import Identity, write_whole
+from ...cache.files import read_regular
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
+
+ENCODER_FILE = "encoder.json"
+FORMAT = "vidclip-encoder-files"
+VERSION = 1
+SETTLED_NS = 2 * 10**9
+"""A file that was written so shortly before it was read may have been written again at the same time stamp."""
+_MOST_FILES = 200
+"""Of a model folder; one that has more is no model folder, and is not looked through."""
+_PROGRAMS = ("vidclip", "open_clip_torch", "torch")
+
+
+@dataclass(frozen=True)
+class EncoderRequest:
+    """How an encoder is asked for."""
+
+    model: str
+    pretrained: str = ""
+    image_size: int | None = None
+
+    def absolute(self) -> EncoderRequest:
+        """With whole paths: the same words in another working folder may mean another file."""
+        schema, _, place = self.model.partition(":")
+        model = f"{schema}:{os.path.abspath(place)}" if schema == "local-dir" else self.model  # noqa: PTH100
+        pretrained = os.path.abspath(self.pretrained) if Path(self.pretrained).is_file() else self.pretrained  # noqa: PTH100
+        return EncoderRequest(model, pretrained, self.image_size)
+
+
+def remember_encoder(
+    folder: Path, identity: Identity, asked: EncoderRequest, files: Iterable[Path], began_ns: int
+) -> None:
+    """Writes down from which files the encoder of a cache was loaded.
+
+    files       all that shape it, beside the programs; none where that is not known
+    began_ns    when loading began: files that were written after that, or right before it, are not trusted
+    """
+    files = sorted(files)
+    stamps = [_stamp(path) for path in files]
+    latest = began_ns - SETTLED_NS
+    if not files or any(stamp is None or stamp[2] > latest or stamp[3] > latest for stamp in stamps):
+        return
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "identity": identity.digest,
+        "asked": asdict(asked.absolute()),
+        "programs": _programs(),
+        "files": stamps,
+    }
+    data = (json.dumps(document, indent=2) + "\n").encode()
+    path = folder / ENCODER_FILE
+    with contextlib.suppress(OSError):
+        if path.exists() and path.stat().st_size == len(data) and path.read_bytes() == data:
+            return
+    write_whole(path, data)
+
+
+def is_known_encoder(folder: Path, identity: Identity, asked: EncoderRequest) -> bool:
+    """Whether the encoder asked for is certainly the one whose features the cache holds.
+
+    Its files are then those that were loaded for the cache: by path, size, modification, change of state
+    (which no program can set) and inode.
+    """
+    try:
+        document = json.loads(read_regular(folder / ENCODER_FILE, 2**20))
+        asked = asked.absolute()
+        expected = {"format": FORMAT, "version": VERSION, "identity": identity.digest, "asked": asdict(asked)}
+        files = document["files"]
+        return (
+            all(document.get(key) == value for key, value in expected.items())
+            and document.get("programs") == _programs()
+            and 0 < len(files) <= 2 * _MOST_FILES
+            and all(_stamp(Path(entry[0])) == entry for entry in files)
+            and _folder_is_complete(asked, {entry[0] for entry in files})
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return False
+
+
+def _folder_is_complete(asked: EncoderRequest, known: set[str]) -> bool:
+    """A file that has come to a model folder may be loaded in the place of another."""
+    folder = model_folder(asked.model)
+    return folder is None or {str(path) for path in files_below(folder)} == known
+
+
+def model_folder(model: str) -> Path | None:
+    """The folder that a model is loaded from, where its name says it."""
+    if model == "demo":
+        return Path(str(importlib.resources.files("vidclip.demo"))) / "encoder"
+    schema, _, place = model.partition(":")
+    return Path(os.path.abspath(place)) if schema == "local-dir" else None  # noqa: PTH100
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a model folder; none where there are too many to be one."""
+    found: list[Path] = []
+    for top, _, names in os.walk(folder):
+        found += [Path(top) / name for name in names]
+        if len(found) > _MOST_FILES:
+            return []
+    return found
+
+
+def _stamp(path: Path) -> list[Any] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _programs() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PROGRAMS}
+
+
+def files_of(encoder: Encoder) -> list[Path]:
+    """The files that shape an encoder that has been loaded; none where they are not all known."""
+    text = encoder.identity["architecture"].get("text_cfg", {})
+    elsewhere = [key for key in text if key.startswith("hf_")]  # a tokenizer or tower of transformers
+    if elsewhere or encoder.identity["tokenizer"]["kind"] != "SimpleTokenizer":
+        return []
+    folder = model_folder(encoder.model)
+    if folder is not None:
+        return files_below(folder)
+    if ":" in encoder.model:
+        return []
+    if os.path.isabs(encoder.pretrained):  # noqa: PTH117
+        return [Path(encoder.pretrained)]
+    return _fetched(encoder.model, encoder.pretrained)
+
+
+def _fetched(model: str, tag: str) -> list[Path]:
+    """Where open_clip keeps published weights that it has fetched."""
+    import huggingface_hub
+    from open_clip.pretrained import get_pretrained_cfg
+
+    settings = get_pretrained_cfg(model.replace("/", "-"), tag) or {}
+    found: list[Path] = []
+    repository, _, name = str(settings.get("hf_hub", "")).rpartition("/")
+    if repository:
+        name = name or "open_clip_pytorch_model.bin"
+        safe = "open_clip_model" if name == "open_clip_pytorch_model.bin" else name.rpartition(".")[0]
+        for each in (f"{safe}.safetensors", name):
+            path = huggingface_hub.try_to_load_from_cache(repository, each)
+            if isinstance(path, str):
+                found.append(Path(path))
+    if url := settings.get("url"):
+        fetched = Path.home() / ".cache/clip" / str(url).rpartition("/")[2]
+        found += [fetched] if fetched.is_file() else []
+    return found

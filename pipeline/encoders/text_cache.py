@@ -1,0 +1,225 @@
+"""Text embeddings for a cache: read where they are kept, computed once where they are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...cache import (
+    FeatureCache,
+    Identity,
+    TextEmbeddings,
+    read_texts,
+    text_path,
+    where_writable,
+    write_texts,
+)
+from ...lexicons import Lexicon
+
+if TYPE_CHECKING:  # torch is for those who compute
+    from .encoder import Encoder
+
+PRECISION = "fp32"
+"""In which texts are encoded, whatever the frames were: they are few, and every cache then shares them."""
+
+
+def text_embeddings(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    prompts: Sequence[str] = ("{}",),
+    *,
+    words: str = "name",
+    load: Callable[[Identity], Encoder] | None = None,
+) -> TextEmbeddings:
+    """The embeddings of a lexicon's phrases by the encoder of `cache`, kept there from then on.
+
+    words    name, sentence, all or none (see `words.WORD_MODES`)
+    load     how to get the encoder when it is needed; default `EncoderLoader()`
+
+    A file from before precision was part of the key may hold what a GPU computed in half precision: it is used only
+    where the encoder cannot be had.
+    Raises EncoderError where the encoder cannot be had, CacheError for a damaged file.
+    """
+    load = load or EncoderLoader()
+    texts = _read_or_encode(cache, lexicon, prompts, words, load)
+    _tell(load, collapse_note(texts))
+    return texts
+
+
+def _read_or_encode(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    prompts: Sequence[str],
+    words: str,
+    load: Callable[[Identity], Encoder],
+) -> TextEmbeddings:
+    digest = cache.identity.encoder_digest
+
+    def path(precision: str) -> Path:
+        return text_path(cache.folder, lexicon.name, lexicon.phrases, prompts, words, digest, precision)
+
+    if path(PRECISION).exists():
+        return read_texts(path(PRECISION), digest)
+    from .encoder import EncoderError
+
+    try:
+        encoder = load(cache.identity)
+    except EncoderError:
+        if not path("").exists():
+            raise
+        _tell(load, f"{path('')} does not say in which precision it was computed; it is used as it is.")
+        return read_texts(path(""), digest)
+    own = path(encoder.precision)
+    if own.exists():
+        return read_texts(own, digest)
+    texts = encoder.encode_text(lexicon.phrases, prompts, words=words)
+    with where_writable(own):
+        write_texts(own, texts, lexicon=lexicon.name, encoder_digest=digest, precision=encoder.precision)
+    return texts
+
+
+class EncoderLoader:
+    """The encoder of an identity, each loaded once.
+
+    A cache or head says by which name its encoder was loaded. It may come from elsewhere: a folder, a file or a hub
+    page that it names is loaded only where the user names it too; open_clip's own models and weights always are. In
+    any case, the weights must be those that the features were made with.
+
+    models    (model, pretrained) pairs that the user names, as for `load_encoder`
+    insist    whether each identity must be one of `models`, where there are any; else they are what may be loaded
+    on_note   called with what the user should know
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        models: Sequence[tuple[str, str]] = (),
+        *,
+        insist: bool = True,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        self._device = device
+        self._models = tuple(models)
+        self._insist = insist
+        self._on_note = on_note
+        self._noted: set[str] = set()
+        self._loaded: dict[tuple[str, str], Encoder] = {}
+
+    def __call__(self, identity: Identity, precision: str = PRECISION) -> Encoder:
+        """Raises ModelNotNamed where the user has to name it, EncoderError where it is gone, or another by now."""
+        key = (identity.encoder_digest, precision)
+        if key not in self._loaded:
+            self._loaded[key] = self._load(identity, precision)
+        return self._loaded[key]
+
+    def note(self, message: str) -> None:
+        """Tells the user, each thing once."""
+        if self._on_note and message and message not in self._noted:
+            self._noted.add(message)
+            self._on_note(message)
+
+    def _load(self, identity: Identity, precision: str) -> Encoder:
+        from .encoder import EncoderError, ModelNotNamed, brings_own_files
+
+        own = [named for named in self._models if _is_named(identity, named)]
+        from_elsewhere = brings_own_files(identity.model, identity.pretrained)
+        if not own and not from_elsewhere and not (self._insist and self._models):
+            own = [(identity.model, identity.pretrained)]
+        if own:
+            encoder = self._encoder(*own[0], identity, precision)
+            if _is_encoder_of(encoder, identity):
+                return encoder
+            raise EncoderError(
+                f"{identity.encoder_name} has changed since the features were made: its weights or settings are "
+                "others now. Put the old weights back, or extract again into another --cache."
+            )
+        for named in self._models:  # the same weights may lie elsewhere now
+            encoder = self._encoder(*named, identity, precision)
+            if _is_encoder_of(encoder, identity):
+                return encoder
+        if from_elsewhere:
+            raise ModelNotNamed(
+                identity.model, identity.pretrained, [_name(*named) for named in self._models]
+            )
+        given = ", ".join(f"--model {_name(*named)}" for named in self._models)
+        raise EncoderError(
+            f"the features were made with {identity.encoder_name}, and {given} has other weights or settings. "
+            "Leave --model out, or name that one."
+        )
+
+    def _encoder(self, model: str, pretrained: str, identity: Identity, precision: str) -> Encoder:
+        from .encoder import EncoderError, load_encoder
+
+        try:
+            return load_encoder(
+                model, pretrained, device=self._device, precision=precision, image_size=_image_size(identity)
+            )
+        except EncoderError as error:
+            raise EncoderError(
+                f"the encoder of these features, {identity.encoder_name}, is needed: {error}"
+            ) from error
+
+
+def _image_size(identity: Identity) -> int | None:
+    """Where it is not the model's own."""
+    try:
+        size = identity.encoder["preprocess"]["size"][0]
+        natural = identity.encoder["architecture"].get("vision_cfg", {}).get("image_size", size)
+    except (KeyError, TypeError, LookupError, AttributeError):
+        return None
+    return size if size != natural and isinstance(size, int) and 0 < size <= 4096 else None
+
+
+def _is_encoder_of(encoder: Encoder, identity: Identity) -> bool:
+    return Identity(encoder.identity, {}, "").encoder_digest == identity.encoder_digest
+
+
+def _is_named(identity: Identity, named: tuple[str, str]) -> bool:
+    """Whether the user says what the identity says."""
+    from .encoder import remembered
+
+    model, pretrained = named
+    files = {pretrained, os.path.abspath(pretrained)} if pretrained else {""}  # noqa: PTH100 (takes .. out)
+    return remembered(model) == identity.model and identity.pretrained in files
+
+
+def _name(model: str, pretrained: str) -> str:
+    return f"{model} ({pretrained})" if pretrained else model
+
+
+def _tell(load: object, message: str) -> None:
+    if isinstance(load, EncoderLoader):
+        load.note(message)
+
+
+def collapse_note(texts: TextEmbeddings) -> str:
+    """What to say where phrases share an embedding, and nothing can tell them apart; empty where none do."""
+    note = shared_embeddings_note(texts.sentence, texts.phrases, "phrases")
+    return f"{note}: the text encoder does not know their words." if note else ""
+
+
+def shared_embeddings_note(embeddings: np.ndarray, names: Sequence[str], what: str) -> str:
+    """Which of the embeddings [n, D] of `names` are the same, as the beginning of a sentence; empty where none are.
+
+    Two are the same where their directions are: rounding differs with the batch that a text was in.
+    """
+    if len(names) < 2:
+        return ""
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
+    # A few fixed projections stand for D dimensions: what differs by rounding alone agrees in all of them.
+    axes = np.random.default_rng(0).standard_normal((unit.shape[1], 8)).astype(np.float32)
+    _, group, sizes = np.unique(np.round(unit @ axes, 3), axis=0, return_inverse=True, return_counts=True)
+    shared = sizes[group.reshape(-1)] > 1
+    if not shared.any():
+        return ""
+    first = int(shared.argmax())
+    second = int(np.flatnonzero(group.reshape(-1) == group.reshape(-1)[first])[1])
+    return (
+        f"{int(shared.sum()):,} of {len(names):,} {what} share their embedding with another, so nothing can "
+        f"tell them apart ({names[first]!r} and {names[second]!r})"
+    )

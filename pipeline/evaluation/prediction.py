@@ -1,0 +1,85 @@
+"""A trained head on video files that no cache has."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...cache import Failure, FeatureCache
+from ..datasets import VideoList
+from ..encoders.encoder import Encoder
+from ..extraction.extractor import Progress, extract
+from ..heads.checkpoint import HeadError, StoredHead
+from ..heads.video_head import VideoHead
+from ..scoring.scorers import HeadScorer
+from ..video.pool import WORKER_MEMORY_GIB
+from ..video.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says of one video."""
+
+    id: str
+    probabilities: np.ndarray
+    """[C] over the head's classes; several views: the mean of theirs."""
+
+    def best(self, count: int) -> list[int]:
+        """The likeliest classes, best first."""
+        return np.argsort(-self.probabilities, kind="stable")[:count].tolist()
+
+
+def predict(
+    videos: VideoList,
+    stored: StoredHead,
+    head: VideoHead,
+    encoder: Encoder,
+    *,
+    workers: int = 2,
+    timeout_seconds: float = 60.0,
+    memory_gib: float | None = WORKER_MEMORY_GIB,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> tuple[list[Prediction], list[Failure]]:
+    """Reads the videos with the sampling of the head's training features, and scores them with `head`.
+
+    stored     the head as its file has it
+    head       the same, or the same over other classes
+    encoder    the encoder that `stored` was trained on
+    Returns (predictions in order of the list, videos that could not be read).
+    Raises HeadError for another encoder; what `extract` raises.
+    """
+    sampling = dict(stored.identity.sampling)
+    try:
+        resize = sampling.pop("resize")
+        asked = Sampling(**sampling)
+        preprocess = replace(encoder.preprocess, resize=resize)
+    except (KeyError, TypeError, ValueError) as error:
+        raise HeadError(f"the head's sampling is damaged: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="vidclip-predict-") as folder:
+        features = Path(folder) / "features"
+        summary = extract(
+            videos,
+            encoder,
+            features,
+            asked,
+            preprocess=preprocess,
+            workers=workers,
+            timeout_seconds=timeout_seconds,
+            memory_gib=memory_gib,
+            on_progress=on_progress,
+        )
+        if summary.interrupted:
+            raise KeyboardInterrupt
+        cache = FeatureCache(features)
+        stored.check_encoder(cache.identity.encoder_digest, encoder.name)
+        scorer, every = HeadScorer(head, temperature=stored.temperature), np.arange(len(head.rows))
+        found: dict[str, Prediction] = {}
+        for rows, frames in cache.batches():
+            probabilities = scorer.probabilities(scorer.evidence(rows, frames), every)
+            for row, own in zip(rows.tolist(), probabilities, strict=True):
+                found[cache.ids[row]] = Prediction(cache.ids[row], own)
+    return [found[video.id] for video in videos if video.id in found], summary.failures

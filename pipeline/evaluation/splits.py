@@ -1,0 +1,257 @@
+"""Which videos are trained on and which are tested: a stratified random split where the list names none, and that no
+video is on both sides, whatever its splits are called.
+
+N videos of a cache, n of them chosen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...cache import FeatureCache
+from ...lexicons import Lexicon
+from .run import ALL, EvaluationError, TestSet, select_test_set, split_words
+
+TEST_SHARE = 0.2
+"""Share of each class's videos that is kept for testing where the list names no splits."""
+TRAIN = "train"
+"""Which split is trained on when none is named."""
+
+
+def stratified_split(
+    ids: Sequence[str],
+    labels: Sequence[int] | np.ndarray,
+    share: float,
+    *,
+    seed: int = 0,
+    sources: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Which videos are kept for testing, [n] booleans: a random share of each class.
+
+    ids, labels    of the videos; ids differ
+    share          of the videos of a class, rounded; above 0 and below 1
+    sources        the file of each video: segments of one file stay on one side. None: each is a file by itself
+
+    A class of two or more files has one at least on both sides; a class of one is trained on. Files with segments of
+    several classes count for the class that most of their segments have. The split depends on the ids, the labels
+    and the seed, not on the order of the videos; another video does not reshuffle the others.
+    Raises ValueError for a share out of range, or lengths that differ.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the share of test videos must be above 0 and below 1, got {share}")
+    sources = ids if sources is None else sources
+    if not len(ids) == len(labels) == len(sources):
+        raise ValueError(f"{len(ids)} ids, {len(labels)} labels and {len(sources)} sources do not fit")
+    members: dict[str, list[int]] = {}
+    for i, source in enumerate(sources):
+        members.setdefault(source, []).append(i)
+    by_class: dict[int, list[tuple[bytes, list[int]]]] = {}
+    for own in members.values():
+        counts = Counter(int(labels[i]) for i in own)
+        label = min(counts, key=lambda c: (-counts[c], c))
+        name = min(ids[i] for i in own)
+        rank = hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogatepass")).digest()
+        by_class.setdefault(label, []).append((rank, own))
+    tested = np.zeros(len(ids), bool)
+    for files in by_class.values():
+        files.sort(key=lambda file: file[0])
+        for _, own in files[: _tested_of_class(len(files), share)]:
+            tested[own] = True
+    return tested
+
+
+def _tested_of_class(files: int, share: float) -> int:
+    return min(max(round(share * files), 1), files - 1) if files > 1 else 0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainTest:
+    """The two sides of a training."""
+
+    train: TestSet
+    test: TestSet
+    test_share: float | None = None
+    """Share of each class that was drawn for testing; None where the list's own splits say it."""
+    seed: int | None = None
+    """Of that draw."""
+
+    @property
+    def settings(self) -> dict[str, float | int | None]:
+        """For heads and JSON."""
+        return {"test_share": self.test_share, "split_seed": self.seed}
+
+
+def draws_test_set(cache: FeatureCache, share: float | None, *named: str | None) -> bool:
+    """Whether the test videos are drawn: where a share is given, or where neither the list names splits nor the user
+    (`named`)."""
+    return share is not None or not (any(name is not None for name in named) or split_words(cache))
+
+
+def training_set(cache: FeatureCache, lexicon: Lexicon, train_split: str | None = None) -> TestSet:
+    """The labelled videos of the split that is trained on.
+
+    train_split    None: `train`; of a cache without splits, all
+    Raises EvaluationError as `select_test_set` does.
+    """
+    if train_split is None:
+        train_split = TRAIN if split_words(cache) else ALL
+    return select_test_set(cache, lexicon, train_split)
+
+
+def drawn_split(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    train_split: str | None = None,
+    share: float | None = None,
+    *,
+    seed: int = 0,
+) -> TrainTest:
+    """A stratified random split of the videos of `train_split`, or of all of a cache without splits.
+
+    share    None: TEST_SHARE
+    Raises EvaluationError where no class has two files.
+    """
+    share = TEST_SHARE if share is None else share
+    pool = training_set(cache, lexicon, train_split)
+    videos = [cache.videos[row] for row in pool.rows]
+    tested = stratified_split(
+        [video.id for video in videos], pool.labels, share, seed=seed, sources=[v.path for v in videos]
+    )
+    if not tested.any():
+        raise EvaluationError(
+            f"no class of {cache.folder} has two videos: there is nothing to test that is not trained on."
+        )
+    of = f" of {pool.split}" if pool.split else ""
+    train, test = take(pool, ~tested), take(pool, tested)
+    why = f"{cache.folder} has no splits: " if not split_words(cache) else ""
+    notes = [
+        f"{why}{100 * share:g} % of each class's videos{of}, drawn with seed {seed}, are kept for testing (--test-share).",
+        *pool.notes,
+    ]
+    single = len(np.setdiff1d(train.labels, test.labels))
+    if single:
+        notes.append(f"{single} classes have a single video: it is trained on, and they are not tested.")
+    return TrainTest(
+        replace(train, split=f"{100 * (1 - share):g} %{of}, seed {seed}"),
+        replace(test, split=f"{100 * share:g} %{of}, seed {seed}", notes=notes),
+        share,
+        seed,
+    )
+
+
+def take(chosen: TestSet, keep: np.ndarray) -> TestSet:
+    """Some of the videos of a set, [n] booleans."""
+    place = np.cumsum(keep) - 1
+    return replace(
+        chosen,
+        rows=chosen.rows[keep],
+        labels=chosen.labels[keep],
+        split_sets={name: place[own[keep[own]]] for name, own in chosen.split_sets.items()},
+    )
+
+
+def check_disjoint(cache: FeatureCache, train: TestSet, test: TestSet) -> list[str]:
+    """Raises EvaluationError where a video would be trained on and tested; returns notes on files that are on both
+    sides, as segments or under two ids."""
+    both = np.intersect1d(train.rows, test.rows)
+    if len(both):
+        some = "" if len(both) == len(test.rows) else f"{len(both)} of "
+        raise EvaluationError(
+            f"{some}the {len(test.rows)} test videos{_named(test)} would be trained on and tested (the first is "
+            f"{cache.ids[both[0]]!r}). Name another split."
+        )
+    trained = {cache.videos[row].path for row in train.rows}
+    shared = [row for row in test.rows if cache.videos[row].path in trained]
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} of the {len(test.rows)} test videos come from files that are trained on too, as other segments "
+        f"or under another id (the first is {cache.ids[shared[0]]!r})."
+    ]
+
+
+def _named(chosen: TestSet) -> str:
+    return f" of split {chosen.split!r}" if chosen.split else ""
+
+
+# --- what a head remembers of its training videos
+
+
+def video_fingerprints(cache: FeatureCache, rows: np.ndarray) -> np.ndarray:
+    """[n, 2] int64 of videos: a hash of the id, and one of the features of the first clip's centre crop."""
+    made = np.empty((len(rows), 2), np.int64)
+    place = 0
+    for piece, frames in cache.single_view().batches(1024, rows):
+        for row, own in zip(piece, frames, strict=True):
+            made[place] = _hash(cache.ids[row].encode("utf-8", "surrogatepass")), _hash(own.tobytes())
+            place += 1
+    return made
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little", signed=True)
+
+
+def trained_rows(
+    cache: FeatureCache, rows: np.ndarray, trained_on: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """([n], [n]) booleans: videos with the same features as a training video, and those that share its id alone.
+
+    trained_on    `video_fingerprints` of the training videos, in any order
+    """
+    own = video_fingerprints(cache, rows)
+    same = np.isin(own[:, 1], trained_on[:, 1])
+    return same, np.isin(own[:, 0], trained_on[:, 0]) & ~same
+
+
+def leave_out_trained(
+    cache: FeatureCache,
+    rows: np.ndarray,
+    heads: Mapping[str, np.ndarray | None],
+    *,
+    asked_for: bool,
+) -> tuple[np.ndarray, list[str]]:
+    """Which of the videos are tested, [n] booleans, and notes on those that a head was trained on.
+
+    heads        name -> `video_fingerprints` of its training videos; None: the head does not say
+    asked_for    whether the user named these videos: then they are tested, and the note says that they were trained on
+
+    Videos that a head was trained on are left out for all: figures of one table are of the same videos. A video with
+    a training video's id and other features is tested, with a note: another file, or the same one read otherwise.
+    Raises EvaluationError where nothing is left.
+    """
+    keep, notes = np.ones(len(rows), bool), []
+    for name, trained_on in heads.items():
+        if trained_on is None:
+            notes.append(
+                f"{name} does not say which videos it was trained on: some of those tested may be among them."
+            )
+            continue
+        same, named = trained_rows(cache, rows, trained_on)
+        if same.any() and asked_for:
+            notes.append(
+                f"{name} was trained on {same.sum()} of the {len(rows)} tested videos: on these its figures say nothing "
+                "of new videos."
+            )
+        elif same.any():
+            keep &= ~same
+            notes.append(
+                f"{same.sum()} of the {len(rows)} videos are not tested, because {name} was trained on them; name a "
+                f"--split, or {ALL}, to test them too."
+            )
+        if named.any():
+            notes.append(
+                f"{named.sum()} of the {len(rows)} videos have the ids of videos that {name} was trained on, and other "
+                "features; they are tested."
+            )
+    if not keep.any():
+        raise EvaluationError(
+            f"all {len(rows)} videos that would be tested were trained on by {' or '.join(heads)}. Name other videos "
+            "with --split, or train on fewer."
+        )
+    return keep, notes

@@ -1,0 +1,1 @@
+"""Videos + encoder -> a cache of frame embeddings."""

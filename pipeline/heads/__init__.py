@@ -1,0 +1,1 @@
+"""Cached embeddings + labels -> trained heads."""

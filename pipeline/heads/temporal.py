@@ -1,0 +1,241 @@
+"""Modules that mix the frames of a video over time before they are pooled.
+
+    mean           x                                      Text4Vis TAP: nothing is mixed
+    conv           x + conv(x)                            Text4Vis T1D: every channel by itself, three frames wide
+    transformer    blocks(x + positions) + x              Text4Vis T-Trans: 6 blocks, heads of 64 dimensions
+    mit            blocks(x + positions) + x              X-CLIP's integration transformer: 1 block, 8 or 12 heads
+
+All map [B, T, D] to [B, T, D]. Frame embeddings go in as the encoder gave them, not unit; what comes out is
+pooled by `mean_pool` or `spotting_scores`. Untrained, the mean over frames keeps its direction exactly, so
+training starts from the scores of the pre-trained encoder.
+
+B videos, T frames, D dimensions, C classes, Q queries of all classes.
+Source: Wu et al. 2023 (Text4Vis), Table 8; Ni et al. 2022 (X-CLIP), equation 6.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..scoring.temperature import check_temperature
+
+TEMPORAL = ("mean", "conv", "transformer", "mit")
+
+POSITION_STD = 0.01
+"""Of the initial positions, per element, as in CLIP's own text tower. `video_head` gives a share of the elements of
+the frame embeddings instead: beside elements of 0.4 and more, 0.01 is too little to learn order from few videos."""
+
+_HEAD_WIDTH = 64
+
+
+def temporal_module(
+    kind: str,
+    dimension: int,
+    frames: int,
+    *,
+    layers: int | None = None,
+    heads: int | None = None,
+    position_std: float = POSITION_STD,
+    seed: int = 0,
+) -> nn.Module:
+    """A module [B, T, D] -> [B, T, D] of raw frame embeddings, on the CPU, untrained.
+
+    kind          one of TEMPORAL
+    dimension     D
+    frames        T; `mean` and `conv` take any other number too
+    layers        blocks of `transformer` (6) and `mit` (1)
+    heads         of their attention. `transformer`: D // 64, at least 1. `mit`: 8; 12 from 768 dimensions on,
+                  where 12 divides them
+    position_std  standard deviation of the initial positions, in the unit of the frame embeddings
+    seed          of the initial weights: the same seed gives the same module
+
+    Raises ValueError for an unknown kind, numbers below 1, layers or heads for a kind that has none, and
+    dimensions that the heads do not divide.
+    """
+    if kind not in TEMPORAL:
+        raise ValueError(f"the temporal module must be one of {', '.join(TEMPORAL)}, got {kind!r}")
+    for name, value in (("dimension", dimension), ("frames", frames), ("layers", layers), ("heads", heads)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if kind in ("mean", "conv"):
+        if layers is not None or heads is not None:
+            raise ValueError(f"the temporal module {kind!r} has no layers or heads; leave them out")
+        return nn.Identity() if kind == "mean" else TemporalConvolution(dimension)
+    if heads is None:
+        if kind == "transformer":
+            heads = max(1, dimension // _HEAD_WIDTH)
+        else:
+            heads = 12 if dimension >= 768 and dimension % 12 == 0 else 8
+    if layers is None:
+        layers = 6 if kind == "transformer" else 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TemporalTransformer(dimension, frames, layers, heads, position_std=position_std)
+
+
+class TemporalConvolution(nn.Module):
+    """Text4Vis T1D on frame embeddings: x + conv(x), each channel by itself over three frames, zeros beyond the
+    ends. It starts at zero, so it changes nothing until trained.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, dimension))
+        """Of the frame before, the frame itself, and the frame after."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] -> [B, T, D]. Raises ValueError for another D."""
+        _check_frames(frames, self.weight.shape[1])
+        before, own, after = self.weight
+        padded = F.pad(frames, (0, 0, 1, 1))
+        # Three shifted products: a grouped nn.Conv1d wants time last, and is no faster.
+        return torch.addcmul(frames * (1 + own), padded[:, :-2], before).addcmul(padded[:, 2:], after)
+
+
+class TemporalTransformer(nn.Module):
+    """blocks(x + positions) + x, without a final norm: Text4Vis T-Trans and X-CLIP's integration transformer.
+
+    Blocks are pre-norm, with QuickGELU. What each adds to its input starts at zero, and the positions sum to
+    zero over time, so the untrained mean over frames is 2 mean(x): the same cosines.
+    """
+
+    def __init__(
+        self, dimension: int, frames: int, layers: int, heads: int, *, position_std: float = POSITION_STD
+    ) -> None:
+        super().__init__()
+        if dimension % heads:
+            raise ValueError(
+                f"{dimension} dimensions cannot be shared among {heads} heads; give a number of heads that divides them"
+            )
+        positions = torch.randn(frames, dimension) * position_std
+        self.positions = nn.Parameter(positions - positions.mean(dim=0))
+        self.blocks = nn.ModuleList(_Block(dimension, heads) for _ in range(layers))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] -> [B, T, D]. Raises ValueError for another T or D than it was made for."""
+        trained, dimension = self.positions.shape
+        _check_frames(frames, dimension)
+        if frames.shape[1] != trained:
+            raise ValueError(
+                f"this temporal module was made for {trained} frames a video, these have {frames.shape[1]}. Use "
+                f"features of {trained} frames, or train it on these."
+            )
+        mixed = frames + self.positions
+        for block in self.blocks:
+            mixed = block(mixed)
+        return mixed + frames
+
+
+class _Block(nn.Module):
+    """x + attention(norm(x)), then x + MLP(norm(x)). Weights start as CLIP's do, but for what each branch ends in."""
+
+    def __init__(self, dimension: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(dimension)
+        self.attention_in = nn.Linear(dimension, 3 * dimension)  # queries, keys and values
+        self.attention_out = nn.Linear(dimension, dimension)
+        self.mlp_norm = nn.LayerNorm(dimension)
+        self.mlp_in = nn.Linear(dimension, 4 * dimension)
+        self.mlp_out = nn.Linear(4 * dimension, dimension)
+        nn.init.normal_(self.attention_in.weight, std=dimension**-0.5)
+        nn.init.normal_(self.mlp_in.weight, std=(2 * dimension) ** -0.5)
+        nn.init.zeros_(self.attention_out.weight)
+        nn.init.zeros_(self.mlp_out.weight)
+        for linear in (self.attention_in, self.attention_out, self.mlp_in, self.mlp_out):
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        videos, times, dimension = x.shape
+        together = self.attention_in(self.attention_norm(x))
+        # [3, B, heads, T, D / heads]
+        query, key, value = together.view(videos, times, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        x = x + self.attention_out(attended.transpose(1, 2).reshape(videos, times, dimension))
+        return x + self.mlp_out(_quick_gelu(self.mlp_in(self.mlp_norm(x))))
+
+
+def mean_pool(frames: torch.Tensor) -> torch.Tensor:
+    """Video embeddings [B, D] of frame embeddings [B, T, D]: their mean, not made unit."""
+    return frames.mean(dim=1)
+
+
+def word_owners(offsets: np.ndarray) -> torch.Tensor:
+    """The class of each word, [Q] int64, from the offsets [C + 1] of `TextEmbeddings`."""
+    return torch.from_numpy(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
+
+
+def spotting_scores(
+    frames: torch.Tensor,
+    queries: torch.Tensor,
+    owners: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    temperature: float = 0.01,
+    renormalise: bool = True,
+) -> torch.Tensor:
+    """Scores [B, C] of Video Concept Spotting, with gradient to everything that has one.
+
+    frames       [B, T, D], made unit here
+    queries      [Q, D] what asks the frames: the words of all classes, or their sentences; made unit here
+    owners       [Q] int64, the class of each query, in any order: see `word_owners`
+    targets      [C, D] what the weighted videos are compared with; made unit here
+    temperature  of the softmax over frames; no unit
+    renormalise  the paper's cosine; False: the released code's product with a pooled video that is not unit
+
+    The formula is that of `concept_spotting`, and so are the values. The largest arrays are [B, T, Q].
+    Raises ValueError for shapes that do not fit, owners beyond the classes, or a class without a query.
+    Source: Wu et al. 2023 (BIKE), section 2.3, equations 5 and 6.
+    """
+    classes, dimension = targets.shape
+    _check_frames(frames, dimension)
+    if queries.shape != (len(owners), dimension):
+        raise ValueError(
+            f"queries {tuple(queries.shape)}, owners {tuple(owners.shape)} and targets {tuple(targets.shape)} do not fit"
+        )
+    check_temperature(temperature)
+    share_of = _averaging(owners.to(frames.device), classes, frames.dtype)
+    frames, queries, targets = (F.normalize(x, dim=-1) for x in (frames, queries, targets))
+    shares = torch.softmax(frames @ (queries / temperature).T, dim=1)  # [B, T, Q]
+    saliency = shares @ share_of  # [B, T, C]
+    scores = (saliency * (frames @ targets.T)).sum(dim=1)
+    if not renormalise:
+        return scores
+    gram = frames @ frames.transpose(1, 2)  # [B, T, T]
+    squared_lengths = (saliency * (gram @ saliency)).sum(dim=1)
+    return scores / squared_lengths.clamp_min(1e-12).sqrt()
+
+
+def _averaging(owners: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """[Q, C]: the product with it is the mean over the queries of each class. Sums by index would run in another
+    order every time on a GPU."""
+    counts = check_owners(owners, classes)
+    return F.one_hot(owners, classes).to(dtype) / counts.to(dtype)
+
+
+def check_owners(owners: torch.Tensor, classes: int) -> torch.Tensor:
+    """How many queries each class has, [C]. Raises ValueError for owners beyond the classes, or a class without a
+    query."""
+    if len(owners) and (int(owners.min()) < 0 or int(owners.max()) >= classes):
+        raise ValueError(f"owners must be between 0 and {classes - 1}, the last of the {classes} targets")
+    counts = torch.bincount(owners, minlength=classes)
+    if not bool(counts.all()):
+        raise ValueError(f"class {int(counts.argmin())} has no query; give each class a word or its sentence")
+    return counts
+
+
+def _quick_gelu(x: torch.Tensor) -> torch.Tensor:
+    """x sigmoid(1.702 x), as a SiLU, which torch has in one piece."""
+    return F.silu(1.702 * x) / 1.702
+
+
+def _check_frames(frames: torch.Tensor, dimension: int) -> None:
+    if frames.ndim != 3 or frames.shape[1] < 1:
+        raise ValueError(f"frames must be [B, T, D] with T at least 1, got shape {tuple(frames.shape)}")
+    if frames.shape[2] != dimension:
+        raise ValueError(
+            f"the frames have {frames.shape[2]} dimensions, but {dimension} were expected: another encoder made them"
+        )

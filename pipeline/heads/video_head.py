@@ -1,0 +1,293 @@
+"""A head over cached frame embeddings: a temporal module, a projection, a classifier.
+
+    sequence = temporal(frames)                       [B, T, D]
+    mean:  e = mean over T of sequence @ P            score[b, c] = u(e) . u(W_c)
+    vcs:   concept spotting over sequence @ P         score[b, c] = u(e_c) . u(W_c)
+
+B videos, T frames, D dimensions of the frames, D' of the classifier's rows, C classes.
+Source: Wu et al. 2023 (Text4Vis), 2.2 and 4.3; Wu et al. 2023 (BIKE), 2.3; Ni et al. 2022 (X-CLIP), 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...cache import TextEmbeddings
+from ..scoring.temperature import check_temperature
+from .temporal import TEMPORAL, check_owners, mean_pool, spotting_scores, temporal_module
+
+POOLS = ("mean", "vcs")
+WORDS = ("name", "sentence", "all")
+"""Which tokens of a class are the words of concept spotting; see `words.WORD_MODES`."""
+VIEW_AVERAGES = ("probabilities", "unscaled", "features")
+"""How several views of a video become one score, by name:
+
+probabilities    mean of softmax(cosine / temperature): BIKE's paper, X-CLIP
+unscaled         mean of softmax(cosine), without the temperature: released BIKE
+features         cosine of the mean of the views' pooled embeddings, not normalized: Text4Vis
+"""
+NO_FEATURES = (
+    "concept spotting pools a video anew for every class, so there are no features to average over views; average "
+    "probabilities, or unscaled ones"
+)
+POSITION_SHARE = 0.25
+"""Of the elements of frame embeddings, at which positions begin. At CLIP's own 0.01, a fortieth of its elements or
+less, the order of frames is not learnt from hundreds of videos; chosen on the demo's validation videos."""
+
+
+@dataclass(frozen=True)
+class HeadDesign:
+    """What a video head is made of."""
+
+    classifier: str = "text"
+    """Where its rows W come from: text, random, orthogonal, lda stay as they are; linear is trained."""
+    temporal: str = "mean"
+    """What is done to the sequence of frames: mean (nothing), conv, transformer, mit."""
+    pool: str = "mean"
+    """How the sequence becomes a score: mean, or vcs (concept spotting)."""
+    projection: bool | None = None
+    """Whether a linear map of the video embedding is trained below the classifier. None: where nothing else is
+    trained, and where the rows have another dimension than the frames."""
+    prompt_context: int = 0
+    """Learnable vectors before the class name (Text4Vis, A.4); 0: the prompt as it stands."""
+    spotting_temperature: float = 0.01
+    """Of concept spotting's softmax over frames."""
+    words: str = "name"
+    """Which tokens ask the frames in concept spotting: those of the class name (BIKE's paper), or `all` positions
+    of the text tower (its released code)."""
+    renormalise: bool = True
+    """Whether concept spotting scores by the cosine (BIKE's paper) or, as its released code does, by the product
+    with a pooled video that is not L2-normalized."""
+    heads: int | None = None
+    """Attention heads of `transformer` and `mit`; None: see `temporal_module`."""
+    view_average: str = "probabilities"
+    """How the head scores a video of several views: one of VIEW_AVERAGES."""
+
+    def __post_init__(self) -> None:
+        from .estimators import CLASSIFIERS  # brings scikit-learn: for those who have a head
+
+        choices = {
+            "classifier": CLASSIFIERS,
+            "temporal": TEMPORAL,
+            "pool": POOLS,
+            "words": WORDS,
+            "view_average": VIEW_AVERAGES,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.prompt_context < 0:
+            raise ValueError(f"prompt_context must be at least 0, got {self.prompt_context}")
+        if self.prompt_context and self.classifier != "text":
+            raise ValueError(
+                f"a learnable prompt needs the text classifier; {self.classifier} does not read names"
+            )
+        check_temperature(self.spotting_temperature, "spotting_temperature")
+        if not isinstance(self.renormalise, bool):
+            raise ValueError(f"renormalise must be true or false, got {self.renormalise!r}")
+        if self.heads is not None and (type(self.heads) is not int or self.heads < 1):
+            raise ValueError(f"heads must be a whole number of at least 1, got {self.heads!r}")
+        if self.heads is not None and self.temporal not in ("transformer", "mit"):
+            raise ValueError(f"the temporal module {self.temporal!r} has no attention heads; leave heads out")
+        if self.view_average == "features" and self.pool == "vcs":
+            raise ValueError(NO_FEATURES)
+
+    @property
+    def name(self) -> str:
+        """`text`, `text + transformer`, `lda + conv, vcs`: for tables."""
+        words = self.classifier + (f", {self.prompt_context} learnt words" if self.prompt_context else "")
+        if self.temporal != "mean":
+            words += f" + {self.temporal}"
+        if self.heads is not None:
+            words += f" of {self.heads} heads"
+        if self.pool == "vcs":
+            words += ", vcs" + (f", words {self.words}" if self.words != "name" else "")
+            words += "" if self.renormalise else ", not renormalized"
+        return words
+
+
+class VideoHead(nn.Module):
+    """Scores videos from their frame embeddings. Untrained it changes nothing: the score of a text head is the
+    cosine of the mean frame embedding with the class sentence, or that of concept spotting.
+
+    weights     [C, D'] rows of the classifier
+    dimension   D of the frame embeddings
+    frames      T of the training features: transformer and mit have a position for each
+    words       for vcs: (queries [Q, D'], owners [Q]), see `word_queries`
+    seed        of what is drawn by lot
+    scale       root mean square of the elements of the frame embeddings: positions begin at a share of it
+    """
+
+    rows: torch.Tensor
+
+    def __init__(
+        self,
+        design: HeadDesign,
+        weights: np.ndarray,
+        dimension: int,
+        frames: int,
+        words: tuple[np.ndarray, np.ndarray] | None = None,
+        *,
+        seed: int = 0,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.design, self.dimension, self.frames = design, dimension, frames
+        self.temporal = temporal_module(
+            design.temporal,
+            dimension,
+            frames,
+            heads=design.heads,
+            seed=seed,
+            position_std=POSITION_SHARE * scale,
+        )
+        rows = torch.from_numpy(np.array(weights, np.float32))
+        if design.classifier == "linear":
+            # Unit rows: a step of the optimiser turns long ones too little.
+            self.rows = nn.Parameter(F.normalize(rows, dim=-1))
+        else:
+            self.register_buffer("rows", rows)
+        out = rows.shape[1]
+        trains = design.temporal != "mean" or design.classifier == "linear" or design.prompt_context > 0
+        wanted = not trains if design.projection is None else design.projection
+        self.projection = _Projection(dimension, out, seed) if wanted or out != dimension else None
+        if design.pool == "vcs":
+            if words is None:
+                raise ValueError("concept spotting needs the words of the classes")
+            queries, owners = words
+            if queries.shape[1] != out:
+                raise ValueError(f"the words have {queries.shape[1]} dimensions, the classifier's rows {out}")
+            self.register_buffer("queries", torch.from_numpy(np.array(queries, np.float32)))
+            self.register_buffer("owners", torch.from_numpy(np.array(owners, np.int64)))
+
+    def forward(
+        self, frames: torch.Tensor, rows: torch.Tensor | None = None, *, views: int = 1
+    ) -> torch.Tensor:
+        """Scores [B / views, C] of frames [B, T, D] float32: cosines, but for concept spotting without renormalise.
+
+        rows     [C, D'] stand in for the head's own
+        views    so many neighbors in the batch are one video, scored by the mean of their pooled embeddings
+                 (`view_average` features); 1: each is scored by itself
+        Raises ValueError for another D, for another T where there are positions, and for views of concept spotting.
+        """
+        if views > 1 and self.design.pool == "vcs":
+            raise ValueError(NO_FEATURES)
+        rows = self.rows if rows is None else rows
+        sequence = self.temporal(frames)
+        if self.design.pool == "vcs":
+            if self.projection is not None:
+                sequence = self.projection(sequence)
+            return spotting_scores(
+                sequence,
+                self.get_buffer("queries"),
+                self.get_buffer("owners"),
+                rows,
+                temperature=self.design.spotting_temperature,
+                renormalise=self.design.renormalise,
+            )
+        video = mean_pool(sequence).unflatten(0, (-1, views)).mean(dim=1)
+        if self.projection is not None:
+            video = self.projection(video)
+        return F.normalize(video, dim=-1) @ F.normalize(rows, dim=-1).T
+
+    @torch.inference_mode()
+    def scores(
+        self, frames: np.ndarray | torch.Tensor, batch_size: int = 1024, *, views: int = 1
+    ) -> np.ndarray:
+        """Scores [N / views, C] float32 of frames [N, T, D] of any float type, in batches; `views` as in `forward`."""
+        videos, device = torch.as_tensor(frames), self.rows.device
+        if not len(videos):
+            return np.zeros((0, len(self.rows)), np.float32)
+        whole = max(1, batch_size // views) * views
+        parts = (self(part.to(device, torch.float32), views=views) for part in videos.split(whole))
+        return torch.cat([part.cpu() for part in parts]).numpy()
+
+    def with_classes(
+        self, weights: np.ndarray, words: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> VideoHead:
+        """The same trained parts over other classes. Raises ValueError for rows of another dimension, and for a
+        classifier that does not read names."""
+        if self.design.classifier != "text":
+            raise ValueError(f"the classes of a head with the classifier {self.design.classifier} are fixed")
+        if weights.shape[1] != self.rows.shape[1]:
+            raise ValueError(
+                f"the classes have {weights.shape[1]} dimensions, the head's {self.rows.shape[1]}"
+            )
+        other = VideoHead(self.design, weights, self.dimension, self.frames, words)
+        kept = {k: v for k, v in self.state_dict().items() if k not in ("rows", "queries", "owners")}
+        other.load_state_dict(kept, strict=False)
+        return other.to(self.rows.device).eval()
+
+    def select(self, classes: Sequence[int]) -> VideoHead:
+        """The same head over some of its classes, in this order."""
+        chosen = torch.as_tensor(list(classes))
+        state = dict(self.state_dict())
+        state["rows"] = state["rows"][chosen]
+        if "owners" in state:
+            owner = [torch.nonzero(state["owners"] == c).flatten() for c in chosen.tolist()]
+            state["queries"] = state["queries"][torch.cat(owner)]
+            counts = torch.tensor([len(rows) for rows in owner])
+            state["owners"] = torch.arange(len(chosen)).repeat_interleave(counts)
+        return VideoHead.from_structure(self.structure, state)
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """What `from_structure` needs beside the state; JSON-able."""
+        made = replace(self.design, projection=self.projection is not None)
+        return {**vars(made), "dimension": self.dimension, "frames": self.frames}
+
+    @classmethod
+    def from_structure(cls, structure: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> VideoHead:
+        """The head of `structure` with the tensors of `state`. Raises KeyError, TypeError, ValueError or
+        RuntimeError where they do not fit."""
+        values = dict(structure)
+        dimension, frames = int(values.pop("dimension")), int(values.pop("frames"))
+        words = (state["queries"].numpy(), state["owners"].numpy()) if "queries" in state else None
+        with torch.device("meta"):  # sizes come from a file: the tensors it holds are all the memory it gets
+            head = cls(HeadDesign(**values), state["rows"].numpy(), dimension, frames, words)
+        head.load_state_dict(state, assign=True)
+        if words is not None:
+            check_owners(state["owners"], len(state["rows"]))
+        return head.eval()
+
+
+def word_queries(texts: TextEmbeddings) -> tuple[np.ndarray, np.ndarray]:
+    """(queries [Q, D], owners [Q]): the word embeddings of all classes, and the class of each.
+
+    Raises ValueError where a class has no words."""
+    counts = np.diff(texts.offsets)
+    if (counts == 0).any():
+        phrase = texts.phrases[int(np.argmin(counts))]
+        raise ValueError(f"the class {phrase!r} has no word embeddings; concept spotting needs them")
+    return texts.words, np.repeat(np.arange(len(counts)), counts)
+
+
+def head_inputs(frames: np.ndarray, design: HeadDesign) -> torch.Tensor:
+    """What a head of this design reads of features [N, V, T, D]: [N * V, T, D] in their own type; where nothing is
+    done before the mean over frames, that mean alone, [N * V, 1, D] float32."""
+    x = torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1)
+    if design.temporal != "mean" or design.pool != "mean" or not len(x):
+        return x
+    return torch.cat([part.float().mean(dim=1, keepdim=True) for part in x.split(4096)])
+
+
+class _Projection(nn.Module):
+    """x + x A with A zero at the start, so that it changes nothing; from D to another D': x A, A semi-orthogonal."""
+
+    def __init__(self, dimension: int, out: int, seed: int) -> None:
+        super().__init__()
+        self.residual = out == dimension
+        self.matrix = nn.Parameter(torch.zeros(dimension, out))
+        if not self.residual:
+            nn.init.orthogonal_(self.matrix, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mapped = x @ self.matrix
+        return x + mapped if self.residual else mapped

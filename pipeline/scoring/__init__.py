@@ -1,0 +1,1 @@
+"""Embeddings -> scores, with nothing trained."""

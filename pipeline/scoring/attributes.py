@@ -1,0 +1,211 @@
+"""Video-Attribute Association: the phrases of a lexicon that are nearest to a video, and their sentence.
+
+The mean frame embedding of a video is compared with all phrases; the top few, joined by "," in a prompt,
+make its attributes sentence, which the text tower reads again. What retrieves and what reads may be two
+encoders (in the paper ViT-L/14 retrieves, the text tower of ViT-B/32 reads).
+
+N videos, P phrases, K attributes, D dimensions. Source: Wu et al. 2023 (BIKE), section 2.2 and A.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+
+from ...cache import (
+    FeatureCache,
+    Identity,
+    StoredAttributes,
+    attributes_path,
+    read_attributes,
+    where_writable,
+    write_attributes,
+)
+from ...cache.identity import digest_of
+from ...lexicons import Lexicon
+from ..encoders.text_cache import EncoderLoader, text_embeddings
+from .pooling import mean_embeddings, unit
+
+if TYPE_CHECKING:
+    from ..encoders.encoder import Encoder
+
+INDEXES = ("exact", "ivf", "hnsw")
+LEAST_RECALL = 0.95
+"""Of an approximate index: below it, the user is told."""
+PROMPT = "This is a video about {}"
+SEPARATOR = ","
+"""Between attributes, as in the released code: no space, no full stop at the end."""
+
+
+class AttributesError(ValueError):
+    """Attributes that cannot be had: an empty lexicon, two caches that do not fit."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest phrases of N videos."""
+
+    top: np.ndarray
+    """[N, K] int64 indices of phrases, best first."""
+    similarity: np.ndarray
+    """[N, K] float32 cosines."""
+    recall: float | None
+    """Share of the exact top K that an approximate index found, on a sample; None for the exact one."""
+    truncated: tuple[str, ...] = ()
+    """Phrases and attributes sentences that were longer than the context, and have been cut."""
+
+
+def retrieve(
+    videos: np.ndarray, phrases: np.ndarray, top: int = 5, *, index: str = "exact", seed: int = 0
+) -> Found:
+    """The `top` phrases nearest to each video by cosine, with FAISS (on a GPU where it sees one).
+
+    videos     [N, D] embeddings
+    phrases    [P, D] embeddings
+    index      `exact`; `ivf` (inverted lists) or `hnsw` (graph), for millions of phrases
+
+    Raises AttributesError for no phrases, fewer than `top` of them, or two different D; ValueError for
+    an unknown index.
+    """
+    if index not in INDEXES:
+        raise ValueError(f"index must be one of {', '.join(INDEXES)}, got {index!r}")
+    if not 1 <= top <= len(phrases):
+        raise AttributesError(f"{top} attributes were asked for, and the lexicon has {len(phrases)} phrases")
+    if videos.shape[1] != phrases.shape[1]:
+        raise AttributesError(
+            f"videos have {videos.shape[1]} dimensions, phrases {phrases.shape[1]}: they are of different encoders"
+        )
+    queries, known = unit(videos), unit(phrases)
+    searcher = _index(known, index, seed)
+    similarity, nearest = searcher.search(queries, top)
+    recall = None
+    if index != "exact":
+        sample = np.random.default_rng(seed).permutation(len(queries))[:1000]
+        exact = _index(known, "exact", seed).search(queries[sample], top)[1]
+        hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, nearest[sample], strict=True)]
+        recall = float(np.mean(hits) / top) if hits else 1.0
+    return Found(nearest.astype(np.int64), similarity.astype(np.float32), recall)
+
+
+def _index(phrases: np.ndarray, kind: str, seed: int) -> Any:
+    n, dimensions = phrases.shape
+    if kind == "hnsw":
+        made: Any = faiss.IndexHNSWFlat(dimensions, 32, faiss.METRIC_INNER_PRODUCT)
+        made.hnsw.efConstruction, made.hnsw.efSearch = 200, 128
+    elif kind == "ivf":
+        lists = max(1, min(int(4 * np.sqrt(n)), n // 39))  # FAISS wants 39 phrases to place a list
+        made = faiss.IndexIVFFlat(
+            faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT
+        )
+        made.cp.seed = seed
+        made.nprobe = max(1, lists // 8)
+        made.train(phrases)
+    else:
+        made = faiss.IndexFlatIP(dimensions)
+    if kind != "hnsw" and getattr(faiss, "get_num_gpus", lambda: 0)():
+        made = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, made)
+    made.add(phrases)
+    return made
+
+
+def attributes_sentence(phrases: Sequence[str]) -> str:
+    """`ball,park,running`: what goes into the prompt."""
+    return SEPARATOR.join(phrases)
+
+
+def attributes_of(
+    cache: FeatureCache,
+    lexicons: Sequence[Lexicon],
+    *,
+    retriever: FeatureCache | None = None,
+    top: int = 5,
+    index: str = "exact",
+    prompt: str = PROMPT,
+    phrase_prompt: str = "{}",
+    load: Callable[[Identity], Encoder] | None = None,
+) -> tuple[StoredAttributes, Found | None]:
+    """The attributes of all videos of `cache`, from where they are kept or computed and kept there.
+
+    lexicons         their phrases together, each phrase once
+    retriever        the cache whose features retrieve; default `cache`. It must hold the same videos
+    prompt           around the attributes sentence
+    phrase_prompt    around each phrase when it is retrieved; released BIKE has none
+
+    The second value is what retrieval found, or None when nothing had to be computed.
+    Raises AttributesError where videos of `cache` are missing in `retriever`, EncoderError where an
+    encoder is needed and cannot be had.
+    """
+    retriever = cache if retriever is None else retriever  # an empty cache is false
+    phrases = tuple(dict.fromkeys(phrase for lexicon in lexicons for phrase in lexicon.phrases))
+    settings = attributes_settings(
+        cache, lexicons, retriever=retriever, top=top, index=index, prompt=prompt, phrase_prompt=phrase_prompt
+    )
+    name = settings["lexicon"]
+    path = attributes_path(cache.folder, name, settings)
+    if path.exists():
+        stored = read_attributes(path)
+        if list(stored.ids) == cache.ids:
+            return stored, None
+    if len(cache) == 0:
+        raise AttributesError(f"{cache.folder} has no videos yet; run `vidclip extract` first.")
+    missing = [id for id in cache.ids if id not in retriever]
+    if missing:
+        raise AttributesError(
+            f"{len(missing)} videos of {cache.folder} are not in {retriever.folder}, the first is {missing[0]!r}; "
+            "extract the same videos with both encoders."
+        )
+    load = load or EncoderLoader()
+    texts = text_embeddings(
+        retriever, Lexicon(name, phrases, phrases), [phrase_prompt], words="none", load=load
+    )
+    rows = np.array([retriever.row(id) for id in cache.ids])
+    videos = np.concatenate([mean_embeddings(frames) for _, frames in retriever.batches(1024, rows)])
+    found = retrieve(videos, texts.sentence, top, index=index)
+    sentences = [attributes_sentence([phrases[i] for i in row]) for row in found.top]
+    different = list(dict.fromkeys(sentences))
+    read = load(cache.identity).encode_text(different, [prompt], words="none")
+    place = {sentence: i for i, sentence in enumerate(different)}
+    embedded = read.sentence[[place[sentence] for sentence in sentences]]
+    stored = StoredAttributes(phrases, tuple(cache.ids), found.top, found.similarity, embedded, settings)
+    with where_writable(path):
+        write_attributes(path, stored)
+    return stored, replace(found, truncated=texts.truncated + read.truncated)
+
+
+def attributes_settings(
+    cache: FeatureCache,
+    lexicons: Sequence[Lexicon],
+    *,
+    retriever: FeatureCache | None = None,
+    top: int = 5,
+    index: str = "exact",
+    prompt: str = PROMPT,
+    phrase_prompt: str = "{}",
+) -> dict[str, Any]:
+    """All that shapes attributes; they are kept under its digest. Parameters as for `attributes_of`."""
+    retriever = cache if retriever is None else retriever
+    read_anew = {video.id: video.generation for video in retriever.videos if video.generation}
+    return {
+        **({"read_anew": digest_of(read_anew)} if read_anew else {}),  # other features under the same ids
+        "lexicon": "+".join(lexicon.name for lexicon in lexicons),
+        "lexicon_sha256": [lexicon.digest for lexicon in lexicons],
+        "top": top,
+        "index": index,
+        "prompt": prompt,
+        "phrase_prompt": phrase_prompt,
+        "retriever": retriever.identity.digest,
+        "reader": cache.identity.encoder_digest,
+        # Only where it is so: attributes that were kept before this was asked are of all views.
+        **({} if retriever.view is None else {"view": retriever.view}),
+    }
+
+
+def released_form(
+    attributes: StoredAttributes, name: str = "classname_topk"
+) -> dict[str, dict[str, list[str]]]:
+    """What the released BIKE training code reads: {video id: {"classname_topk": [phrases, best first]}}."""
+    return {id: {name: attributes.of(row)} for row, id in enumerate(attributes.ids)}

@@ -1,0 +1,201 @@
+"""Video Concept Spotting: which frames speak of a class, and the score of the video made of them.
+
+    saliency[n, c, t] = mean over words w of class c of  softmax over t of ( u(f[n, t]) . u(w) / tau )
+    e[n, c]           = sum over t of saliency[n, c, t] * u(f[n, t])
+    score[n, c]       = u(e[n, c]) . u(c)
+
+No [N, C, D] array is made: the score of a saliency-weighted mean is the saliency-weighted mean of the
+frame scores, and its length follows from the T x T Gram matrix of the frames,
+
+    e . u(c) = sum_t saliency_t (u(f_t) . u(c)),      |e|^2 = saliency^T G saliency,  G[t, s] = u(f_t) . u(f_s).
+
+N videos, T frames, C classes, W words of all classes, D dimensions.
+Source: Wu et al. 2023 (BIKE), section 2.3, equations 5 and 6; Table 6b compares the queries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...cache import TextEmbeddings
+from .temperature import check_temperature
+
+TEMPERATURE = 0.01
+"""Of the softmax over frames, as CLIP was trained."""
+
+QUERIES = ("words", "sentence")
+
+_BLOCK_VIDEOS = 256
+
+
+@dataclass(frozen=True)
+class Spotting:
+    """How frames are weighed, and what the weighted video is compared with."""
+
+    saliency: str = "words"
+    """What asks the frames: the words of a class, or its sentence."""
+    recognition: str = "sentence"
+    """What the video is compared with: the sentence, or the mean of the unit word embeddings."""
+    temperature: float = TEMPERATURE
+    """Of the softmax over frames; no unit. Towards 0 the best frame alone counts, towards infinity all do."""
+    renormalise: bool = True
+    """The paper's cosine; False: the released code's product with a pooled video that is not unit."""
+
+    def __post_init__(self) -> None:
+        for name in ("saliency", "recognition"):
+            if getattr(self, name) not in QUERIES:
+                raise ValueError(f"{name} must be one of {', '.join(QUERIES)}, got {getattr(self, name)!r}")
+        check_temperature(self.temperature)
+
+
+class ConceptSpotter:
+    """Spots C classes in videos.
+
+    texts     their sentence and word embeddings
+    device    where it is computed
+
+    Raises ValueError where words are asked for and a class has none.
+    """
+
+    def __init__(
+        self, texts: TextEmbeddings, spotting: Spotting | None = None, *, device: str | torch.device = "cpu"
+    ) -> None:
+        self.spotting = spotting or Spotting()
+        self.device = torch.device(device)
+        counts = np.diff(texts.offsets)
+        if "words" in (self.spotting.saliency, self.spotting.recognition) and (counts == 0).any():
+            phrase = texts.phrases[int(np.argmin(counts))]
+            raise ValueError(
+                f"the class {phrase!r} has no word embeddings (word mode {texts.word_mode!r}); use saliency and "
+                "recognition by sentence, or texts with words"
+            )
+        sentence = _unit(torch.from_numpy(np.ascontiguousarray(texts.sentence, np.float32)))
+        words = _unit(torch.from_numpy(np.ascontiguousarray(texts.words, np.float32)))
+        if self.spotting.saliency == "sentence":
+            counts, queries = np.ones(len(sentence), np.int64), sentence
+        else:
+            queries = words
+        # Classes of as many queries stand together: their mean over queries is then the mean of a plain axis.
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        self._groups = [
+            (int(count), members, queries[_rows_of(starts[members], int(count))].to(self.device))
+            for count in np.unique(counts)
+            for members in [np.flatnonzero(counts == count)]
+        ]
+        targets = sentence
+        if self.spotting.recognition == "words":
+            owner = torch.from_numpy(np.repeat(np.arange(len(sentence)), np.diff(texts.offsets)))
+            targets = torch.zeros_like(sentence).index_add_(0, owner, words)
+        self._targets = _unit(targets).to(self.device)
+        self._workspace: dict[str, torch.Tensor] = {}
+
+    @property
+    def n_classes(self) -> int:
+        return len(self._targets)
+
+    def scores(self, frames: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Scores [N, C] float32 of videos, one view each.
+
+        frames    [N, T, D], as the encoder gave them or unit
+        Memory is that of the result and of a block, whatever N.
+        """
+        videos = self._checked(frames)
+        scores = np.empty((len(videos), self.n_classes), np.float32)
+        for rows, block, unit in self._blocks(videos):
+            gram = torch.bmm(unit, unit.transpose(1, 2)).permute(1, 2, 0).contiguous()  # [T, T, n]
+            for members, saliency in self._saliency(block):
+                dots = self._room("targets", (len(block), len(members), block.shape[2]))
+                torch.matmul(self._targets[members], block, out=dots)
+                score = dots.mul_(saliency).sum(dim=0)  # [c, n]
+                if self.spotting.renormalise:
+                    score /= _squared_lengths(saliency, gram).clamp_min_(1e-12).sqrt_()
+                scores[rows, members] = score.T.cpu().numpy()
+        return scores
+
+    def saliency(self, frames: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Share of attention that each class gives each frame: [N, C, T] float32, sums to 1 over T.
+
+        frames    [N, T, D], as the encoder gave them or unit
+        """
+        videos = self._checked(frames)
+        shares = np.empty((len(videos), self.n_classes, videos.shape[1]), np.float32)
+        for rows, block, _ in self._blocks(videos):
+            for members, saliency in self._saliency(block):
+                shares[rows, members] = saliency.permute(2, 1, 0).cpu().numpy()
+        return shares
+
+    def _saliency(self, block: torch.Tensor) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """(classes, saliency [T, c, n]) of a block [T, D, n] of unit frames, classes of equal word count."""
+        times, _, n = block.shape
+        per_query = 4 * times * n
+        for count, all_members, all_queries in self._groups:
+            step = max(1, self._block_bytes // (per_query * count))
+            for start in range(0, len(all_members), step):
+                members = all_members[start : start + step]
+                queries = all_queries[start * count : (start + step) * count]
+                # The softmax over frames, step by step in one buffer: memory that is fresh every time costs
+                # more than the arithmetic.
+                shares = self._room("shares", (times, len(queries), n))
+                torch.matmul(queries, block, out=shares)
+                over_frames = self._room("frames", (len(queries), n))
+                torch.amax(shares, 0, out=over_frames)
+                shares.sub_(over_frames).mul_(1 / self.spotting.temperature).exp_()
+                torch.sum(shares, 0, out=over_frames)
+                shares.div_(over_frames.mul_(count))
+                if count > 1:
+                    words = shares.view(times, len(members), count, n)
+                    shares = self._room("saliency", (times, len(members), n))
+                    torch.sum(words, 2, out=shares)
+                yield members, shares
+
+    def _blocks(self, videos: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """(rows, unit frames [T, D, n], the same [n, T, D]): most steps run along n."""
+        for start in range(0, len(videos), _BLOCK_VIDEOS):
+            rows = slice(start, min(len(videos), start + _BLOCK_VIDEOS))
+            unit = _unit(videos[rows].to(self.device, torch.float32))
+            yield rows, unit.permute(1, 2, 0).contiguous(), unit
+
+    @property
+    def _block_bytes(self) -> int:
+        return (4 if self.device.type == "cpu" else 256) * 2**20  # what a cache keeps near
+
+    def _room(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        """A tensor of this shape in memory that is used again."""
+        size = math.prod(shape)
+        if name not in self._workspace or self._workspace[name].numel() < size:
+            self._workspace[name] = torch.empty(size, device=self.device)
+        return self._workspace[name][:size].view(shape)
+
+    def _checked(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+        videos = torch.as_tensor(frames)
+        dimensions = self._targets.shape[1]
+        if videos.ndim != 3 or videos.shape[1] < 1 or videos.shape[2] != dimensions:
+            raise ValueError(
+                f"frames must be [N, T, {dimensions}] with T at least 1, got {tuple(videos.shape)}"
+            )
+        return videos
+
+
+def _squared_lengths(saliency: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    """saliency^T G saliency: [c, n] of saliency [T, c, n] and G [T, T, n]."""
+    total = torch.zeros_like(saliency[0])
+    for t, own in enumerate(saliency):
+        inner = own * gram[t, t]
+        for s in range(t + 1, len(saliency)):
+            inner.addcmul_(saliency[s], gram[t, s], value=2)  # G is symmetric
+        total.addcmul_(inner, own)
+    return total
+
+
+def _rows_of(starts: np.ndarray, count: int) -> torch.Tensor:
+    return torch.from_numpy((starts[:, None] + np.arange(count)).reshape(-1))
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    return F.normalize(vectors, dim=-1)

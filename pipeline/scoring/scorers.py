@@ -1,0 +1,326 @@
+"""What turns the frames of a video into scores of classes: mean, max, vote, concept spotting, attributes, fusion.
+
+A scorer works in two steps. `evidence` is computed once for a video and all C classes; `combine` makes scores
+of it among the candidates of a trial. They differ where probabilities are averaged: a softmax over half of
+the classes is not half of a softmax over all.
+
+n videos of a batch, V views, T frames, D dimensions, C classes, c of them candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ..heads.video_head import NO_FEATURES, VIEW_AVERAGES, VideoHead, head_inputs
+from .concept_spotting import ConceptSpotter
+from .pooling import cosine_scores, mean_embeddings
+
+TEMPERATURE = 0.01
+"""Of the softmax over classes: cosines become probabilities as in CLIP."""
+FUSION_FORMS = ("paper", "released")
+"""What fusion weighs: `paper` softmaxes of cosines / temperature; `released` BIKE softmaxes of the cosines as they are."""
+RELEASED_FUSION = 0.7
+"""Weight of the video in BIKE's released script, for every backbone."""
+
+
+class Scorer(Protocol):
+    """Something that scores videos; larger is likelier."""
+
+    name: str
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> Any:
+        """Of the videos `rows` [n] of the cache, with frames [n, V, T, D]: an array with n rows."""
+        ...
+
+    def combine(self, evidence: Any, classes: np.ndarray) -> np.ndarray:
+        """Scores [n, c] among the classes [c]."""
+        ...
+
+    def probabilities(self, evidence: Any, classes: np.ndarray, *, scaled: bool | None = None) -> np.ndarray:
+        """Probabilities [n, c] among the classes [c], for fusion and for the released mAP.
+
+        scaled    whether cosines are divided by the temperature before the softmax; None: as the scorer's own
+                  average over views does
+        """
+        ...
+
+
+def softmax(logits: np.ndarray, axis: int = -1) -> np.ndarray:
+    """In float64: with a temperature of 0.01, float32 makes ties of small probabilities."""
+    logits = np.asarray(logits, np.float64)
+    logits = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    return logits / logits.sum(axis=axis, keepdims=True)
+
+
+class _Cosine:
+    """Evidence [n, C] of cosines; probabilities are their softmax."""
+
+    temperature: float = TEMPERATURE
+
+    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return evidence[:, classes]
+
+    def probabilities(
+        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
+        return softmax(evidence[:, classes] / (1 if scaled is False else self.temperature))
+
+
+def view_scores(
+    scores: np.ndarray, temperature: float = TEMPERATURE, view_average: str = "probabilities"
+) -> np.ndarray:
+    """Scores [n, C] of cosines [n, V, C]: those of a single view as they are, of several the mean of their
+    probabilities (BIKE, X-CLIP; `unscaled`: without the temperature, as released BIKE)."""
+    if scores.shape[1] == 1:
+        return scores[:, 0]
+    return softmax(scores / (1 if view_average == "unscaled" else temperature)).mean(axis=1)
+
+
+class _Views:
+    """Evidence [n, V, C] of cosines, one row a view; [n, 1, C] where features were averaged over views before."""
+
+    temperature: float = TEMPERATURE
+    view_average: str = "probabilities"
+
+    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return view_scores(evidence[:, :, classes], self.temperature, self.view_average)
+
+    def probabilities(
+        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
+        scaled = self.view_average != "unscaled" if scaled is None else scaled
+        return softmax(evidence[:, :, classes] / (self.temperature if scaled else 1)).mean(axis=1)
+
+
+class MeanScorer(_Views):
+    """Cosine of the mean frame embedding with each sentence [C, D].
+
+    view_average    `features`: the mean is over frames and views alike, as in Text4Vis; see VIEW_AVERAGES
+    """
+
+    def __init__(self, sentence: np.ndarray, name: str = "mean", *, view_average: str = "features") -> None:
+        self.name, self._sentence, self.view_average = name, sentence, _checked(view_average)
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        n, views, times, dimensions = frames.shape
+        if self.view_average != "features":
+            frames = frames.reshape(n * views, 1, times, dimensions)
+        return cosine_scores(mean_embeddings(frames), self._sentence).reshape(n, -1, len(self._sentence))
+
+
+class MaxScorer(_Cosine):
+    """Cosine of the best frame of all views with each sentence [C, D]."""
+
+    def __init__(self, sentence: np.ndarray, name: str = "max") -> None:
+        self.name, self._sentence = name, sentence
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        return frame_cosines(frames, self._sentence).max(axis=1)
+
+
+class VoteScorer:
+    """Mean over frames and views of each one's probabilities.
+
+    raw    True: of the embeddings as they are, times 1 / temperature, as released BIKE scores its halves;
+           False: of unit embeddings
+    """
+
+    def __init__(
+        self, sentence: np.ndarray, *, temperature: float = TEMPERATURE, raw: bool = False, name: str = "vote"
+    ) -> None:
+        self.name, self._sentence, self._temperature, self._raw = name, sentence, temperature, raw
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        cosines = frame_cosines(frames, self._sentence)  # [n, V * T, C]
+        if self._raw:
+            lengths = np.linalg.norm(frames.astype(np.float32), axis=-1).reshape(len(frames), -1, 1)
+            cosines = cosines * lengths
+        return cosines
+
+    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return self.probabilities(evidence, classes)
+
+    def probabilities(
+        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
+        # Released BIKE multiplies raw embeddings by 100: there is no temperature to leave out.
+        plain = scaled is False and not self._raw
+        return softmax(evidence[:, :, classes] / (1 if plain else self._temperature)).mean(axis=1)
+
+
+class SpottingScorer(_Views):
+    """Video Concept Spotting.
+
+    view_average    probabilities or unscaled; see VIEW_AVERAGES
+    """
+
+    def __init__(
+        self,
+        spotter: ConceptSpotter,
+        *,
+        temperature: float = TEMPERATURE,
+        view_average: str = "probabilities",
+        name: str = "vcs",
+    ) -> None:
+        if _checked(view_average) == "features":
+            raise ValueError(NO_FEATURES)
+        self.name, self._spotter, self.temperature = name, spotter, temperature
+        self.view_average = view_average
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        n, views, times, dimensions = frames.shape
+        scores = self._spotter.scores(frames.reshape(n * views, times, dimensions))
+        return scores.reshape(n, views, -1)
+
+
+class HeadScorer(_Views):
+    """A trained video head.
+
+    view_average    None: that of the head's own design; see VIEW_AVERAGES
+    """
+
+    def __init__(
+        self,
+        head: VideoHead,
+        *,
+        temperature: float = TEMPERATURE,
+        view_average: str | None = None,
+        name: str = "head",
+    ) -> None:
+        self.name, self._head, self.temperature = name, head, temperature
+        self.view_average = _checked(view_average or head.design.view_average)
+        if self.view_average == "features" and head.design.pool == "vcs":
+            raise ValueError(NO_FEATURES)
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Raises NoScores."""
+        inputs = head_inputs(frames, self._head.design)
+        scores = head_scores(self._head, inputs, frames.shape[1], self.view_average)
+        check_scores(scores, self.name)
+        return scores
+
+
+def head_scores(
+    head: VideoHead, inputs: torch.Tensor, views: int, view_average: str | None = None
+) -> np.ndarray:
+    """What a head makes of the views of its inputs [n * V, T, D]: scores [n, V, C], or [n, 1, C] where features are
+    averaged before the score. `view_scores` makes one score of them.
+
+    view_average    None: that of the head's own design
+    """
+    together = views if (view_average or head.design.view_average) == "features" else 1
+    scores = head.scores(inputs, views=together)
+    return scores.reshape(-1, views // together, scores.shape[-1])
+
+
+class NoScores(ValueError):
+    """A head makes of finite features what is no number."""
+
+
+def check_scores(scores: np.ndarray, name: str) -> None:
+    """Raises NoScores where one is not finite."""
+    if not np.isfinite(scores).all():
+        raise NoScores(
+            f"the head {name} gives scores that are not finite: its weights are too large for these features. Train "
+            "it again with `vidclip fit`."
+        )
+
+
+class MissingAttributes(ValueError):
+    """A video is tested, and has no attributes."""
+
+
+class AttributesScorer(_Cosine):
+    """Cosine of each video's attributes sentence with each class sentence (BIKE 2.2)."""
+
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        sentence: np.ndarray,
+        name: str = "attributes",
+        *,
+        temperature: float = TEMPERATURE,
+    ) -> None:
+        """embeddings [N, D] of the attributes sentences, by row of the cache, NaN where a video has none;
+        sentence [C, D]."""
+        self.name, self._embeddings, self._sentence = name, embeddings, sentence
+        self.temperature = temperature
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Raises MissingAttributes."""
+        check_attributes(self._embeddings, rows)
+        return cosine_scores(self._embeddings[rows], self._sentence)
+
+
+def check_attributes(embeddings: np.ndarray, rows: np.ndarray) -> None:
+    """Raises MissingAttributes where one of these rows of a cache has no embedding of an attributes sentence."""
+    without = np.isnan(embeddings[:, 0])
+    if without[rows].any():
+        raise MissingAttributes(
+            f"{int(without[rows].sum())} of the {len(rows)} videos that are read now have no attributes, nor do "
+            f"{int(without.sum())} of the cache: their file does not name them. Test another --split, or give the "
+            "file of these videos too."
+        )
+
+
+class FusionScorer:
+    """S = weight S_V + (1 - weight) S_A, on probabilities (BIKE, equation 4)."""
+
+    def __init__(self, video: Scorer, attributes: Scorer, weight: float, *, form: str = "paper") -> None:
+        """weight of the video, in 0..1; 0.6 for ViT-B and 0.8 for ViT-L in the paper, 0.7 in the released script.
+        form: one of FUSION_FORMS."""
+        if not 0 <= weight <= 1:
+            raise ValueError(f"the weight of fusion lies between 0 and 1, got {weight}")
+        if form not in FUSION_FORMS:
+            raise ValueError(f"the form of fusion must be {' or '.join(FUSION_FORMS)}, got {form!r}")
+        self.name = f"{video.name} + {attributes.name} ({weight:g})"
+        self.parts, self._weight, self._scaled = (video, attributes), weight, form == "paper"
+
+    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> Any:
+        return self.join(*(part.evidence(rows, frames) for part in self.parts))
+
+    def join(self, video: Any, attributes: Any) -> Any:
+        """The evidence, from that of its two parts."""
+        return _Pair(video, attributes)
+
+    def combine(self, evidence: Any, classes: np.ndarray) -> np.ndarray:
+        video, attributes = (
+            part.probabilities(each, classes, scaled=self._scaled)
+            for part, each in zip(self.parts, (evidence.video, evidence.attributes), strict=True)
+        )
+        return self._weight * video + (1 - self._weight) * attributes
+
+    def probabilities(self, evidence: Any, classes: np.ndarray, *, scaled: bool | None = None) -> np.ndarray:
+        return self.combine(evidence, classes)
+
+
+class _Pair:
+    """Evidence of two scorers; its rows are those of both."""
+
+    def __init__(self, video: Any, attributes: Any) -> None:
+        self.video, self.attributes = video, attributes
+
+    def __getitem__(self, rows: np.ndarray) -> _Pair:
+        return _Pair(self.video[rows], self.attributes[rows])
+
+
+def _checked(view_average: str) -> str:
+    if view_average not in VIEW_AVERAGES:
+        raise ValueError(f"view_average must be one of {', '.join(VIEW_AVERAGES)}, got {view_average!r}")
+    return view_average
+
+
+def frame_cosines(frames: np.ndarray, sentence: np.ndarray) -> np.ndarray:
+    """[n, V * T, C] float32 from frames [n, V, T, D] and sentences [C, D]."""
+    n, views, times, dimensions = frames.shape
+    return cosine_scores(frames.reshape(-1, dimensions), sentence).reshape(n, views * times, -1)
+
+
+def default_fusion(architecture: Mapping[str, Any]) -> float:
+    """The paper's weight of the video: 0.8 for ViT-L (and what is as wide or wider), else 0.6."""
+    width = architecture.get("vision_cfg", {}).get("width", 0)
+    return 0.8 if isinstance(width, int) and width >= 1024 else 0.6

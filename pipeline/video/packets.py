@@ -1,0 +1,225 @@
+"""What the packets of a video tell before anything is decoded, and whether decord can be trusted with it.
+
+No frame may stand in for another. Decord breaks that rule without a word: it names frames by counting what
+its decoder gives out, so a key frame that is not where it expects one (open groups of pictures, the default
+of HEVC encoders and usual in MPEG-4), a packet that an edit list hides, or a missing time stamp shifts every
+later frame, and it fills gaps with the last frame it has. Its `fault_tol` does not notice. Reading the
+packets takes a few milliseconds, and shows in which files decord's counting is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import av
+import av.error
+import av.logging
+import numpy as np
+
+from .request import MAX_PIXELS, DecodeError, check_n_pixels
+
+# Containers and codecs in which a packet is a frame and carries its own time stamp.
+DECORD_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
+DECORD_CODECS = {"h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9"}
+
+
+# FFmpeg's names of the formats whose files hold their frames themselves. Playlists and lists of files (concat,
+# hls, dash, sdp, image2, imf, ...), scripts, and formats that open files beside their own are not among them.
+_CONTAINERS = (
+    "3g2 3gp amv apng asf asf_o av1 avi avs2 avs3 bink dhav dirac dnxhd dv evc flv gif gxf h261 h263 h264 hevc ivf "
+    "live_flv m4v matroska mjpeg mjpeg_2000 mov mp4 mpeg mpegts mpegtsraw mpegvideo mpjpeg mv mxf nsv nut nuv obu ogg "
+    "rm roq smk swf vc1 vc1test vivo vvc webm wtv xmv yop yuv4mpegpipe "
+    "bmp_pipe exr_pipe j2k_pipe jpeg_pipe jpegxl_pipe pam_pipe pbm_pipe pgm_pipe png_pipe ppm_pipe tiff_pipe webp_pipe "
+    "aac ac3 aiff amr caf flac mp3 w64 wav"  # of which it is said that they have no video stream
+)
+_OPTIONS = {"format_whitelist": _CONTAINERS.replace(" ", ","), "protocol_whitelist": "file"}
+
+
+@dataclass
+class Packets:
+    """What the packets of a video tell before anything is decoded."""
+
+    time_base: float
+    """Seconds of one tick of a time stamp."""
+    rate: float
+    """Frames a second, as the header has it; 0 where it has none."""
+    container: set[str]
+    codec: str
+    header_frames: int
+    """Frames that the header claims; 0 where it claims none."""
+    pts: list[int | None] = field(default_factory=list)
+    """Presentation time stamp of each packet, in the order of decoding."""
+    keys: list[int] = field(default_factory=list)
+    """Which packets start a group of pictures."""
+    soft_keys: set[int] = field(default_factory=set)
+    """Keys after which a decoder may still need frames from before (H.264 without an IDR picture)."""
+    hidden: set[int] = field(default_factory=set)
+    """Packets that an edit list hides: decoded where others need them, never shown."""
+    last_duration: int = 0
+    damage: str = ""
+
+    def __post_init__(self) -> None:
+        self.order: dict[int, int] = {}
+        self.shown: list[int] = []
+        self.clean_keys: list[int] = []
+
+    def finish(self) -> Packets:
+        """Derive what follows from the packets, once they are all there."""
+        stamps = [pts for pts in self.pts if pts is not None]
+        if len(stamps) == len(self.pts) and len(set(stamps)) == len(stamps):
+            self.order = {pts: position for position, pts in enumerate(stamps)}
+            self.shown = sorted(pts for position, pts in enumerate(stamps) if position not in self.hidden)
+            # A key frame is clean when all packets before it are shown before it, and all after it after.
+            latest_before = np.maximum.accumulate(np.array([-(1 << 62), *stamps]))
+            earliest_after = np.minimum.accumulate(np.array([*stamps, 1 << 62])[::-1])[::-1]
+            self.clean_keys = [
+                k
+                for k in self.keys
+                if latest_before[k] < stamps[k] == earliest_after[k] and k not in self.soft_keys
+            ]
+        return self
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that the video claims to show; for a damaged file, as many as its header says."""
+        counted = len(self.pts) - len(self.hidden)
+        return max(counted, self.header_frames) if self.damage else counted
+
+    @property
+    def trap(self) -> str:
+        """Why decord would give wrong frames of this file, or an empty string."""
+        if self.damage:
+            return self.damage
+        if not self.container & DECORD_CONTAINERS or self.codec not in DECORD_CODECS:
+            return f"decord is not used for {self.codec} in {'/'.join(sorted(self.container))}"
+        if not self.order:
+            return "decord would mix up frames: time stamps are missing or repeated"
+        if self.hidden:
+            return "decord would mix up frames: the file hides some of them (edit list)"
+        if self.clean_keys != self.keys or self.keys[:1] != [0]:
+            return "decord would mix up frames: key frames do not come in the order of showing"
+        return ""
+
+
+def check_file(path: str) -> None:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+        if not stat.S_ISREG(status.st_mode):
+            raise DecodeError("open", "is no regular file")
+        if status.st_size == 0:
+            raise DecodeError("open", "is empty (0 bytes)")
+        with open(path, "rb"):  # noqa: PTH123
+            pass
+    except FileNotFoundError:
+        raise DecodeError("missing", "no such file") from None
+    except PermissionError:
+        raise DecodeError("open", "permission denied") from None
+    except OSError as error:
+        raise DecodeError("open", f"cannot be read: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[tuple[Any, Any]]:
+    """Container and video stream, one thread; a cover picture is no video stream."""
+    try:
+        container = av.open(path, options=_OPTIONS, metadata_errors="replace")
+    except MemoryError:
+        raise
+    except av.error.ArgumentError as error:
+        raise DecodeError(
+            "open", "not a video: its format is none that is read (lists of other files are not followed)"
+        ) from error
+    except av.error.FFmpegError as error:
+        raise DecodeError("open", f"not a video: {error.strerror}") from error
+    with container:
+        streams = [s for s in container.streams.video if not _is_cover(s)]
+        if not streams:
+            raise DecodeError("open", "no video stream")
+        stream = streams[0]
+        if getattr(stream, "codec_context", None) is None:
+            raise DecodeError("open", "no decoder for its video stream")
+        check_n_pixels(stream.codec_context.width, stream.codec_context.height, "has frames")
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # of a frame that grows in mid-stream
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+def _is_cover(stream: Any) -> bool:
+    disposition = getattr(stream, "disposition", 0)  # a Flag or an IntFlag, as the version has it
+    return bool(getattr(disposition, "value", disposition) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+
+
+def read_packets(path: str) -> Packets:
+    """Read all packets of a video without decoding them. Raises DecodeError where there is no video."""
+    with opened(path) as (container, stream):
+        packets = Packets(
+            time_base=float(stream.time_base),
+            rate=float(stream.average_rate or stream.base_rate or 0),
+            container=set(container.format.name.split(",")),
+            codec=stream.codec_context.name,
+            header_frames=stream.frames,
+        )
+        try:
+            for packet in _demuxed(container, stream, packets):
+                if packet.size == 0:
+                    continue
+                if packet.is_keyframe:
+                    packets.keys.append(len(packets.pts))
+                    if packets.codec == "h264" and not _has_idr(
+                        bytes(packet), stream.codec_context.extradata
+                    ):
+                        packets.soft_keys.add(len(packets.pts))
+                if packet.is_discard:
+                    packets.hidden.add(len(packets.pts))
+                if packet.is_corrupt:
+                    packets.damage = "the file is damaged or cut off"
+                packets.pts.append(packet.pts)
+                packets.last_duration = packet.duration or packets.last_duration
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            packets.damage = f"the file is damaged: {error.strerror}"
+    return packets.finish()
+
+
+def _demuxed(container: Any, stream: Any, packets: Packets) -> Iterator[Any]:
+    """The packets. Some demuxers leave out what they cannot read, or stop at it, and tell only their log."""
+    with listening_to_pyav(av.logging.ERROR) as lines:
+        yield from container.demux(stream)
+    if lines:
+        packets.damage = packets.damage or f"the file is damaged: {lines[0].strip()[:200]}"
+
+
+@contextlib.contextmanager
+def listening_to_pyav(level: int = av.logging.INFO) -> Iterator[list[str]]:
+    """What PyAV's FFmpeg has to say in this thread while the block runs, at this level and worse."""
+    lines: list[str] = []
+    before, skip = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(level)
+    try:
+        with av.logging.Capture() as logs:
+            yield lines
+            lines += [message for _, _, message in logs]
+    finally:
+        av.logging.set_level(before)
+        av.logging.set_skip_repeated(skip)
+
+
+def _has_idr(data: bytes, extradata: bytes | None) -> bool:
+    """Whether an H.264 packet holds an IDR picture: the one kind of key frame that nothing reaches across."""
+    idr = 5
+    if not extradata or extradata[0] != 1:  # start codes (transport streams, AVI)
+        return any(unit and unit[0] & 31 == idr for unit in data.split(b"\0\0\1")[1:])
+    n_bytes, at = (extradata[4] & 3) + 1, 0  # each unit after its length (MP4, Matroska)
+    while at + n_bytes < len(data):
+        if data[at + n_bytes] & 31 == idr:
+            return True
+        at += n_bytes + int.from_bytes(data[at : at + n_bytes], "big")
+    return False

@@ -1,0 +1,235 @@
+"""A decoding worker, from both sides: `WorkerProcess` as the pool has it, `main` as it runs.
+
+The process takes one video at a time and puts its pixels into memory that it shares with the pool. It
+imports numpy, Pillow, PyAV and decord, and OpenCV for folders of images: never torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from .preprocess import Preprocess
+from .request import DecodeError, VideoRequest
+from .sampling import Sampling
+
+STDERR_BYTES = 4096
+"""So much of the end of a worker's standard error is kept."""
+MAX_REPLY_BYTES = 1 << 28
+"""No reply is longer: one that claims to be comes from a worker that is out of its mind."""
+MAX_REASON = 2000
+"""Characters of a reason that a worker reports."""
+MAX_ALARM_SECONDS = 1e8
+"""Longer than any run, and short enough for the kernel's timers."""
+
+
+class WorkerProcess:
+    """A worker, as the pool that started it has it."""
+
+    def __init__(self, memory: int, setup: dict[str, Any]) -> None:
+        self.stderr_tail = b""
+        child_commands, self.commands = os.pipe()
+        self.replies, child_replies = os.pipe()
+        self.stderr, child_stderr = os.pipe()
+        os.set_blocking(self.stderr, False)
+        # The parent's own search path, and Ctrl-C left to the parent before anything else happens.
+        program = (
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"from {__package__}.worker import main\n"
+            f"main({child_commands}, {child_replies}, {memory})"
+        )
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=child_stderr,
+                pass_fds=(child_commands, child_replies, memory),
+                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+        finally:
+            for descriptor in (child_commands, child_replies, child_stderr):
+                os.close(descriptor)
+        self.received = b""
+        self.send(setup)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Hand over a message; a worker that is gone is noticed by the end of its replies."""
+        body = json.dumps(message).encode()
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.commands, struct.pack("<I", len(body)) + body)
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """The messages that have come; None when the worker is gone, or sends what is no message."""
+        data = os.read(self.replies, 1 << 16)
+        if not data:
+            return None
+        self.received += data
+        messages = []
+        while len(self.received) >= 4:
+            end = 4 + struct.unpack("<I", self.received[:4])[0]
+            if len(self.received) < end <= MAX_REPLY_BYTES:
+                break
+            try:
+                if end > MAX_REPLY_BYTES:
+                    raise ValueError("no reply is that long")
+                messages.append(json.loads(self.received[4:end]))
+            except ValueError:
+                self.process.kill()
+                self.read_stderr()
+                self.stderr_tail = b"its replies make no sense"
+                return None
+            self.received = self.received[end:]
+        return messages
+
+    def read_stderr(self) -> bool:
+        """Take in what has come of the worker's standard error; its end alone is kept. False when nothing
+        more can come."""
+        for _ in range(64):  # a pipe holds 64 kB; a process that writes without end must not hold us up
+            try:
+                data = os.read(self.stderr, 1 << 16)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            self.stderr_tail = (self.stderr_tail + data)[-STDERR_BYTES:]
+        return True
+
+    def forget_stderr(self) -> None:
+        """What was written so far is about an earlier video."""
+        self.read_stderr()
+        self.stderr_tail = b""
+
+    def last_stderr_line(self) -> str:
+        """The last line the process wrote to its standard error, or the beginning of it."""
+        lines = self.stderr_tail.decode(errors="replace").split("\n")
+        return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "")
+
+    def end(self, *, gone: bool) -> str:
+        """Kill the process, whatever it does; say how it ended where it did so by itself (`gone`)."""
+        if gone:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        status = self.process.poll()
+        self.process.kill()
+        # A process that is stuck in the kernel (a dead network disk) dies later, without running on.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        self.read_stderr()
+        for descriptor in (self.commands, self.replies, self.stderr):
+            os.close(descriptor)
+        words = self.last_stderr_line()
+        return f"{_ending(status)} ({words})" if words else _ending(status)
+
+
+def _ending(status: int | None) -> str:
+    """How a process ended, for a person; `status` is that of `subprocess`."""
+    if status is None or status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"died of {signal.Signals(-status).name}"
+    except ValueError:  # real-time signals, of which Python names the first and the last
+        return f"died of signal {-status}"
+
+
+def limit_memory(limit_bytes: int | None) -> None:
+    """Let this process take at most so much memory on top of what it has now; None: as much as there is.
+
+    The kernel counts address space, so that what is taken already (libraries, the pixels that are shared with
+    the pool) must not count. Linux alone: elsewhere the limit is not kept, or counts other things.
+    """
+    if limit_bytes is None or sys.platform != "linux":
+        return
+    import resource
+
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        held = int(file.read().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = held + limit_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
+
+
+def main(commands: int, replies: int, memory: int) -> None:
+    """Serve a `decode.DecodePool`: read commands, write pixels into shared memory, reply; until told to end.
+
+    The three are file descriptors. A message is four bytes of length and that many of JSON.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    setup = _receive(commands)
+    if setup is None:
+        return
+    _die_with(setup["parent"])
+    module, _, name = setup["decode"].partition(":")
+    decode = getattr(importlib.import_module(module), name)
+    sampling = Sampling.from_dict(setup["sampling"])
+    preprocess = Preprocess.from_dict(setup["preprocess"])
+    with contextlib.suppress(ImportError):
+        import decord  # noqa: F401 - here, so that a video's time limit does not pay for it
+    pixels = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(setup["slots"], -1)
+    limit_memory(setup["memory_bytes"])
+    _send(replies, {"ready": True})
+    while (task := _receive(commands)) is not None:
+        # The kernel ends a worker that hangs long after the pool should have: for a pool that was killed
+        # itself, on systems without PR_SET_PDEATHSIG.
+        signal.setitimer(signal.ITIMER_REAL, min(2 * setup["timeout_seconds"] + 10, MAX_ALARM_SECONDS))
+        request = VideoRequest(os.fsdecode(bytes.fromhex(task["path"])), task["start"], task["end"])
+        try:
+            decoded = decode(request, sampling, preprocess, task["decoder"])
+            slot = pixels[task["slot"]][: decoded.pixels.size]
+            np.copyto(slot.reshape(decoded.pixels.shape), decoded.pixels)
+            reply = {"decoded": decoded.facts()}
+            del decoded
+        except DecodeError as error:
+            reply = {"stage": error.stage, "reason": error.reason}
+        except MemoryError:
+            reply = {"stage": "memory", "reason": ""}  # the pool says how much was too little
+        except Exception as error:  # one odd video must not end the run: it is reported by name
+            reply = {"stage": "decode", "reason": f"{type(error).__name__}: {error}"}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if "reason" in reply:
+            reply["reason"] = reply["reason"][:MAX_REASON]
+        _send(replies, reply)
+
+
+def _die_with(parent: int) -> None:
+    """On Linux, have the kernel kill this process when the pool's thread ends, even inside native code."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _receive(descriptor: int) -> dict[str, Any] | None:
+    header = _read_exactly(descriptor, 4)
+    body = header and _read_exactly(descriptor, struct.unpack("<I", header)[0])
+    return json.loads(body) if body else None
+
+
+def _read_exactly(descriptor: int, n: int) -> bytes | None:
+    parts = b""
+    while len(parts) < n:
+        part = os.read(descriptor, n - len(parts))
+        if not part:
+            return None
+        parts += part
+    return parts
+
+
+def _send(descriptor: int, message: dict[str, Any]) -> None:
+    body = json.dumps(message).encode()
+    data = memoryview(struct.pack("<I", len(body)) + body)
+    while data:
+        data = data[os.write(descriptor, data) :]

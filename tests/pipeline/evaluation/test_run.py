@@ -1,0 +1,179 @@
+"""Zero-shot accuracy from a cache, against a brute-force twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helpers import a_record, an_identity
+from vidclip.cache import CacheWriter, Failure, FeatureCache, TextEmbeddings
+from vidclip.lexicons import Lexicon, load_lexicon
+from vidclip.pipeline.encoders.text_cache import EncoderLoader, text_embeddings
+from vidclip.pipeline.evaluation.run import EvaluationError, evaluate, own_classes, select_test_set
+from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings
+from vidclip.pipeline.scoring.scorers import MeanScorer
+
+CLASSES = Lexicon(
+    "four", ("air drumming", "bee keeping", "cooking", "dancing"), ("air_drumming", "b", "c", "d")
+)
+
+
+@pytest.fixture
+def texts(rng):
+    sentence = rng.standard_normal((4, 16)).astype(np.float32)
+    return TextEmbeddings(
+        CLASSES.phrases, ("{}",), "none", sentence, np.zeros((0, 16), np.float32), np.zeros(5, int)
+    )
+
+
+@pytest.fixture
+def records(rng, texts):
+    """Videos that mostly look like their class."""
+    made = []
+    for i in range(60):
+        label = i % 4
+        record = a_record(
+            f"{i:02}", rng, views=3, labels=(CLASSES.labels[label],), split=("train", "test")[i % 3 > 0]
+        )
+        record.frames[:] = record.frames * 4 + texts.sentence[label]
+        made.append(record)
+    return made
+
+
+def accuracy_by_hand(cache, texts, classes):
+    """Percent right: the class whose sentence makes the smallest angle with the mean of all frames."""
+    right = total = 0
+    for row in range(len(cache)):
+        label = CLASSES.labels.index(cache.labels[row][0])
+        if label in classes:
+            video = cache.frames([row]).astype(np.float64).reshape(-1, 16).mean(axis=0)
+            cosines = [
+                video @ texts.sentence[c] / np.linalg.norm(video) / np.linalg.norm(texts.sentence[c])
+                for c in classes
+            ]
+            right += classes[int(np.argmax(cosines))] == label
+            total += 1
+    return 100 * right / total
+
+
+def test_full_classes_equals_brute_force(write_cache, records, texts):
+    cache = FeatureCache(write_cache([r for r in records if r.split == "test"], shards=[25, 15]))
+    test = select_test_set(cache, CLASSES)
+    (result,) = evaluate(cache, test, [MeanScorer(texts.sentence)], "full-classes", 4)
+    expected = accuracy_by_hand(cache, texts, [0, 1, 2, 3])
+    assert 40 < expected < 100, "the test can tell a good scorer from a bad one"
+    assert result.figures["top1"].mean == pytest.approx(expected)
+    assert result.figures["top5"].mean == 100
+    assert result.figures["top1"].low < expected < result.figures["top1"].high
+    assert (result.n_videos, result.n_classes) == (40, 4)
+
+
+def test_half_classes_are_the_released_codes_halves(write_cache, records, texts):
+    cache = FeatureCache(write_cache(records))
+    test = select_test_set(cache, CLASSES, "test")
+    only_test = FeatureCache(write_cache([r for r in records if r.split == "test"], "only"))
+    (result,) = evaluate(cache, test, [MeanScorer(texts.sentence)], "half-classes", 4)
+    expected = [
+        accuracy_by_hand(only_test, texts, sorted(np.random.RandomState(seed).permutation(4)[:2]))
+        for seed in range(10)
+    ]
+    assert result.figures["top1"].mean == pytest.approx(np.mean(expected))
+    assert result.figures["top1"].spread == pytest.approx(np.std(expected))
+    assert [metrics.top1 for _, metrics in result.repetitions] == pytest.approx(expected)
+
+
+def test_which_videos_are_tested(write_cache, records, rng):
+    cache = FeatureCache(write_cache(records))
+    assert select_test_set(cache, CLASSES).split == "test", "test is chosen where there is one"
+    assert {cache.splits[row] for row in select_test_set(cache, CLASSES).rows} == {"test"}
+    assert len(select_test_set(cache, CLASSES, "train").rows) == 20
+    with pytest.raises(EvaluationError, match="has test, train, not 'val'"):
+        select_test_set(cache, CLASSES, "val")
+    odd = FeatureCache(write_cache([a_record("a", rng, labels=("b",), split="mine")], "odd"))
+    with pytest.raises(EvaluationError, match="has the splits mine: say which"):
+        select_test_set(odd, CLASSES)
+
+
+def test_labels_are_found_as_people_write_them(write_cache, rng):
+    cache = FeatureCache(
+        write_cache([a_record("1", rng, labels=("Air Drumming",)), a_record("2", rng, labels=("cooking",))])
+    )
+    assert select_test_set(cache, CLASSES).labels.tolist() == [0, 2]
+
+
+def test_what_cannot_be_tested_is_said(write_cache, rng, tmp_path):
+    none = FeatureCache(write_cache([a_record("1", rng)]))
+    with pytest.raises(EvaluationError, match=r"none of the 1 videos .* has a label.*ROOT/LABEL/VIDEO"):
+        select_test_set(none, CLASSES)
+    with pytest.raises(EvaluationError, match="has a label"):
+        own_classes(none)
+    several = FeatureCache(write_cache([a_record("1", rng, labels=("b", "c"))], "several"))
+    with pytest.raises(EvaluationError, match="1 videos have several labels"):
+        select_test_set(several, CLASSES)
+    unknown = FeatureCache(write_cache([a_record("1", rng, labels=("coking",))], "unknown"))
+    with pytest.raises(EvaluationError, match=r"'coking' is not in the lexicon four.*'c'"):
+        select_test_set(unknown, CLASSES)
+
+
+def test_what_is_left_out_is_counted(tmp_path, rng):
+    same = Lexicon("same", ("Cooking", "cooking "), ("b", "c"))
+    with CacheWriter(tmp_path, an_identity()) as writer:
+        writer.add(a_record("1", rng, labels=("b",)))
+        writer.add(a_record("2", rng))
+        writer.add_failure(Failure("3", "/3", "open", "it is empty"))
+    notes = "\n".join(select_test_set(FeatureCache(tmp_path), same).notes)
+    assert "1 videos without a label" in notes
+    assert "1 of the listed videos that could not be read" in notes
+    assert "'3' (it is empty)" in notes
+    assert "read the same" in notes
+
+
+def test_own_classes_read_as_words(write_cache, rng):
+    labels = ["brush_hair", "ApplyEyeMakeup", "playing the harp", "YoYo", "tai-chi", "abseiling"]
+    cache = FeatureCache(write_cache([a_record(str(i), rng, labels=(x,)) for i, x in enumerate(labels)]))
+    classes = own_classes(cache)
+    phrases = dict(zip(classes.labels, classes.phrases, strict=True))
+    assert list(classes.labels) == sorted(labels)
+    assert [phrases[label] for label in labels] == [
+        "brush hair", "apply eye makeup", "playing the harp", "yo yo", "tai chi", "abseiling",
+    ]  # fmt: skip
+
+
+def test_mean_embeddings_are_unit_means_of_raw_frames(rng):
+    frames = rng.standard_normal((2, 3, 4, 8)).astype(np.float16)
+    frames[0, 0, 0] *= 30  # a long frame weighs more: frames are not made unit first
+    expected = frames.astype(np.float64).reshape(2, 12, 8).mean(axis=1)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(mean_embeddings(frames), expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"must be \[N, V, T, D\]"):
+        mean_embeddings(frames[0])
+    with pytest.raises(ValueError, match="of different encoders"):
+        cosine_scores(np.ones((1, 4)), np.ones((1, 5)))
+
+
+def test_texts_are_embedded_once(write_cache, tiny_model):
+    from vidclip.pipeline.encoders.encoder import load_encoder
+    from vidclip.pipeline.extraction.extractor import cache_identity
+    from vidclip.pipeline.video.sampling import Sampling
+
+    encoder = load_encoder(tiny_model, device="cpu", precision="fp32")
+    cache = FeatureCache(write_cache([], identity=cache_identity(encoder, Sampling(), encoder.preprocess)))
+    loads = []
+
+    def load(identity):
+        loads.append(identity.model)
+        return encoder
+
+    lexicon = load_lexicon("hmdb51")
+    first = text_embeddings(cache, lexicon, ["a video of {}"], load=load)
+    again = text_embeddings(cache, lexicon, ["a video of {}"], load=load)
+    assert len(loads) == 1
+    np.testing.assert_array_equal(first.words, again.words)
+    text_embeddings(cache, lexicon, ["{}"], load=load)
+    assert len(loads) == 2, "another prompt is another text"
+    from_identity = text_embeddings(
+        cache, lexicon, ["this is {}"], load=EncoderLoader(models=[(tiny_model, "")])
+    )
+    np.testing.assert_allclose(
+        from_identity.sentence, encoder.encode_text(lexicon.phrases, ["this is {}"]).sentence, atol=1e-5
+    )

@@ -1,0 +1,170 @@
+"""Losses against their formulas, and heads that are trained, kept and refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from helpers import an_identity
+from vidclip.pipeline.heads.checkpoint import AttributesHead, HeadError, StoredHead, load_head, save_head
+from vidclip.pipeline.heads.fit import FitError, FitSettings, fit_attributes
+from vidclip.pipeline.heads.losses import scores_loss
+
+
+def u(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_the_contrastive_loss_by_hand(rng, form):
+    """METHODS, one row at a time: labels repeat in the batch."""
+    videos, by_class = rng.standard_normal((6, 5)), rng.standard_normal((3, 5))
+    labels = np.array([0, 1, 0, 2, 0, 1])
+    logits = u(videos) @ u(by_class[labels]).T / 0.07
+    same = labels[:, None] == labels[None, :]
+    rows = []
+    for direction in (logits, logits.T):
+        for i in range(6):
+            log_probability = direction[i] - np.log(np.exp(direction[i]).sum())
+            if form == "paper":
+                target = same[i] / same[i].sum()
+                rows.append(-(target * log_probability).sum())
+            else:
+                target = np.exp(10.0 * same[i]) / np.exp(10.0 * same[i]).sum()
+                rows.append((target * (np.log(target) - log_probability)).sum())
+    scores = torch.tensor(u(videos) @ u(by_class).T)
+    found = scores_loss(scores, torch.tensor(labels), temperature=0.07, form=form)
+    assert float(found) == pytest.approx(np.mean(rows))
+
+
+def test_distinct_labels_make_clips_own_loss(rng):
+    """In a batch without repeated labels, BIKE's equations are CLIP's."""
+    scores = torch.tensor(rng.uniform(-1, 1, (4, 4)))
+    own = torch.arange(4)
+    both = [torch.nn.functional.cross_entropy(direction / 0.01, own) for direction in (scores, scores.T)]
+    assert float(scores_loss(scores, own, form="paper")) == pytest.approx(float(sum(both) / 2))
+
+
+def test_cross_entropy_is_that_of_the_label_among_all_classes(rng):
+    scores, labels = rng.uniform(-1, 1, (6, 3)), np.array([0, 1, 0, 2, 0, 1])
+    log_probabilities = scores / 0.5 - np.log(np.exp(scores / 0.5).sum(axis=1, keepdims=True))
+    found = scores_loss(torch.tensor(scores), torch.tensor(labels), temperature=0.5)
+    assert float(found) == pytest.approx(-log_probabilities[np.arange(6), labels].mean())
+
+
+def test_what_the_loss_refuses():
+    with pytest.raises(ValueError, match="must be one of cross-entropy, paper, released"):
+        scores_loss(torch.ones(2, 3), torch.zeros(2, dtype=torch.long), form="clip")
+    with pytest.raises(ValueError, match="do not fit"):
+        scores_loss(torch.ones(2, 3), torch.zeros(3, dtype=torch.long))
+
+
+@pytest.fixture
+def learnable(rng):
+    """Sentences that say their class in another language than the class sentences: only a trained head can tell."""
+    classes = rng.standard_normal((6, 16)).astype(np.float32)
+    spoken = rng.standard_normal((6, 16)).astype(np.float32)
+    labels = np.arange(180) % 6
+    sentences = spoken[labels] + 0.5 * rng.standard_normal((180, 16)).astype(np.float32)
+    return sentences.astype(np.float32), labels, classes
+
+
+def accuracy(head, sentences, labels, classes):
+    a, b = head.apply_to(sentences, classes)
+    return 100 * ((a @ b.T).argmax(axis=1) == labels).mean()
+
+
+def test_a_head_learns_what_the_cosine_cannot_see(learnable):
+    sentences, labels, classes = learnable
+    untrained = 100 * ((u(sentences) @ u(classes).T).argmax(axis=1) == labels).mean()
+    fitted = fit_attributes(
+        sentences[:120],
+        labels[:120],
+        classes,
+        FitSettings(loss="released", batch_size=32, epochs=60, patience=60),
+    )
+    assert untrained < 50
+    assert accuracy(fitted.head, sentences[120:], labels[120:], classes) > 90
+    assert fitted.epochs[-1].loss < fitted.epochs[0].loss / 2
+    held = [epoch.held_out_top1 for epoch in fitted.epochs]
+    assert held[fitted.best_epoch - 1] == max(held)
+
+
+def test_held_out_videos_are_not_learnt_from(rng):
+    """Labels drawn by lot can be learnt by heart, but not foretold."""
+    sentences = rng.standard_normal((120, 64)).astype(np.float32)
+    labels, classes = rng.integers(4, size=120), rng.standard_normal((4, 64)).astype(np.float32)
+    settings = FitSettings(loss="released", epochs=150, batch_size=32, held_out=0.5, patience=150)
+    fitted = fit_attributes(sentences, labels, classes, settings)
+    assert fitted.epochs[-1].loss < 0.1, "its own half by heart"
+    assert fitted.epochs[-1].held_out_top1 < 50, "of the other it knows nothing: chance is 25"
+
+
+def test_one_seed_makes_one_file_and_another_seed_another(learnable, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        fitted = fit_attributes(*learnable, FitSettings(epochs=3, seed=seed))
+        save_head(tmp_path / name, StoredHead(fitted.head, an_identity(), ("x",), {"seed": 0}))
+    files = [(tmp_path / name).read_bytes() for name in "abc"]
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+def test_a_head_comes_back_with_what_it_is(learnable, tmp_path):
+    fitted = fit_attributes(*learnable, FitSettings(epochs=2))
+    stored = StoredHead(fitted.head, an_identity(), ("one", "zwei ü"), {"epochs": 2})
+    save_head(tmp_path / "h", stored)
+    loaded = load_head(tmp_path / "h")
+    assert (loaded.kind, loaded.identity, loaded.classes) == ("attributes", an_identity(), ("one", "zwei ü"))
+    assert loaded.settings == {"epochs": 2}
+    sentences, _labels, classes = learnable
+    for mine, theirs in zip(
+        fitted.head.apply_to(sentences, classes), loaded.module.apply_to(sentences, classes), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    loaded.check_encoder(an_identity().encoder_digest, "features")
+    with pytest.raises(HeadError, match=r"another encoder \(ViT-B-16 \(openai\)\) than that of features"):
+        loaded.check_encoder("abd", "features")
+
+
+def test_files_that_are_no_heads_are_named(tmp_path):
+    with pytest.raises(HeadError, match="does not exist; `vidclip fit`"):
+        load_head(tmp_path / "none")
+    (tmp_path / "rubbish").write_bytes(b"rubbish" * 30)
+    with pytest.raises(HeadError, match="rubbish is no head of vidclip, or is damaged"):
+        load_head(tmp_path / "rubbish")
+    save_file({"x": torch.ones(1)}, tmp_path / "foreign")
+    with pytest.raises(HeadError, match="foreign is no head of vidclip"):
+        load_head(tmp_path / "foreign")
+    save_head(tmp_path / "h", StoredHead(AttributesHead(4), an_identity(), ("x",), {}))
+    weights = load_file(tmp_path / "h")
+    metadata = {"format": "vidclip-head", "version": "9", "kind": "attributes"}
+    save_file(weights, tmp_path / "newer", {"vidclip": json.dumps(metadata)})
+    with pytest.raises(HeadError, match="of version 9"):
+        load_head(tmp_path / "newer")
+
+
+def test_what_cannot_be_learnt_from(learnable):
+    sentences, labels, classes = learnable
+    bad = sentences.copy()
+    bad[3, 3] = np.nan
+    with pytest.raises(FitError, match="not finite"):
+        fit_attributes(bad, labels, classes)
+    with pytest.raises(FitError, match="all of one class"):
+        fit_attributes(sentences, np.zeros_like(labels), classes)
+    with pytest.raises(FitError, match="180 sentences, but labels"):
+        fit_attributes(sentences, labels[:-1], classes)
+    with pytest.raises(FitError, match="do not fit"):
+        fit_attributes(sentences, labels, classes[:, :3])
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        FitSettings(epochs=0)
+
+
+def test_classes_with_a_single_video_are_still_learnt_from(learnable):
+    sentences, _, classes = learnable
+    fitted = fit_attributes(sentences[:6], np.arange(6), classes, FitSettings(epochs=2, held_out=0.5))
+    assert [epoch.held_out_top1 for epoch in fitted.epochs] == [None, None]
+    assert fitted.best_epoch == 2

@@ -1,0 +1,262 @@
+"""A learnt prompt whose vectors are those of real words is a prompt of these words; the tower stays as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import TINY_CONFIG, save_model_folder
+from vidclip.pipeline.encoders.encoder import EncoderError, load_encoder
+from vidclip.pipeline.heads.prompt_learner import LearnedPrompt, PromptUnavailable
+
+NAMES = ["climbing a wall", "video", "playing the harp (outside)", "!!", "tai chi"]
+PROMPT = "a video of a {}."
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model):
+    return load_encoder(tiny_model, device="cpu", precision="fp32")
+
+
+def sentences(encoder, phrases, prompt=PROMPT):
+    return encoder.encode_text(phrases, [prompt], words="none").sentence
+
+
+def save_with_own_tokenizer(folder: Path, *, hugging_face_tower: bool) -> str:
+    """A CLIP whose tokenizer is made on the spot: BERT's kind with a small BERT, or SigLIP's kind (no start token,
+    pads with its end token, drops punctuation) with open_clip's tower as SigLIP has it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "video", "of", "climbing", "wall", ".", "x"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    text_cfg = {"hf_tokenizer_name": str(folder), "context_length": 16}
+    if hugging_face_tower:
+        tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        BertConfig(
+            vocab_size=len(words),
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=32,
+        ).save_pretrained(folder)
+        text_cfg |= {"hf_model_name": str(folder), "hf_pooler_type": "mean_pooler", "hf_proj_type": "mlp"}
+    else:
+        tokenizer.post_processor = processors.TemplateProcessing("$A [SEP]", special_tokens=[("[SEP]", 3)])
+        special = {"pad_token": "[SEP]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+        text_cfg |= {
+            "vocab_size": len(words),
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+            "width": 24,
+            "heads": 2,
+            "layers": 2,
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+        }
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    config = {**TINY_CONFIG, "text_cfg": text_cfg, "custom_text": not hugging_face_tower}
+    return f"local-dir:{save_model_folder(folder, config)}"
+
+
+def own_tower(folder: Path, **text_cfg) -> str:
+    """open_clip's own tower in `model.text`."""
+    config = {**TINY_CONFIG, "custom_text": True, "text_cfg": {**TINY_CONFIG["text_cfg"], **text_cfg}}
+    return f"local-dir:{save_model_folder(folder, config)}"
+
+
+TOWERS = {
+    "plain": None,
+    "causal": lambda folder: own_tower(folder),
+    "pools at eos": lambda folder: own_tower(folder, pool_type="eos", eos_id=49407),
+    "pools at the end": lambda folder: own_tower(folder, no_causal_mask=True, pool_type="last"),
+    "class token": lambda folder: own_tower(folder, embed_cls=True),
+    "SigLIP's tokenizer": lambda folder: save_with_own_tokenizer(folder, hugging_face_tower=False),
+    "Hugging Face": lambda folder: save_with_own_tokenizer(folder, hugging_face_tower=True),
+}
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_vectors_of_real_words_are_a_prompt_of_these_words(tower, tmp_path, encoder):
+    if TOWERS[tower]:
+        encoder = load_encoder(TOWERS[tower](tmp_path), device="cpu", precision="fp32")
+    network = encoder.network
+    if tower == "Hugging Face":
+        weights = network.text.transformer.embeddings.word_embeddings.weight
+    else:
+        weights = getattr(network, "text", network).token_embedding.weight
+    first = 0 if tower == "SigLIP's tokenizer" else 1  # behind the start token, where there is one
+    before = sentences(encoder, NAMES)
+    prompt = LearnedPrompt(encoder, NAMES)
+    assert np.abs(prompt().detach().numpy() - before).max() > 1e-4, "random vectors are another prompt"
+
+    ids = encoder.tokenizer(["a video of a"])[0, first : first + 4]
+    prompt.context.data.copy_(weights[ids])
+    found = prompt()
+    np.testing.assert_allclose(found.detach(), before, atol=1e-5)
+    np.testing.assert_allclose(
+        prompt.encode(["rowing", "video"]), sentences(encoder, ["rowing", "video"]), atol=1e-5
+    )
+
+    started = LearnedPrompt(encoder, NAMES, start="a video of a")
+    assert torch.equal(started.context, prompt.context)
+
+    found.square().sum().backward()
+    assert (prompt.context.grad.abs().sum(dim=1) > 0).all(), "every vector learns"
+    assert all(weight.grad is None for weight in network.parameters())
+    np.testing.assert_array_equal(sentences(encoder, NAMES), before, "the tower is as it was")
+
+
+def by_hand(network, tokens, context):
+    """The tower written out from its parts, the context behind the start token, over all positions."""
+    embedded = network.token_embedding(tokens)
+    length = len(context)
+    x = torch.cat([embedded[:, :1], context.expand(len(tokens), -1, -1), embedded[:, 1 + length :]], dim=1)
+    x = x + network.positional_embedding
+    for block in network.transformer.resblocks:
+        x = block(x, attn_mask=network.attn_mask)
+    x = network.ln_final(x)[torch.arange(len(tokens)), tokens.argmax(dim=1)]
+    return x @ network.text_projection
+
+
+@pytest.mark.parametrize("batch_size", [64, 2])
+def test_values_and_gradients_equal_the_tower_written_out(encoder, batch_size):
+    prompt = LearnedPrompt(encoder, NAMES, length=3, seed=5, batch_size=batch_size)
+    assert prompt.context.shape == (3, 32)
+    leaf = prompt.context.detach().clone().requires_grad_()
+    expected = by_hand(encoder.network, encoder.tokenizer([f"so so so {name}." for name in NAMES]), leaf)
+    found = prompt()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    weights = torch.linspace(-1, 2, expected.numel()).view_as(expected)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    torch.testing.assert_close(prompt.context.grad, leaf.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_it_learns_and_the_demo_encoder_takes_it():
+    encoder = load_encoder("demo", device="cpu", precision="fp32")
+    prompt = LearnedPrompt(encoder, ["red ball", "blue square"])
+    aims = torch.nn.functional.normalize(
+        torch.from_numpy(sentences(encoder, ["green star", "yellow ring"])), dim=1
+    )
+
+    def loss():
+        return 1 - torch.nn.functional.cosine_similarity(prompt(), aims).mean()
+
+    first = loss().item()
+    optimiser = torch.optim.Adam(prompt.parameters(), lr=0.01)
+    for _ in range(10):
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        optimiser.step()
+    assert loss().item() < first - 0.05
+
+
+def test_only_the_context_is_parameter_and_state(encoder):
+    prompt = LearnedPrompt(encoder, NAMES, seed=1)
+    assert set(prompt.state_dict()) == {"context"}
+    assert [name for name, _ in prompt.named_parameters()] == ["context"]
+    other = LearnedPrompt(encoder, NAMES, seed=2)
+    other.load_state_dict(prompt.state_dict())
+    assert torch.equal(other(), prompt())
+    prompt.train()
+    assert not encoder.network.training
+
+
+def test_the_seed_says_it_all(encoder):
+    first, same, other = (LearnedPrompt(encoder, NAMES, length=8, seed=seed) for seed in (7, 7, 8))
+    assert torch.equal(first.context, same.context)
+    assert torch.equal(first(), same())
+    assert not torch.equal(first.context, other.context)
+    assert 0.015 < float(first.context.detach().std()) < 0.025
+
+
+def test_it_is_in_full_precision(encoder, tiny_model):
+    expected = LearnedPrompt(encoder, NAMES)()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = LearnedPrompt(encoder, NAMES)()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+    low = load_encoder(tiny_model, device="cpu", precision="bf16")
+    with pytest.raises(PromptUnavailable, match="trained in fp32, and local-dir:.* is held in bf16"):
+        LearnedPrompt(low, NAMES)
+
+
+def test_without_gradient_and_in_batches(encoder):
+    expected = LearnedPrompt(encoder, NAMES)()
+    small = LearnedPrompt(encoder, NAMES, batch_size=2)
+    with torch.inference_mode():
+        torch.testing.assert_close(small(), expected.detach())
+    assert not small.encode(NAMES).requires_grad
+    torch.testing.assert_close(small.encode(NAMES), expected.detach())
+
+
+def test_an_error_inside_leaves_the_tower_as_it_was(encoder, monkeypatch):
+    before = sentences(encoder, NAMES)
+    prompt = LearnedPrompt(encoder, NAMES)
+    with monkeypatch.context() as patch:
+
+        def fail(*_arguments, **_options):
+            raise RuntimeError("out of memory")
+
+        patch.setattr(encoder.network.transformer, "forward", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            prompt()
+    np.testing.assert_array_equal(sentences(encoder, NAMES), before)
+
+
+def test_names_longer_than_the_context_are_named(encoder):
+    long = "kicking a ball " * 10
+    prompt = LearnedPrompt(encoder, ["short", long, long])
+    assert prompt.truncated == (long,)
+    assert prompt().shape == (3, 32)
+    assert LearnedPrompt(encoder, ["short"]).truncated == ()
+
+
+def test_wrong_requests(encoder):
+    with pytest.raises(ValueError, match="no phrases"):
+        LearnedPrompt(encoder, [])
+    with pytest.raises(ValueError, match="no phrases"):
+        LearnedPrompt(encoder, ["a"]).encode([])
+    with pytest.raises(ValueError, match="length must be at least 1, got 0"):
+        LearnedPrompt(encoder, ["a"], length=0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        LearnedPrompt(encoder, ["a"], batch_size=0)
+    with pytest.raises(ValueError, match="'a video of' has 3 tokens, but the prompt 4"):
+        LearnedPrompt(encoder, ["a"], start="a video of")
+    for length in (18, 40, 500):
+        with pytest.raises(
+            ValueError, match=f"prompt of {length} tokens leaves no room for names in the 20 of"
+        ):
+            LearnedPrompt(encoder, ["a"], length=length)
+
+
+def test_towers_and_tokenizers_that_take_no_prompt(encoder):
+    def like(**changes):
+        own = {
+            name: getattr(encoder, name) for name in ("network", "tokenizer", "device", "name", "precision")
+        }
+        return SimpleNamespace(**{**own, **changes})
+
+    with pytest.raises(PromptUnavailable, match="token embeddings of the text tower Linear cannot be found"):
+        LearnedPrompt(like(network=torch.nn.Linear(2, 2)), NAMES)
+    assert issubclass(PromptUnavailable, EncoderError)
+
+    class Untouched(torch.nn.Module):
+        """Has token embeddings, and does not use them."""
+
+        token_embedding = torch.nn.Embedding(49408, 8)
+
+        def encode_text(self, tokens):
+            return torch.zeros(len(tokens), 32)
+
+    with pytest.raises(PromptUnavailable, match="looked its tokens up 0 times"):
+        LearnedPrompt(like(network=Untouched()), NAMES)()

@@ -1,0 +1,280 @@
+"""Temporal modules equal their formulas, written out otherwise, and start where the pre-trained encoder stands."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vidclip.cache import TextEmbeddings
+from vidclip.pipeline.heads.temporal import (
+    TEMPORAL,
+    mean_pool,
+    spotting_scores,
+    temporal_module,
+    word_owners,
+)
+from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+
+
+def some_frames(rng, videos=3, times=5, dimension=16, scale=0.4):
+    return torch.from_numpy(rng.standard_normal((videos, times, dimension)).astype(np.float32) * scale)
+
+
+def trained(module, rng):
+    """The module with weights that are nowhere zero, as after training."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.from_numpy(rng.standard_normal(parameter.shape).astype(np.float32))
+            parameter += noise * 0.5 * parameter.shape[-1] ** -0.5
+    return module
+
+
+# --- values
+
+
+def test_mean_changes_nothing(rng):
+    frames = some_frames(rng)
+    assert torch.equal(temporal_module("mean", 16, 5)(frames), frames)
+
+
+def test_conv_is_a_depthwise_convolution_over_time(rng):
+    module = trained(temporal_module("conv", 16, 5), rng)
+    frames = some_frames(rng)
+    [weight] = module.parameters()
+    convolved = F.conv1d(frames.transpose(1, 2), weight.T[:, None], padding=1, groups=16).transpose(1, 2)
+    torch.testing.assert_close(module(frames), frames + convolved)
+    one = some_frames(rng, times=1)
+    torch.testing.assert_close(
+        module(one), one * (1 + weight[1]), msg="of one frame, both neighbours are zero"
+    )
+
+
+def twin(module, frames, heads):
+    """blocks(x + positions) + x, out of torch's own attention, in float64, with the module's weights."""
+    weights = {name: tensor.double() for name, tensor in module.state_dict().items()}
+    dimension = frames.shape[2]
+    x = frames.double() + weights["positions"]
+    layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+    for layer in range(layers):
+        own = {
+            k.removeprefix(f"blocks.{layer}."): w
+            for k, w in weights.items()
+            if k.startswith(f"blocks.{layer}.")
+        }
+        attention = torch.nn.MultiheadAttention(dimension, heads, batch_first=True, dtype=torch.float64)
+        attention.load_state_dict(
+            {
+                "in_proj_weight": own["attention_in.weight"],
+                "in_proj_bias": own["attention_in.bias"],
+                "out_proj.weight": own["attention_out.weight"],
+                "out_proj.bias": own["attention_out.bias"],
+            }
+        )
+        y = F.layer_norm(x, (dimension,), own["attention_norm.weight"], own["attention_norm.bias"])
+        x = x + attention(y, y, y, need_weights=False)[0]
+        y = F.layer_norm(x, (dimension,), own["mlp_norm.weight"], own["mlp_norm.bias"])
+        y = y @ own["mlp_in.weight"].T + own["mlp_in.bias"]
+        y = y / (1 + torch.exp(-1.702 * y))
+        x = x + y @ own["mlp_out.weight"].T + own["mlp_out.bias"]
+    return (x + frames.double()).detach(), layers
+
+
+@pytest.mark.parametrize(
+    ("kind", "dimension", "options", "heads", "layers"),
+    [
+        ("transformer", 128, {}, 2, 6),  # D / 64
+        ("transformer", 40, {}, 1, 6),
+        ("transformer", 48, {"layers": 2, "heads": 4}, 4, 2),
+        ("mit", 64, {}, 8, 1),
+        ("mit", 768, {}, 12, 1),  # X-CLIP's L
+        ("mit", 1024, {}, 8, 1),  # 12 does not divide it
+        ("mit", 48, {"layers": 3, "heads": 6}, 6, 3),
+    ],
+)
+def test_transformers_equal_their_formula(rng, kind, dimension, options, heads, layers):
+    module = trained(temporal_module(kind, dimension, 5, **options), rng)
+    frames = some_frames(rng, dimension=dimension)
+    expected, found_layers = twin(module, frames, heads)
+    assert found_layers == layers
+    assert module(frames).shape == frames.shape
+    torch.testing.assert_close(module(frames).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+# --- where training starts
+
+
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_untrained_the_pooled_embedding_keeps_its_direction(rng, kind):
+    frames = some_frames(rng, times=8, dimension=64)
+    factor = 2 if kind in ("transformer", "mit") else 1
+    module = temporal_module(kind, 64, 8)
+    torch.testing.assert_close(mean_pool(module(frames)), factor * frames.mean(dim=1), rtol=1e-5, atol=1e-6)
+    if factor == 2:
+        positions = (module(frames) - 2 * frames)[0]
+        assert 0.008 < positions.std() < 0.012
+        torch.testing.assert_close(module(frames)[1] - 2 * frames[1], positions, rtol=1e-3, atol=1e-6)
+        assert temporal_module(kind, 64, 8, position_std=3.0).positions.std() > 2
+
+
+@pytest.mark.parametrize("kind", ["conv", "transformer", "mit"])
+def test_it_learns_the_order_of_frames(rng, kind):
+    """Two classes with the same frames in opposite order: no pooling alone tells them apart."""
+    frames = some_frames(rng, videos=1, times=4, dimension=16, scale=1.0)
+    videos = torch.cat([frames, frames.flip(1)])
+    module = temporal_module(kind, 16, 4, **({} if kind == "conv" else {"layers": 1, "heads": 2}))
+    head = torch.nn.Linear(16, 2)
+    before = head(mean_pool(module(videos))).softmax(dim=1)
+    torch.testing.assert_close(before[0], before[1], rtol=1e-3, atol=1e-3)
+    optimiser = torch.optim.Adam([*module.parameters(), *head.parameters()], lr=0.02)
+    for _ in range(40):
+        loss = F.cross_entropy(head(mean_pool(module(videos))), torch.tensor([0, 1]))
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+        optimiser.step()
+    assert head(mean_pool(module(videos))).argmax(dim=1).tolist() == [0, 1]
+
+
+def test_without_positions_the_order_is_not_seen(rng):
+    module = trained(temporal_module("transformer", 32, 5, layers=2), rng)
+    frames, order = some_frames(rng, dimension=32), torch.tensor([3, 0, 4, 1, 2])
+    assert (module(frames[:, order]) - module(frames)[:, order]).abs().max() > 0.01
+    module.positions.data.zero_()
+    torch.testing.assert_close(module(frames[:, order]), module(frames)[:, order], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_the_same_seed_is_the_same_module_and_the_same_gradient(rng, kind):
+    state = torch.get_rng_state()
+    modules = [temporal_module(kind, 64, 4, seed=seed) for seed in (3, 3, 4)]
+    assert torch.equal(torch.get_rng_state(), state), "no random number of others is used up"
+    frames = some_frames(rng, videos=64, times=4, dimension=64)
+    gradients = []
+    for module in modules:
+        leaf = frames.clone().requires_grad_()
+        module(leaf).square().sum().backward()
+        gradients.append([leaf.grad, *(p.grad for p in module.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients[:2], strict=True))
+    if kind in ("transformer", "mit"):
+        assert not torch.equal(modules[0].positions, modules[2].positions)
+
+
+# --- what does not fit
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("max", 16, 4), {}, "must be one of mean, conv, transformer, mit, got 'max'"),
+        (("mit", 16, 0), {}, "frames must be at least 1, got 0"),
+        (("mit", 16, 4), {"layers": 0}, "layers must be at least 1, got 0"),
+        (("conv", 16, 4), {"layers": 2}, "'conv' has no layers or heads"),
+        (("mean", 16, 4), {"heads": 2}, "'mean' has no layers or heads"),
+        (("transformer", 200, 4), {}, "200 dimensions cannot be shared among 3 heads"),
+        (("mit", 20, 4), {}, "20 dimensions cannot be shared among 8 heads"),
+    ],
+)
+def test_modules_that_cannot_be(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        temporal_module(*arguments, **options)
+
+
+def test_frames_that_do_not_fit(rng):
+    for kind in ("transformer", "mit"):
+        with pytest.raises(ValueError, match="made for 8 frames a video, these have 5"):
+            temporal_module(kind, 16, 8, heads=1)(some_frames(rng))
+    for kind in ("conv", "transformer", "mit"):
+        module = temporal_module(kind, 32, 5)
+        with pytest.raises(ValueError, match="have 16 dimensions, but 32"):
+            module(some_frames(rng))
+        with pytest.raises(ValueError, match=r"must be \[B, T, D\]"):
+            module(torch.zeros(5, 32))
+    assert temporal_module("conv", 16, 8)(some_frames(rng)).shape == (3, 5, 16), "it takes any number"
+
+
+# --- spotting
+
+
+def some_texts(rng, counts, dimension=16):
+    counts = np.asarray(counts)
+    return TextEmbeddings(
+        phrases=tuple(f"class {i}" for i in range(len(counts))),
+        prompts=("{}",),
+        word_mode="name",
+        sentence=rng.standard_normal((len(counts), dimension)).astype(np.float32) * 3,
+        words=rng.standard_normal((counts.sum(), dimension)).astype(np.float32) * 2,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.3])
+@pytest.mark.parametrize("renormalise", [True, False])
+@pytest.mark.parametrize("saliency", ["words", "sentence"])
+def test_spotting_gives_the_scores_of_concept_spotting(rng, temperature, renormalise, saliency):
+    texts = some_texts(rng, [3, 1, 2, 2, 5])
+    frames = some_frames(rng, videos=6, times=8) * 20
+    expected = ConceptSpotter(
+        texts, Spotting(saliency, temperature=temperature, renormalise=renormalise)
+    ).scores(frames)
+    sentence, words = torch.from_numpy(texts.sentence), torch.from_numpy(texts.words)
+    owners = word_owners(texts.offsets)
+    if saliency == "sentence":
+        words, owners = sentence, torch.arange(5)
+    how = {"temperature": temperature, "renormalise": renormalise}
+    np.testing.assert_allclose(spotting_scores(frames, words, owners, sentence, **how), expected, atol=1e-5)
+    order = torch.randperm(len(owners), generator=torch.Generator().manual_seed(0))
+    mixed = spotting_scores(frames, words[order], owners[order], sentence, **how)
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+
+
+def test_word_owners_of_a_class_without_words():
+    assert word_owners(np.array([0, 2, 2, 3])).tolist() == [0, 0, 2]
+
+
+@pytest.mark.parametrize("renormalise", [True, False])
+def test_spotting_passes_the_gradient_on(rng, renormalise):
+    frames, queries, targets = (
+        torch.from_numpy(rng.standard_normal(shape)).requires_grad_() for shape in [(2, 3, 4), (5, 4), (3, 4)]
+    )
+    owners = torch.tensor([0, 0, 1, 2, 2])
+
+    def scores(frames, queries, targets):
+        return spotting_scores(frames, queries, owners, targets, temperature=0.2, renormalise=renormalise)
+
+    assert torch.autograd.gradcheck(scores, (frames, queries, targets))
+
+
+def test_the_gradient_is_finite_where_numbers_are_extreme(rng):
+    frames = some_frames(rng, videos=4, times=3)
+    frames[0] = frames[0, 0]  # all frames alike
+    frames[1, 2] = -frames[1, 0]
+    frames[2] = 0  # no direction at all
+    leaf = frames.clone().requires_grad_()
+    texts = some_texts(rng, [2, 1])
+    scores = spotting_scores(
+        leaf,
+        torch.from_numpy(texts.words),
+        word_owners(texts.offsets),
+        torch.from_numpy(texts.sentence),
+        temperature=1e-4,
+    )
+    scores.sum().backward()
+    assert torch.isfinite(scores).all()
+    assert torch.isfinite(leaf.grad).all()
+
+
+def test_what_cannot_be_spotted(rng):
+    frames, targets = some_frames(rng), torch.ones(2, 16)
+    queries = torch.ones(3, 16)
+    with pytest.raises(ValueError, match="class 1 has no query"):
+        spotting_scores(frames, queries, torch.tensor([0, 0, 0]), targets)
+    with pytest.raises(ValueError, match="owners must be between 0 and 1"):
+        spotting_scores(frames, queries, torch.tensor([0, 1, 2]), targets)
+    with pytest.raises(ValueError, match=r"queries \(3, 16\), owners \(2,\) .* do not fit"):
+        spotting_scores(frames, queries, torch.tensor([0, 1]), targets)
+    with pytest.raises(ValueError, match="have 16 dimensions, but 8"):
+        spotting_scores(frames, torch.ones(2, 8), torch.tensor([0, 1]), torch.ones(2, 8))
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        spotting_scores(frames, targets, torch.tensor([0, 1]), targets, temperature=0)

@@ -1,0 +1,450 @@
+"""Heads over frame embeddings: what they score untrained, what training changes, what a file brings back."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from helpers import an_identity
+from vidclip.cache import TextEmbeddings
+from vidclip.pipeline.heads.checkpoint import HeadError, StoredHead, load_head, save_head
+from vidclip.pipeline.heads.fit import Classes, FitError, FitSettings, fit_head, untrained_head
+from vidclip.pipeline.heads.video_head import HeadDesign, VideoHead, head_inputs, word_queries
+from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings
+from vidclip.pipeline.scoring.scorers import HeadScorer, view_scores
+
+NAMES = ("dig", "swim", "bake a cake")
+D = 16
+
+
+@pytest.fixture
+def texts(rng) -> TextEmbeddings:
+    counts = [1, 2, 3]
+    return TextEmbeddings(
+        NAMES, ("{}",), "name", rng.standard_normal((3, D)).astype(np.float32),
+        rng.standard_normal((6, D)).astype(np.float32), np.cumsum([0, *counts]),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def videos(rng, texts):
+    """90 videos of two views and four frames, somewhere near their class; (frames, labels)."""
+    labels = np.arange(90) % 3
+    frames = texts.sentence[labels][:, None, None] + 2.5 * rng.standard_normal((90, 2, 4, D))
+    return frames.astype(np.float16), labels
+
+
+def test_an_untrained_text_head_is_the_cosine_of_the_mean_frame(texts, videos):
+    frames, _ = videos
+    expected = cosine_scores(mean_embeddings(frames[:, :1]), texts.sentence)
+    for temporal in ("mean", "conv", "transformer", "mit"):
+        design = HeadDesign("text", temporal)
+        head = untrained_head(frames, np.zeros(90, int), Classes(NAMES, texts), design)
+        found = head.scores(head_inputs(frames[:, :1], design))
+        np.testing.assert_allclose(found, expected, atol=2e-4, err_msg=temporal)
+        np.testing.assert_allclose(head.scores(frames[:, 0]), expected, atol=2e-4)
+
+
+def test_an_untrained_head_with_words_is_concept_spotting(texts, videos):
+    frames, labels = videos
+    head = untrained_head(
+        frames, labels, Classes(NAMES, texts), HeadDesign(pool="vcs", spotting_temperature=0.07)
+    )
+    expected = ConceptSpotter(texts, Spotting(temperature=0.07)).scores(frames[:, 1])
+    np.testing.assert_allclose(head.scores(frames[:, 1]), expected, atol=1e-4)
+
+
+def test_several_views_are_the_mean_of_their_probabilities(texts, videos):
+    frames, labels = videos
+    head = untrained_head(frames, labels, Classes(NAMES, texts), HeadDesign())
+    scorer = HeadScorer(head, temperature=0.1)
+    evidence = scorer.evidence(np.arange(90), frames)
+    two = scorer.combine(evidence, np.array([0, 2]))
+    for n, c in ((0, 0), (17, 1)):
+        by_view = []
+        for v in range(2):
+            logits = (
+                cosine_scores(mean_embeddings(frames[n : n + 1, v : v + 1]), texts.sentence[[0, 2]])[0] / 0.1
+            )
+            by_view.append(np.exp(logits[c]) / np.exp(logits).sum())
+        assert two[n, c] == pytest.approx(np.mean(by_view), rel=1e-4)
+    single = np.array([[[0.3, 0.1]]])
+    np.testing.assert_array_equal(view_scores(single), single[:, 0])
+
+
+def fitted_scores(frames, labels, texts, design, **settings):
+    fitted = fit_head(frames, labels, Classes(NAMES, texts), design, FitSettings(epochs=8, **settings))
+    return fitted, fitted.head.scores(head_inputs(frames[:, :1], design))
+
+
+@pytest.mark.parametrize("classifier", ["text", "random", "orthogonal", "lda", "linear"])
+def test_frozen_rows_stay_and_linear_rows_learn(texts, videos, classifier):
+    frames, labels = videos
+    design = HeadDesign(classifier)
+    before = untrained_head(frames, labels, Classes(NAMES, texts), design)
+    fitted, scores = fitted_scores(frames, labels, texts, design, held_out=0, learning_rate=0.02)
+    if classifier == "linear":
+        assert not torch.allclose(fitted.head.rows, before.rows, atol=0.1)
+    else:
+        torch.testing.assert_close(fitted.head.rows, before.rows, rtol=0, atol=0)
+    accuracy = (scores.argmax(axis=1) == labels).mean()
+    start = (before.scores(head_inputs(frames[:, :1], design)).argmax(axis=1) == labels).mean()
+    assert accuracy > max(0.6, start)
+    assert fitted.epochs[-1].loss < fitted.epochs[0].loss
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "paper", "released"])
+def test_every_loss_learns(texts, videos, loss):
+    frames, labels = videos
+    shuffled = replace(texts, sentence=texts.sentence[[1, 2, 0]])  # the encoder knows the classes wrongly
+    _, scores = fitted_scores(frames, labels, shuffled, HeadDesign(), loss=loss, learning_rate=0.02)
+    assert (scores.argmax(axis=1) == labels).mean() > 0.7
+
+
+def test_order_is_learnt_by_the_transformers_alone(rng, texts):
+    """Two classes of the same frames, forwards and backwards."""
+    path = 2 * np.linspace(-1, 1, 4)[:, None] * rng.standard_normal(D)
+    labels = np.arange(200) % 2
+    frames = np.stack([path if label == 0 else path[::-1] for label in labels]) + 3 * texts.sentence[0]
+    frames = (frames + 0.3 * rng.standard_normal(frames.shape)).astype(np.float32)[:, None]
+    two = replace(
+        texts,
+        phrases=NAMES[:2],
+        sentence=texts.sentence[:2],
+        words=texts.words[:3],
+        offsets=texts.offsets[:3],
+    )
+    right = {}
+    for temporal in ("mean", "transformer", "mit"):
+        design = HeadDesign("text", temporal)
+        settings = FitSettings(epochs=30, held_out=0, learning_rate=3e-3)
+        head = fit_head(frames[:100], labels[:100], Classes(NAMES[:2], two), design, settings).head
+        right[temporal] = (head.scores(frames[100:, 0]).argmax(axis=1) == labels[100:]).mean()
+    assert right["mean"] < 0.75
+    assert min(right["transformer"], right["mit"]) > 0.9
+
+
+def designs():
+    for classifier, temporal, pool in itertools.product(
+        ("text", "linear"), ("mean", "conv", "transformer", "mit"), ("mean", "vcs")
+    ):
+        yield HeadDesign(classifier, temporal, pool)
+    yield HeadDesign("lda", projection=True)
+
+
+@pytest.mark.parametrize("design", list(designs()), ids=lambda design: design.name)
+def test_a_head_comes_back_from_its_file(texts, videos, tmp_path, design):
+    frames, labels = videos
+    fitted = fit_head(frames, labels, Classes(NAMES, texts), design, FitSettings(epochs=1, seed=3))
+    again = fit_head(frames, labels, Classes(NAMES, texts), design, FitSettings(epochs=1, seed=3))
+    for name, each in (("a", fitted), ("b", again)):
+        save_head(tmp_path / name, StoredHead(each.head, an_identity(), NAMES, {"epochs": 1}))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes(), "one seed, one file"
+    loaded = load_head(tmp_path / "a")
+    assert (loaded.kind, loaded.classes, loaded.context) == ("video", NAMES, None)
+    assert isinstance(loaded.module, VideoHead)
+    assert loaded.module.design == replace(design, projection=fitted.head.projection is not None)
+    np.testing.assert_array_equal(loaded.module.scores(frames[:, 0]), fitted.head.scores(frames[:, 0]))
+
+
+def test_another_seed_is_another_head(texts, videos, tmp_path):
+    frames, labels = videos
+    made = [
+        fit_head(
+            frames, labels, Classes(NAMES, texts), HeadDesign("text", "mit"), FitSettings(epochs=1, seed=s)
+        ).head
+        for s in (1, 2)
+    ]
+    assert not torch.equal(made[0].temporal.positions, made[1].temporal.positions)
+
+
+def test_some_classes_of_a_head_or_other_ones(texts, videos):
+    frames, labels = videos
+    for pool in ("mean", "vcs"):
+        design = HeadDesign("text", "mit", pool)
+        head = fit_head(frames, labels, Classes(NAMES, texts), design, FitSettings(epochs=2)).head
+        every = head.scores(frames[:, 0])
+        np.testing.assert_allclose(head.select([2, 0]).scores(frames[:, 0]), every[:, [2, 0]], atol=1e-6)
+        turned = replace(
+            texts,
+            sentence=texts.sentence[::-1],
+            words=texts.words[[3, 4, 5, 1, 2, 0]],
+            offsets=np.array([0, 3, 5, 6]),
+        )
+        other = head.with_classes(turned.sentence, word_queries(turned) if pool == "vcs" else None)
+        np.testing.assert_allclose(other.scores(frames[:, 0]), every[:, ::-1], atol=1e-6)
+    with pytest.raises(ValueError, match="classifier linear are fixed"):
+        untrained_head(frames, labels, Classes(NAMES), HeadDesign("linear")).with_classes(texts.sentence)
+    with pytest.raises(ValueError, match="3 dimensions, the head's 16"):
+        head.with_classes(texts.sentence[:, :3])
+
+
+def test_rows_of_another_dimension_are_reached_by_a_projection(rng, texts, videos):
+    frames, labels = videos
+    wide = replace(
+        texts,
+        sentence=rng.standard_normal((3, 24)).astype(np.float32),
+        words=np.zeros((0, 24)),
+        offsets=np.zeros(4, int),
+    )
+    fitted, scores = fitted_scores(frames, labels, wide, HeadDesign(), held_out=0, learning_rate=0.01)
+    assert fitted.head.projection is not None
+    assert (scores.argmax(axis=1) == labels).mean() > 0.7
+    with pytest.raises(FitError, match="words have 16 dimensions, the classifier's rows 24"):
+        fit_head(
+            frames,
+            labels,
+            Classes(NAMES, replace(wide, words=texts.words, offsets=texts.offsets)),
+            HeadDesign(pool="vcs"),
+        )
+
+
+class CountedPrompt(nn.Module):
+    """As LearnedPrompt, on a text tower that is one matrix; counts its passes."""
+
+    def __init__(self, sentence, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.context = nn.Parameter(0.1 * torch.randn(2, sentence.shape[1]))
+        self.sentence = torch.from_numpy(sentence)
+        self.passes = 0
+
+    def forward(self):
+        self.passes += 1
+        return self.sentence + self.context.sum(dim=0)
+
+
+def test_a_learnt_prompt_makes_the_rows(texts, videos):
+    frames, labels = videos
+    made = []
+
+    def prompt(seed):
+        made.append(CountedPrompt(texts.sentence - 3, seed))
+        return made[-1]
+
+    design = HeadDesign(prompt_context=2)
+    settings = FitSettings(epochs=6, batch_size=20, held_out=0, learning_rate=0.2)
+    fitted = fit_head(frames, labels, Classes(NAMES, texts, prompt), design, settings)
+    assert fitted.head.projection is None, "the prompt is what is trained"
+    torch.testing.assert_close(fitted.context, made[0].context.detach())
+    torch.testing.assert_close(fitted.head.rows, made[0]().detach())
+    assert fitted.epochs[-1].loss < 0.7 * fitted.epochs[0].loss
+
+
+def test_an_epoch_has_as_many_iterations_as_it_is_told(texts, videos):
+    frames, labels = videos
+    made = []
+
+    def prompt(seed):
+        made.append(CountedPrompt(texts.sentence, seed))
+        return made[-1]
+
+    settings = FitSettings(epochs=3, batch_size=10, held_out=0)
+    for an_epoch, batches in ((None, 2), (95, 10)):
+        rows = np.arange(9)  # two views each: 18 examples
+        fit_head(
+            frames[rows], labels[rows], Classes(NAMES, texts, prompt), HeadDesign(prompt_context=2), settings,
+            videos_an_epoch=an_epoch,
+        )  # fmt: skip
+        assert made[-1].passes == 3 * (batches + 1), "one more an epoch makes the rows"
+
+
+def test_training_ends_when_the_held_out_part_gains_nothing(rng, texts):
+    """Labels drawn by lot: what is learnt of them is of no use to other videos."""
+    frames = rng.standard_normal((120, 1, 4, D)).astype(np.float32)
+    labels = rng.integers(3, size=120)
+    settings = FitSettings(epochs=60, warm_up_epochs=2, patience=4, held_out=0.5, learning_rate=0.01)
+    fitted = fit_head(frames, labels, Classes(NAMES, texts), HeadDesign(), settings)
+    held = [(epoch.held_out_top1, -epoch.held_out_loss) for epoch in fitted.epochs]
+    assert len(held) < 60
+    gains = [
+        n + 1
+        for n, (top1, loss) in enumerate(held)
+        if n == 0 or top1 > max(t for t, _ in held[:n]) or loss > max(x for _, x in held[:n])
+    ]
+    assert len(held) == max(gains[-1], 2) + 4
+    assert fitted.best_epoch == held.index(max(held)) + 1
+    longer = fit_head(frames, labels, Classes(NAMES, texts), HeadDesign(), replace(settings, patience=5))
+    assert (longer.best_epoch, len(longer.epochs)) == (fitted.best_epoch, len(held) + 1)
+    torch.testing.assert_close(longer.head.projection.matrix, fitted.head.projection.matrix, rtol=0, atol=0)
+
+
+def test_what_cannot_be_learnt_from(texts, videos):
+    frames, labels = videos
+    known = Classes(NAMES, texts)
+    bad = frames.copy()
+    bad[7, 1, 2, 3] = np.nan
+    with pytest.raises(FitError, match="training video 7 hold numbers that are not finite"):
+        fit_head(bad, labels, known)
+    with pytest.raises(FitError, match="all of one class"):
+        fit_head(frames, np.zeros_like(labels), known)
+    with pytest.raises(FitError, match="labels lie between 0 and 2, but there are 2 classes"):
+        fit_head(frames, labels, Classes(NAMES[:2], texts))
+    with pytest.raises(FitError, match="needs the text embeddings"):
+        fit_head(frames, labels, Classes(NAMES))
+    with pytest.raises(FitError, match="1 of 3 classes have no training video, 'bake a cake' among them"):
+        fit_head(frames[labels < 2], labels[labels < 2], known, HeadDesign("lda"))
+    with pytest.raises(ValueError, match="learning_rate must be above 0 and at most 1"):
+        FitSettings(learning_rate=1e38)
+    with pytest.raises(ValueError, match="weight_decay must be at least 0"):
+        FitSettings(weight_decay=-1)
+    with pytest.raises(FitError, match=r"must be \[N, V, T, D\]"):
+        fit_head(frames[0], labels, known)
+    with pytest.raises(ValueError, match="classifier must be one of text, random"):
+        HeadDesign("bert")
+    with pytest.raises(ValueError, match="learnable prompt needs the text classifier"):
+        HeadDesign("lda", prompt_context=4)
+
+
+def test_a_head_with_positions_wants_as_many_frames(texts, videos, tmp_path):
+    frames, labels = videos
+    head = fit_head(
+        frames, labels, Classes(NAMES, texts), HeadDesign("text", "mit"), FitSettings(epochs=1)
+    ).head
+    stored = StoredHead(head, an_identity(), NAMES, {})
+    stored.check_features((5, 1, 4, D), "features")
+    with pytest.raises(
+        HeadError, match="positions for 4 frames, but features has 8 a clip. Extract with --frames 4"
+    ):
+        stored.check_features((5, 1, 8, D), "features")
+    free = untrained_head(frames, labels, Classes(NAMES, texts), HeadDesign())
+    StoredHead(free, an_identity(), NAMES, {}).check_features((5, 1, 8, D), "features")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_head_trained_on_a_gpu_runs_on_a_cpu(texts, videos, tmp_path):
+    frames, labels = videos
+    fitted = fit_head(
+        frames, labels, Classes(NAMES, texts), HeadDesign("text", "mit"), FitSettings(epochs=2), device="cuda"
+    )
+    save_head(tmp_path / "h", StoredHead(fitted.head, an_identity(), NAMES, {}))
+    loaded = load_head(tmp_path / "h").module
+    assert {p.device.type for p in loaded.parameters()} == {"cpu"}
+    np.testing.assert_allclose(loaded.scores(frames[:, 0]), fitted.head.scores(frames[:, 0]), atol=1e-5)
+
+
+# --- forms of released code
+
+
+def released_transformer(frames, head):
+    """T-Trans of released Text4Vis for one view [T, D], one attention head after the other, in float64."""
+    weight = {name: tensor.numpy().astype(np.float64) for name, tensor in head.temporal.state_dict().items()}
+
+    def norm(x, name):
+        x = x - x.mean(axis=-1, keepdims=True)
+        x = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5)
+        return x * weight[f"{name}.weight"] + weight[f"{name}.bias"]
+
+    def linear(x, name):
+        return x @ weight[f"{name}.weight"].T + weight[f"{name}.bias"]
+
+    x = frames.astype(np.float64) + weight["positions"]
+    width = D // head.design.heads
+    for block in (f"blocks.{i}" for i in range(6)):
+        query, key, value = np.split(
+            linear(norm(x, f"{block}.attention_norm"), f"{block}.attention_in"), 3, 1
+        )
+        out = np.zeros_like(x)
+        for h in range(head.design.heads):
+            own = slice(h * width, (h + 1) * width)
+            for t in range(len(x)):
+                powers = np.exp(key[:, own] @ query[t, own] / np.sqrt(width))
+                out[t, own] = powers / powers.sum() @ value[:, own]
+        x = x + linear(out, f"{block}.attention_out")
+        hidden = linear(norm(x, f"{block}.mlp_norm"), f"{block}.mlp_in")
+        x = x + linear(hidden / (1 + np.exp(-1.702 * hidden)), f"{block}.mlp_out")
+    return x + frames
+
+
+def test_a_head_in_the_released_forms_scores_as_released_code(texts, videos, tmp_path):
+    """Four attention heads, features averaged over views (Text4Vis), stored and read again."""
+    frames, labels = videos
+    design = HeadDesign("text", "transformer", heads=4, view_average="features")
+    settings = FitSettings(epochs=2, learning_rate=1e-2)
+    fitted = fit_head(frames, labels, Classes(NAMES, texts), design, settings)
+    save_head(tmp_path / "h", StoredHead(fitted.head, an_identity(), NAMES, {}))
+    head = load_head(tmp_path / "h").module
+    assert isinstance(head, VideoHead)
+    assert head.design == replace(design, projection=False)
+    scorer = HeadScorer(head)
+    found = scorer.combine(scorer.evidence(np.arange(3), frames[:3]), np.arange(3))
+    for n in range(3):
+        pooled = sum(released_transformer(view, head).mean(axis=0) for view in frames[n]) / 2
+        expected = cosine_scores(pooled[None], texts.sentence)[0]
+        np.testing.assert_allclose(found[n], expected, atol=1e-4)
+    other = HeadScorer(head, view_average="probabilities")
+    assert not np.allclose(other.combine(other.evidence(np.arange(3), frames[:3]), np.arange(3)), found)
+    assert (
+        untrained_head(frames, labels, Classes(NAMES, texts), replace(design, heads=None))
+        .temporal.blocks[0]
+        .heads
+        == 1
+    ), "D // 64, at least 1"
+
+
+def test_concept_spotting_of_the_released_form_in_a_head(texts, videos, tmp_path):
+    frames, labels = videos
+    design = HeadDesign(pool="vcs", projection=False, words="all", renormalise=False, view_average="unscaled")
+    head = untrained_head(frames, labels, Classes(NAMES, texts), design)
+    save_head(tmp_path / "h", StoredHead(head, an_identity(), NAMES, {}))
+    loaded = load_head(tmp_path / "h").module
+    assert isinstance(loaded, VideoHead)
+    assert loaded.design == design
+    for n, v in ((0, 0), (5, 1)):
+        x = frames[n, v].astype(np.float64)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        for c in range(3):
+            words = texts.words[texts.offsets[c] : texts.offsets[c + 1]].astype(np.float64)
+            shares = 0
+            for word in words:
+                powers = np.exp((x @ word / np.linalg.norm(word) - 1) / 0.01)
+                shares = shares + powers / powers.sum() / len(words)
+            sentence = texts.sentence[c] / np.linalg.norm(texts.sentence[c])
+            assert loaded.scores(frames[n, v : v + 1])[0, c] == pytest.approx(shares @ x @ sentence, abs=1e-4)
+    with pytest.raises(ValueError, match="no features to average over views"):
+        replace(design, view_average="features")
+    with pytest.raises(ValueError, match="no attention heads"):
+        HeadDesign(heads=4)
+
+
+def test_a_head_of_before_these_settings_is_read_with_their_defaults(texts, videos):
+    frames, labels = videos
+    head = untrained_head(frames, labels, Classes(NAMES, texts), HeadDesign(pool="vcs", projection=True))
+    old = {
+        name: value
+        for name, value in head.structure.items()
+        if name not in ("words", "renormalise", "heads", "view_average")
+    }
+    again = VideoHead.from_structure(old, head.state_dict())
+    assert again.design == head.design
+    np.testing.assert_array_equal(again.scores(frames[:, 0]), head.scores(frames[:, 0]))
+
+
+def test_the_held_out_part_averages_views_as_probabilities(rng, texts):
+    """Copies of one video a class, so that it does not matter which of them are held out. The mean of the cosines
+    would name another class for some."""
+    labels = np.arange(60) % 3
+    for seed in range(200):
+        one = np.random.default_rng(seed).standard_normal((3, 3, 4, D)) * 4 + texts.sentence[:, None, None]
+        frames = one[labels].astype(np.float32)
+        scores = np.stack(
+            [cosine_scores(mean_embeddings(frames[:3, v : v + 1]), texts.sentence) for v in range(3)], axis=1
+        ).astype(np.float64)
+        by_view = np.exp(scores / 0.05) / np.exp(scores / 0.05).sum(axis=-1, keepdims=True)
+        probabilities = by_view.mean(axis=1)
+        right = (probabilities.argmax(axis=1) == np.arange(3)).mean()
+        if right != (scores.mean(axis=1).argmax(axis=1) == np.arange(3)).mean():
+            break
+    else:
+        pytest.fail("no seed tells the two rules apart")
+    settings = FitSettings(epochs=1, held_out=0.5, learning_rate=1e-9, temperature=0.05)
+    (epoch,) = fit_head(frames, labels, Classes(NAMES, texts), HeadDesign(), settings).epochs
+    assert epoch.held_out_top1 == pytest.approx(100 * right)
+    loss = -np.log(probabilities[np.arange(3), np.arange(3)]).mean()
+    assert epoch.held_out_loss == pytest.approx(loss, rel=1e-3)

@@ -1,0 +1,162 @@
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidclip.pipeline.video.sampling import Sampling, random_frame_indices, training_rng
+
+samplings = st.builds(
+    Sampling,
+    frames=st.integers(1, 200),
+    clips=st.integers(1, 10),
+    crops=st.sampled_from([1, 3]),
+    mode=st.sampled_from(["uniform", "dense"]),
+    position=st.sampled_from(["start", "middle"]),
+)
+lengths = st.integers(1, 3000)
+
+
+@given(samplings, lengths)
+def test_indices_are_frames_of_the_video(sampling, n_frames):
+    indices = sampling.frame_indices(n_frames)
+    assert indices.shape == (sampling.clips, sampling.frames)
+    assert indices.dtype == np.int64
+    assert indices.min() >= 0
+    assert indices.max() < n_frames
+
+
+@given(st.integers(1, 64), lengths, st.sampled_from(["start", "middle"]))
+def test_each_uniform_frame_lies_in_its_own_segment(frames, n_frames, position):
+    [indices] = Sampling(frames=frames, position=position).frame_indices(n_frames)
+    for i, index in enumerate(indices):
+        start = Fraction(i * n_frames, frames)
+        offset = Fraction(n_frames, 2 * frames) if position == "middle" else 0
+        assert index == floor(start + offset)
+
+
+@given(st.integers(1, 64), st.integers(1, 10), lengths)
+def test_clips_follow_the_formula_of_the_released_code(frames, clips, n_frames):
+    indices = Sampling(frames=frames, clips=clips).frame_indices(n_frames)
+    stop = n_frames / frames - 1
+    shifts = [int(s) for s in np.linspace(0, stop, clips)] if stop > 0 else [0] * clips
+    expected = [
+        [(s + floor(Fraction(i * n_frames, frames))) % n_frames for i in range(frames)] for s in shifts
+    ]
+    assert indices.tolist() == expected
+
+
+@given(st.integers(1, 32), st.integers(2, 10), st.integers(10, 3000))
+def test_middle_clips_are_one_finer_sampling_dealt_out(frames, clips, n_frames):
+    dealt = Sampling(frames=frames, clips=clips, position="middle").frame_indices(n_frames)
+    fine = Sampling(frames=frames * clips, position="middle").frame_indices(n_frames)
+    assert np.array_equal(dealt.T.ravel(), fine[0])
+
+
+def test_numbers_worked_out_by_hand():
+    assert Sampling(frames=8).frame_indices(300).tolist() == [[0, 37, 75, 112, 150, 187, 225, 262]]
+    assert Sampling(frames=8, position="middle").frame_indices(300).tolist() == [
+        [18, 56, 93, 131, 168, 206, 243, 281]
+    ]
+    assert Sampling(frames=3, clips=3).frame_indices(9).tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+    assert Sampling(frames=8).frame_indices(3).tolist() == [[0, 0, 0, 1, 1, 1, 2, 2]]
+    assert Sampling(frames=4, clips=2).frame_indices(3).tolist() == [[0, 0, 1, 2]] * 2
+    assert Sampling(frames=8, mode="dense").frame_indices(300).tolist() == [list(range(86, 86 + 128, 16))]
+    assert Sampling(frames=4, clips=3, mode="dense").frame_indices(301).tolist() == [
+        [0, 32, 64, 96],
+        [86, 118, 150, 182],
+        [172, 204, 236, 268],
+    ]
+    assert Sampling(frames=4, mode="dense").frame_indices(50).tolist() == [[0, 32, 14, 46]]
+
+
+def test_views_are_clips_times_crops():
+    assert Sampling(clips=4, crops=3).views == 12
+
+
+@given(st.integers(1, 64), lengths, st.integers(0, 2**32))
+def test_random_frames_stay_in_their_segments(frames, n_frames, seed):
+    indices = random_frame_indices(n_frames, frames, np.random.default_rng(seed))
+    assert len(indices) == frames
+    for i, index in enumerate(indices):
+        first, after = i * n_frames // frames, (i + 1) * n_frames // frames
+        assert first <= index < max(after, first + 1)
+
+
+def test_random_frames_reach_all_of_a_segment():
+    rng = np.random.default_rng(0)
+    seen = {tuple(random_frame_indices(6, 2, rng).tolist()) for _ in range(400)}
+    assert seen == {(a, b) for a in range(3) for b in range(3, 6)}
+
+
+def test_training_draws_depend_on_seed_epoch_and_video_alone():
+    def draw(*key):
+        return random_frame_indices(1000, 8, training_rng(*key)).tolist()
+
+    assert draw(1, 2, "a/b.mp4") == draw(1, 2, "a/b.mp4")
+    others = [
+        draw(1, 2, "a/c.mp4"),
+        draw(1, 3, "a/b.mp4"),
+        draw(2, 2, "a/b.mp4"),
+        draw(12, 0, "a"),
+        draw(1, 20, "a"),
+    ]
+    assert len({tuple(indices) for indices in [draw(1, 2, "a/b.mp4"), *others]}) == 6
+
+
+def test_training_draws_are_the_same_in_every_process():
+    assert training_rng(0, 0, "video").integers(0, 1000, 4).tolist() == [139, 607, 779, 498]
+
+
+@given(samplings)
+def test_a_dictionary_and_back(sampling):
+    assert Sampling.from_dict(sampling.to_dict()) == sampling
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 0}, "frames must be a whole number of at least 1, got 0"),
+        ({"frames": 2.5}, "frames must be a whole number"),
+        ({"clips": -1}, "clips must be a whole number"),
+        ({"crops": 2}, "crops must be 1 or 3, got 2"),
+        ({"mode": "random"}, "mode must be 'uniform' or 'dense', got 'random'"),
+        ({"position": "end"}, "position must be 'start' or 'middle', got 'end'"),
+        ({"frame": 8}, "unknown frame"),
+        (
+            {"crops": 3, "crop_positions": "height"},
+            "crop_positions must be 'longer-side' or 'width', got 'height'",
+        ),
+        ({"crop_positions": "width"}, "crop_positions 'width' is for three crops, not for one"),
+        ({"frames": 10**12}, "at most 65,536, got 1000000000000 x 1 x 1"),
+        ({"frames": 8192, "clips": 3, "crops": 3}, "frames x clips x crops must be at most 65,536"),
+    ],
+)
+def test_wrong_settings_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Sampling.from_dict(Sampling().to_dict() | change)
+
+
+def test_crop_positions_are_written_when_they_are_not_the_default():
+    """Caches from before there was a choice keep their identity."""
+    names = {"frames", "clips", "crops", "mode", "position"}
+    assert set(Sampling(crops=3).to_dict()) == names
+    along = Sampling(crops=3, crop_positions="width")
+    assert along.to_dict() == Sampling(crops=3).to_dict() | {"crop_positions": "width"}
+    assert Sampling.from_dict(along.to_dict()) == along != Sampling.from_dict(Sampling(crops=3).to_dict())
+
+
+def test_missing_settings_are_named():
+    with pytest.raises(ValueError, match="missing clips, crops"):
+        Sampling.from_dict({"frames": 8, "mode": "uniform", "position": "start"})
+
+
+def test_a_video_without_frames_cannot_be_sampled():
+    with pytest.raises(ValueError, match="n_frames must be at least 1, got 0"):
+        Sampling().frame_indices(0)
+    with pytest.raises(ValueError, match="n_frames"):
+        random_frame_indices(0, 8, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="frames must be"):
+        random_frame_indices(8, 0, np.random.default_rng(0))

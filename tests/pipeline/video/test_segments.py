@@ -1,0 +1,224 @@
+"""Segments of videos whose frames carry their own number, so that the pixels tell which frame they are."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from helpers import save_video
+from vidclip.cache import FeatureCache, verify
+from vidclip.pipeline.datasets import Video, VideoList
+from vidclip.pipeline.encoders.encoder import load_encoder
+from vidclip.pipeline.extraction.extractor import extract
+from vidclip.pipeline.video.pool import (
+    Decoded,
+    DecodeError,
+    DecodeFailure,
+    DecodePool,
+    VideoRequest,
+    decode_video,
+)
+from vidclip.pipeline.video.preprocess import Preprocess
+from vidclip.pipeline.video.sampling import Sampling
+
+RATE = 25
+SIZE = 64
+AS_THEY_ARE = Preprocess((SIZE, SIZE))
+# Which reader each comes to with `auto`: decord, PyAV by time stamps, and PyAV by counting twice.
+FILES = {"a.mp4": "libx264", "b.ts": "libx264", "c.avi": "mpeg4", "d.webm": "libvpx-vp9"}
+
+
+def drawn(number):
+    """A frame that shows its number: stripes, light for 1 and dark for 0, the units on the left."""
+    bits = [200 * (number >> bit & 1) + 30 for bit in range(8)]
+    return np.tile(np.repeat(np.uint8(bits), SIZE // 8)[:, None], (SIZE, 1, 3))
+
+
+def render(path, n_frames=60, codec="libx264", **muxer):
+    with av.open(str(path), "w", options=muxer) as container:
+        options = {"g": "12"} | ({} if codec == "libvpx-vp9" else {"bf": "2"})
+        stream = container.add_stream(codec, rate=RATE, options=options)
+        stream.height = stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        for number in range(n_frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn(number), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def numbers(pixels):
+    """The numbers that frames show, [..., H, W, 3] -> [...]."""
+    light = pixels[..., SIZE // 16 :: SIZE // 8, :].mean((-1, -3)) > 130
+    return (light << np.arange(8)).sum(-1)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segments")
+    for name, codec in FILES.items():
+        render(folder / name, codec=codec)
+    return folder
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("name", FILES)
+def test_frames_are_chosen_inside_the_segment_and_counted_in_the_whole_video(videos, name, decoder):
+    # Of 60 frames at 25 a second, those from 0.4 s up to before 1.2 s are the frames 10 to 29.
+    for start, end, first, n in [(0.4, 1.2, 10, 20), (None, 0.5, 0, 13), (1.62, None, 41, 19), (0, 9, 0, 60)]:
+        request = VideoRequest(videos / name, start, end)
+        uniform = [first + i * n // 5 for i in range(5)]
+        middle = [first + (2 * i + 1) * n // 6 for i in range(3)]
+        dense = [first + 32 * i % n for i in range(4)]
+        for sampling, expected in [
+            (Sampling(5), uniform),
+            (Sampling(3, position="middle"), middle),
+            (Sampling(4, mode="dense"), dense),
+            (Sampling(n), list(range(first, first + n))),
+        ]:
+            decoded = decode_video(request, sampling, AS_THEY_ARE, decoder)
+            assert decoded.frame_indices.tolist() == [expected]
+            assert numbers(decoded.pixels).tolist() == [expected]
+            np.testing.assert_allclose(decoded.timestamps[0], np.array(expected) / RATE, atol=2e-3)
+            assert (decoded.n_frames, decoded.readable_frames) == (60, 60)
+            assert decoded.duration_seconds == pytest.approx(60 / RATE, abs=0.05)
+
+
+def test_the_clips_of_a_segment_are_spread_inside_it(videos):
+    decoded = decode_video(
+        VideoRequest(videos / "a.mp4", 0.4, 1.2), Sampling(5, clips=2, crops=3), AS_THEY_ARE
+    )
+    # 20 frames, 5 a clip: the second clip is shifted by 20 / 5 - 1 = 3.
+    assert decoded.frame_indices.tolist() == [[10, 14, 18, 22, 26], [13, 17, 21, 25, 29]]
+    assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices.repeat(3, axis=0))
+
+
+def test_a_segment_shorter_than_a_clip_repeats_its_own_frames(videos):
+    decoded = decode_video(VideoRequest(videos / "a.mp4", 0.4, 0.48), Sampling(4), AS_THEY_ARE)
+    assert decoded.repeated
+    assert numbers(decoded.pixels).tolist() == [[10, 10, 11, 11]]
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_segment_that_ends_after_its_video_gives_what_is_there_and_says_so(videos, name, decoder):
+    end = decode_video(videos / name, Sampling(1), AS_THEY_ARE, decoder)
+    over = decode_video(VideoRequest(videos / name, 2, 80.25), Sampling(4), AS_THEY_ARE, decoder)
+    assert numbers(over.pixels).tolist() == [[50, 52, 55, 57]]
+    assert "the segment 2.0 to 80.25 s ends after the video's end at 2.4 s" in over.note
+    rounded = decode_video(VideoRequest(videos / name, 2, 2.5), Sampling(4), AS_THEY_ARE, decoder)
+    assert np.array_equal(rounded.pixels, over.pixels)
+    assert rounded.note == end.note, "a tenth of a second is somebody's rounding"
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("start", "end", "reason"),
+    [
+        (70, 80, "the segment 70.0 to 80.0 s begins after the video's end at 2.4 s"),
+        (2.4, 3.125, "the segment 2.4 to 3.125 s begins after the video's end at 2.4 s"),
+        (7.5, None, "the segment from 7.5 s begins after the video's end at 2.4 s"),
+        (0.41, 0.43, "the segment 0.41 to 0.43 s has no frame: those next to it are at 0.4 s and 0.44 s"),
+        (2.38, 3, "the segment 2.38 to 3.0 s has no frame: those next to it are at 2.36 s"),
+    ],
+)
+def test_a_segment_without_a_frame_says_where_the_video_is(videos, name, decoder, start, end, reason):
+    with pytest.raises(DecodeError) as error:
+        decode_video(VideoRequest(videos / name, start, end), Sampling(), AS_THEY_ARE, decoder)
+    assert (error.value.stage, error.value.reason) == ("decode", reason)
+
+
+def test_bounds_that_cannot_be_are_named():
+    for start, end in [(3, 2), (2, 2), (-1, 2), (float("nan"), None), (None, 0)]:
+        with pytest.raises(ValueError, match=r"A segment needs 0 <= start_seconds < end_seconds"):
+            VideoRequest("a.mp4", start, end)
+
+
+def damaged(source, path, harm):
+    """A copy with packets zeroed: the first group of pictures, half its key frame, or one in the second group."""
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    second_key = [n for n, packet in enumerate(packets) if packet.is_keyframe][1]
+    lost = {"group": range(second_key), "key frame": [0], "hole": [second_key + 1]}[harm]
+    content = bytearray(source.read_bytes())
+    for packet in (packets[n] for n in lost):
+        kept = packet.size // 2 if harm == "key frame" else 0
+        content[packet.pos + kept : packet.pos + packet.size] = bytes(packet.size - kept)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("harm", ["group", "key frame", "hole"])
+@pytest.mark.parametrize("name", ["a.mp4", "c.avi"])
+def test_what_is_lost_before_a_segment_does_not_shift_it(videos, tmp_path, name, harm):
+    path = damaged(videos / name, tmp_path / name, harm)
+    whole = decode_video(path, Sampling(60), AS_THEY_ARE)
+    assert whole.readable_frames < 60, "the harm was done"
+    decoded = decode_video(VideoRequest(path, 1.2, 1.6), Sampling(10), AS_THEY_ARE)
+    shown = numbers(decoded.pixels)
+    assert shown.tolist() == [list(range(30, 40))]
+    np.testing.assert_allclose(decoded.timestamps[0], shown[0] / RATE, atol=2e-3)
+
+
+def test_of_a_segment_that_is_lost_the_nearest_frames_are_told(videos, tmp_path):
+    path = damaged(videos / "a.mp4", tmp_path / "a.mp4", "group")
+    with pytest.raises(
+        DecodeError,
+        match=r"0\.0 to 0\.2 s has no frame: those next to it are at 0\.\d+ s \(\d+ frames could not be read\)",
+    ):
+        decode_video(VideoRequest(path, 0, 0.2), Sampling(), AS_THEY_ARE)
+
+
+def test_segments_of_one_file_in_one_call(videos):
+    requests = [VideoRequest(videos / "a.mp4", n / RATE, (n + 5) / RATE) for n in range(0, 60, 5)]
+    requests[4] = VideoRequest(videos / "a.mp4", 70, 80)
+    with DecodePool(Sampling(5), AS_THEY_ARE, workers=2) as pool:
+        for index, result in pool.decode([*requests, videos / "a.mp4"]):
+            with result:
+                if index == 4:
+                    assert isinstance(result, DecodeFailure)
+                    assert result.reason == "the segment 70.0 to 80.0 s begins after the video's end at 2.4 s"
+                    continue
+                assert isinstance(result, Decoded)
+                step, first = (12, 0) if index == len(requests) else (1, 5 * index)
+                assert numbers(result.pixels).tolist() == [[first + step * i for i in range(5)]]
+
+
+def test_an_extraction_keeps_each_segment_under_its_own_id(tmp_path):
+    path = save_video(tmp_path / "match.mp4", frames=60, size=64, fps=10)
+    spans = {"match.mp4": (None, None), "match.mp4#t=1.5,3": (1.5, 3.0), "match.mp4#t=4,9": (4.0, 9.0)}
+    spans["match.mp4#t=60,70"] = (60.0, 70.0)
+    videos = VideoList(Video(id, path, start_seconds=a, end_seconds=b) for id, (a, b) in spans.items())
+    encoder = load_encoder("demo", device="cpu")
+    summary = extract(videos, encoder, tmp_path / "cache", Sampling(5), batch_size=8)
+    [failure] = summary.failures
+    assert (failure.id, failure.stage) == ("match.mp4#t=60,70", "decode")
+    assert failure.reason == "the segment 60.0 to 70.0 s begins after the video's end at 6.0 s"
+    cache = FeatureCache(tmp_path / "cache")
+    found = {
+        id: (cache.frame_indices([cache.row(id)])[0, 0].tolist(), cache.videos[cache.row(id)].note)
+        for id in cache.ids
+    }
+    assert found == {
+        "match.mp4": ([0, 12, 24, 36, 48], ""),
+        "match.mp4#t=1.5,3": ([15, 18, 21, 24, 27], ""),
+        "match.mp4#t=4,9": (
+            [40, 44, 48, 52, 56],
+            "the segment 4.0 to 9.0 s ends after the video's end at 6.0 s",
+        ),
+    }
+    np.testing.assert_allclose(cache.timestamps()[:, 0], cache.frame_indices()[:, 0] / 10, atol=1e-3)
+    assert {video.path for video in cache.videos} == {str(path)}
+    assert {video.duration_seconds for video in cache.videos} == {6.0}
+    # Frames 24 and 48 are in two of them each: the same picture, the same embedding.
+    whole, early, late = (cache.frames([row])[0, 0].astype(float) for row in range(3))
+    np.testing.assert_allclose([whole[2], whole[4]], [early[3], late[2]], rtol=2e-2, atol=2e-3)
+    assert not np.allclose(whole[2], whole[4], rtol=2e-2, atol=2e-3), "and other pictures have others"
+    assert [problem for file in verify(tmp_path / "cache") for problem in file.problems] == []
+
+
+def test_a_video_with_bounds_that_cannot_be_is_named_before_anything_is_done(tmp_path):
+    wrong = Video("b#t=3,2", tmp_path / "b", start_seconds=3, end_seconds=2, origin="list.csv, row 7")
+    with pytest.raises(ValueError, match=r"list\.csv, row 7: A segment needs 0 <= start_seconds < end"):
+        extract(VideoList([wrong]), load_encoder("demo", device="cpu"), tmp_path / "cache", Sampling(2))
