@@ -40,7 +40,7 @@ CLIPS = (
 
 
 def render(path: Path, codec: str, width: int, height: int, frames: int, options: dict[str, str]) -> None:
-    """A clip of drifting colours and noise: about as hard to decode as a real one."""
+    """A clip of drifting colors and noise: about as hard to decode as a real one."""
     rng = np.random.default_rng(len(path.name))
     y, x = np.mgrid[:height, :width]
     noise = rng.normal(0, 6, (height, width, 1))
@@ -153,7 +153,7 @@ def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
     for name, measured in (("decode only", decode), ("encode only", encode), ("pipeline", pipeline)):
         rates = (n_videos / measured.wall, n_frames / measured.wall, measured.wall, measured.cpu)
         print(f"{name:12}" + "".join(f"{value:10.1f}" for value in rates))
-    print(f"held up by {summary.progress.held_up_by}")
+    print(f"held up by {summary.progress.bottleneck}")
     if accelerated:
         slower = max(decode.wall, encode.wall)
         print(f"pipeline rate / slower of decode only and encode only: {slower / pipeline.wall:.2f}")

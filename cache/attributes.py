@@ -4,7 +4,7 @@
     ids           n    UTF-8 text: the videos
     top           [n, K] int64      the K nearest phrases of each video, best first
     similarity    [n, K] float32    their cosines
-    sentence      [n, D] float32    embedding of the attributes sentence in its prompt, not normalised
+    sentence      [n, D] float32    embedding of the attributes sentence in its prompt, not normalized
 
 and the attributes `format`, `version` and `settings` (JSON: prompt, retriever, reader, index).
 """
@@ -40,7 +40,7 @@ class StoredAttributes:
     similarity: np.ndarray
     """[n, K] float32."""
     sentence: np.ndarray
-    """[n, D] float32, not normalised."""
+    """[n, D] float32, not normalized."""
     settings: Mapping[str, Any]
     """What shaped them; JSON-able."""
 

@@ -205,7 +205,7 @@ class FeatureCache:
         return self._view if self._shape and self._shape[0] > 1 else None
 
     def single_view(self) -> FeatureCache:
-        """This cache with one view of each video, [N, 1, T, D]: the centre crop of the first clip, which is what an
+        """This cache with one view of each video, [N, 1, T, D]: the center crop of the first clip, which is what an
         extraction with one clip and one crop keeps."""
         one = copy.copy(self)  # its own cache from here on: neither follows the other's refresh
         one._sound = set(self._sound)
@@ -238,7 +238,7 @@ class FeatureCache:
         return [video for video in read_missing(self.folder) if video.id not in self._row_of]
 
     def frames(self, rows: _Rows = None) -> np.ndarray:
-        """Frame embeddings [n, V, T, D] float16, not normalised; all, or those of `rows`, in that order."""
+        """Frame embeddings [n, V, T, D] float16, not normalized; all, or those of `rows`, in that order."""
         return self._read("frames", rows, np.float16)
 
     def frame_indices(self, rows: _Rows = None) -> np.ndarray:

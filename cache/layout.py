@@ -2,7 +2,7 @@
 
 A shard holds n videos, V views each, T frames a view, D dimensions:
 
-    frames             [n, V, T, D] float16   as the encoder gave them, not normalised
+    frames             [n, V, T, D] float16   as the encoder gave them, not normalized
     frame_indices      [n, V, T]    int64     which frames of the video, zero-based
     timestamps         [n, V, T]    float64   seconds from the start of the video
     id, path, split, decoder, note   [n]      UTF-8 text

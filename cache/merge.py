@@ -33,7 +33,7 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
     """Writes the videos, failures and text embeddings of `sources` into the cache `output`.
 
     A video that several sources have is taken from the first. Memory is that of one batch; run again
-    after a kill, it goes on. What a source has read anew, or labelled otherwise, since an earlier merge is
+    after a kill, it goes on. What a source has read anew, or labeled otherwise, since an earlier merge is
     brought up to date.
     Raises CacheMismatch when two are of different encoders or samplings, CacheError for a damaged one:
     everything is checked before it is taken in.

@@ -34,9 +34,9 @@ class TextEmbeddings:
     word_mode: str
     """Which tokens are words: name, sentence, all; or none, for a text tower without token embeddings."""
     sentence: np.ndarray
-    """[C, D] float32, not normalised for one prompt; the unit mean of unit embeddings for several."""
+    """[C, D] float32, not normalized for one prompt; the unit mean of unit embeddings for several."""
     words: np.ndarray
-    """[W, D] float32, not normalised; of several prompts, one prompt's words after the other's."""
+    """[W, D] float32, not normalized; of several prompts, one prompt's words after the other's."""
     offsets: np.ndarray
     """[C + 1] int64: the words of phrase c are words[offsets[c]:offsets[c + 1]]."""
     truncated: tuple[str, ...] = ()

@@ -89,13 +89,13 @@ def _ask(paths: Sequence[Path]) -> tuple[list[bytes], str]:
             process.wait()
             raise
         complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 200))
-        last_words = complaints.read().decode("utf-8", "replace").strip().split("\n")[-1]
+        last_stderr_line = complaints.read().decode("utf-8", "replace").strip().split("\n")[-1]
     lines = said.splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
     if process.returncode == -signal.SIGXCPU:
         return whole, "reading it came to no end"
     ending = f"the process that read it ended with exit status {process.returncode}"
-    return whole, f"{ending}: {last_words}" if last_words else ending
+    return whole, f"{ending}: {last_stderr_line}" if last_stderr_line else ending
 
 
 def _contents_of(path: Path, said: dict[str, Any]) -> Contents | CacheError:

@@ -33,7 +33,7 @@ def dataset_of(classes: Lexicon) -> str:
     )
 
 
-def published_beside(
+def find_published(
     papers: Sequence[str], dataset: str, protocol: str, shots: Sequence[int | None] = ()
 ) -> list[PublishedFigure]:
     """The papers' figures of this data set and protocol; of few-shot, those of as many shots (None: all videos)."""
@@ -109,6 +109,6 @@ def _nothing(paper: str, dataset: str, protocol: str) -> str:
     )
 
 
-def documents_of(papers: Sequence[str], found: Sequence[PublishedFigure]) -> dict[str, Any]:
+def to_json(papers: Sequence[str], found: Sequence[PublishedFigure]) -> dict[str, Any]:
     """For JSON: the figures, where some were asked for."""
     return {"published": [vars(figure) for figure in found]} if papers else {}

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .compare import documents_of, print_published, published_beside
+from .compare import find_published, print_published, to_json
 from .released import released_line
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.evaluation.few_shot import Run
-    from ..pipeline.evaluation.run import Comparison, Result, TestSet
+    from ..pipeline.evaluation.run import Comparison, LabeledVideos, Result
     from ..pipeline.evaluation.splits import TrainTest
     from ..pipeline.heads.fit import FitSettings
-    from ..pipeline.heads.video_head import HeadDesign
+    from ..pipeline.heads.video_head import HeadConfig
 
 
 def plan_learning(
@@ -33,10 +33,10 @@ def plan_learning(
     """Checks what can be checked before any work; returns what does it: trains, tests, prints, and gives the
     document for --json."""
     from ..pipeline.evaluation.few_shot import FEW_SHOT_SETTINGS, plan_runs
-    from .training import designs, fit_settings
+    from .training import fit_settings, head_configs
 
     few = protocol == "few-shot"
-    made = designs(options, tuple(options["pools"]))
+    made = head_configs(options, tuple(options["pools"]))
     sides = _sides(features, classes, options)
     shots: tuple[int | None, ...] = (None,)
     if few:
@@ -52,7 +52,7 @@ def _learn(
     features: FeatureCache,
     classes: Lexicon,
     protocol: str,
-    made: list[HeadDesign],
+    made: list[HeadConfig],
     shots: tuple[int | None, ...],
     sides: TrainTest,
     fit: FitSettings,
@@ -61,15 +61,15 @@ def _learn(
     json_file: Path | None,
 ) -> dict[str, Any]:
     from ..pipeline.devices import choose_device
-    from ..pipeline.evaluation.few_shot import learn_and_test
+    from ..pipeline.evaluation.few_shot import train_and_evaluate
     from .options import encoder_loader
     from .output import progress_bar
-    from .training import class_knowledge, examples
+    from .training import class_texts, examples
 
     few = protocol == "few-shot"
     load = encoder_loader(options)
     train, test = examples(features, sides.train), examples(features, sides.test)
-    knowledge = class_knowledge(features, classes, made, options, load)
+    knowledge = class_texts(features, classes, made, options, load)
     with progress_bar("training") as advance:
 
         def show(run: Run) -> None:
@@ -77,7 +77,7 @@ def _learn(
                 run.number - 1, run.of, f"{run.head}, {'all' if run.shots is None else run.shots} a class"
             )
 
-        results = learn_and_test(
+        results = train_and_evaluate(
             train,
             test,
             knowledge,
@@ -97,15 +97,15 @@ def _learn(
             on_run=show,
         )
     comparisons = _compared_by_shots(results)
-    published = published_beside(options["papers"], options["dataset"], protocol, shots)
+    published = find_published(options["papers"], options["dataset"], protocol, shots)
     if str(json_file) != "-":
-        _print_learnt(results, comparisons, few)
+        _print_trained(results, comparisons, few)
         print_published(options["papers"], options["dataset"], protocol, published)
     return {
         "protocol": protocol,
         "results": [result.to_dict() for result in results],
         "comparisons": [{**vars(comparison), "shots": shots} for shots, comparison in comparisons],
-        **documents_of(options["papers"], published),
+        **to_json(options["papers"], published),
     }
 
 
@@ -132,7 +132,7 @@ def _sides(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) ->
 
 
 def _shots(
-    asked: tuple[int | None, ...], train: TestSet, classes: Lexicon
+    asked: tuple[int | None, ...], train: LabeledVideos, classes: Lexicon
 ) -> tuple[tuple[int | None, ...], list[str]]:
     """The numbers of shots; by default those that every class has videos for, and a note on the others."""
     import numpy as np
@@ -153,7 +153,7 @@ def _shots(
 
 
 def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Comparison]]:
-    """Every head against the first, where both learnt from as many videos."""
+    """Every head against the first, where both learned from as many videos."""
     from ..pipeline.evaluation.run import compare
 
     first = {r.settings["shots"]: r for r in results if r.scorer == results[0].scorer}
@@ -166,7 +166,7 @@ def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Compariso
     ]
 
 
-def _print_learnt(results: list[Result], comparisons: list[tuple[int | str, Comparison]], few: bool) -> None:
+def _print_trained(results: list[Result], comparisons: list[tuple[int | str, Comparison]], few: bool) -> None:
     from ..pipeline.evaluation.run import METRICS
     from .output import console, count, printable, table, warn
 
@@ -175,7 +175,7 @@ def _print_learnt(results: list[Result], comparisons: list[tuple[int | str, Comp
     title = (
         f"{first.protocol}: {count(first.n_videos, 'video')}"
         f"{' of split ' + printable(settings['split']) if settings['split'] else ''}, "
-        f"{count(first.n_classes, 'class', 'classes')} ({printable(settings['lexicon'])}), learnt from split "
+        f"{count(first.n_classes, 'class', 'classes')} ({printable(settings['lexicon'])}), learned from split "
         f"{printable(settings['train_split'])}"
     )
     heads = list(dict.fromkeys(result.scorer for result in results))

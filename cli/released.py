@@ -47,9 +47,9 @@ def words_option(needs: Condition) -> Decorator:
     )  # fmt: skip
 
 
-def renormalise_option(needs: Condition) -> Decorator:
+def renormalize_option(needs: Condition) -> Decorator:
     return option(
-        "--renormalise/--no-renormalise", default=True, show_default=True, needs=needs,
+        "--renormalize/--no-renormalize", default=True, show_default=True, needs=needs,
         help="vcs: the paper's cosine, or the released code's product.",
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ def apply_released(options: dict[str, Any]) -> None:
         ("prompt", form.prompt),
         ("attributes_prompt", form.attributes_prompt),
         ("words", form.words),
-        ("renormalise", form.renormalise),
+        ("renormalize", form.renormalize),
         ("view_average", form.view_average),
         ("fusion", form.fusion),
         ("fusion_form", form.fusion_form),

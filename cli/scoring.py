@@ -54,13 +54,13 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     for pool in dict.fromkeys(options["pools"]):
         if pool == "vcs":
             from ..pipeline.devices import choose_device
-            from ..pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+            from ..pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
 
             settings = {
-                key: options[key] for key in ("saliency", "recognition", "temperature", "renormalise")
+                key: options[key] for key in ("saliency", "recognition", "temperature", "renormalize")
             }
             device = choose_device(options["device"])
-            spotter = ConceptSpotter(texts, Spotting(**settings), device=device)
+            spotter = ConceptSpotter(texts, ConceptSpottingConfig(**settings), device=device)
             made.append(SpottingScorer(spotter, view_average=view_average or "probabilities"))
         elif pool == "mean":
             made.append(MeanScorer(sentence, view_average=view_average or "features"))

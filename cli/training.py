@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.encoders.text_cache import EncoderLoader
     from ..pipeline.evaluation.few_shot import Examples
-    from ..pipeline.evaluation.run import TestSet
+    from ..pipeline.evaluation.run import LabeledVideos
     from ..pipeline.heads.checkpoint import StoredHead
-    from ..pipeline.heads.fit import Classes, FitSettings
-    from ..pipeline.heads.video_head import HeadDesign, VideoHead
+    from ..pipeline.heads.fit import ClassTexts, FitSettings
+    from ..pipeline.heads.video_head import HeadConfig, VideoHead
 
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 TEMPORAL = ("mean", "conv", "transformer", "mit")
@@ -120,7 +120,7 @@ def head_options(
             ),
             option(
                 "--train-split", needs=design if several else None,
-                help="Which videos are trained on; all: every labelled one.  [default: train; of a cache without splits, "
+                help="Which videos are trained on; all: every labeled one.  [default: train; of a cache without splits, "
                 "those that --test-share leaves]",
             ),
             option(
@@ -137,9 +137,9 @@ def head_options(
     return decorate
 
 
-def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]:
+def head_configs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadConfig]:
     """Every combination of classifier, temporal module and pool that was asked for."""
-    from ..pipeline.heads.video_head import POOLS, HeadDesign
+    from ..pipeline.heads.video_head import POOLS, HeadConfig
 
     unfit = [pool for pool in pools if pool not in POOLS]
     if unfit:
@@ -148,7 +148,7 @@ def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]
     temporals = options.get("temporals") or (options["temporal"],)
     try:
         return [
-            HeadDesign(
+            HeadConfig(
                 classifier,
                 temporal,
                 pool,
@@ -156,7 +156,7 @@ def designs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadDesign]
                 options["prompt_context"] if classifier == "text" else 0,
                 options["temperature"],
                 words=options["words"] if pool == "vcs" else "name",
-                renormalise=options["renormalise"] or pool != "vcs",
+                renormalize=options["renormalize"] or pool != "vcs",
                 heads=options["temporal_heads"] if temporal == "transformer" else None,
                 view_average=options["view_average"] or "probabilities",
             )
@@ -183,18 +183,18 @@ def fit_settings(options: dict[str, Any], **given: Any) -> FitSettings:
         raise click.UsageError(f"{error}.") from error
 
 
-def class_knowledge(
+def class_texts(
     features: FeatureCache,
     classes: Lexicon,
-    made: list[HeadDesign],
+    made: list[HeadConfig],
     options: dict[str, Any],
     load: EncoderLoader,
-) -> Classes:
+) -> ClassTexts:
     """Names, texts and learnable prompts, as far as the heads need them."""
     from dataclasses import replace
 
     from ..pipeline.encoders.text_cache import text_embeddings
-    from ..pipeline.heads.fit import Classes
+    from ..pipeline.heads.fit import ClassTexts
 
     spots = any(design.pool == "vcs" for design in made)
     texts = None
@@ -236,10 +236,10 @@ def class_knowledge(
             prompt_of(0)  # whether it has room is said before the training
         except ValueError as error:
             raise click.UsageError(f"--prompt-context {options['prompt_context']}: {error}.") from error
-    return Classes(classes.labels, texts, prompt_of if options["prompt_context"] else None)
+    return ClassTexts(classes.labels, texts, prompt_of if options["prompt_context"] else None)
 
 
-def examples(features: FeatureCache, chosen: TestSet) -> Examples:
+def examples(features: FeatureCache, chosen: LabeledVideos) -> Examples:
     """The videos that were chosen, with their features."""
     from ..pipeline.evaluation.few_shot import Examples
 
@@ -249,7 +249,7 @@ def examples(features: FeatureCache, chosen: TestSet) -> Examples:
 
 
 def check_finite(features: FeatureCache, rows: np.ndarray, frames: np.ndarray) -> None:
-    """Raises CacheError, by the name of the video, for numbers that nothing can be learnt from or tested with."""
+    """Raises CacheError, by the name of the video, for numbers that nothing can be learned from or tested with."""
     import numpy as np
 
     from ..cache import CacheError

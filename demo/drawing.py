@@ -1,6 +1,6 @@
 """Antialiased drawing in scene units, and the places and props drawn with it.
 
-Scene units: the picture is the square [0, 1] x [0, 1] when the camera rests, y pointing down. Colours are RGB, 0..255.
+Scene units: the picture is the square [0, 1] x [0, 1] when the camera rests, y pointing down. Colors are RGB, 0..255.
 A `Pen` draws in the units of whoever holds it: a figure's pen has its origin between the feet, y up, and one unit is
 the figure's height; a prop's pen has its origin at the middle of the prop.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Point = tuple[float, float]
 
 _SHIFT = 4  # OpenCV takes integers with this many binary digits after the point: 1/16 of a pixel
@@ -26,9 +26,9 @@ class Camera:
     """What part of the scene is seen."""
 
     x: float = 0.5
-    """Horizontal centre of the view, scene units."""
+    """Horizontal center of the view, scene units."""
     y: float = 0.5
-    """Vertical centre of the view, scene units."""
+    """Vertical center of the view, scene units."""
     zoom: float = 1.0
     """How many times larger than at rest things appear; no unit."""
 
@@ -76,61 +76,61 @@ class Pen:
     def _thickness(self, width: float) -> int:
         return max(1, round(width * self.scale))
 
-    def polygon(self, points: Sequence[Point], colour: Colour) -> None:
+    def polygon(self, points: Sequence[Point], color: Color) -> None:
         """Fill a polygon."""
-        cv2.fillPoly(self.picture, [self._fixed(points)], colour, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(self.picture, [self._fixed(points)], color, cv2.LINE_AA, _SHIFT)
 
-    def box(self, left: float, bottom: float, right: float, top: float, colour: Colour) -> None:
+    def box(self, left: float, bottom: float, right: float, top: float, color: Color) -> None:
         """Fill a rectangle along the pen's axes."""
         points = self._fixed(((left, bottom), (right, bottom), (right, top), (left, top)))
-        cv2.fillConvexPoly(self.picture, points, colour, cv2.LINE_AA, _SHIFT)
+        cv2.fillConvexPoly(self.picture, points, color, cv2.LINE_AA, _SHIFT)
 
-    def stroke(self, points: Sequence[Point], width: float, colour: Colour) -> None:
+    def stroke(self, points: Sequence[Point], width: float, color: Color) -> None:
         """Draw an open line with round ends and joints."""
         fixed = [self._fixed(points)]
-        cv2.polylines(self.picture, fixed, False, colour, self._thickness(width), cv2.LINE_AA, _SHIFT)
+        cv2.polylines(self.picture, fixed, False, color, self._thickness(width), cv2.LINE_AA, _SHIFT)
 
-    def disc(self, centre: Point, radius: float, colour: Colour) -> None:
+    def disc(self, center: Point, radius: float, color: Color) -> None:
         """Fill a circle."""
-        x, y = self._fixed((centre,))[0]
+        x, y = self._fixed((center,))[0]
         size = round(radius * self.scale * _FIXED)
-        cv2.circle(self.picture, (int(x), int(y)), size, colour, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(self.picture, (int(x), int(y)), size, color, -1, cv2.LINE_AA, _SHIFT)
 
-    def ring(self, centre: Point, radius: float, width: float, colour: Colour) -> None:
+    def ring(self, center: Point, radius: float, width: float, color: Color) -> None:
         """Draw a circle."""
-        x, y = self._fixed((centre,))[0]
+        x, y = self._fixed((center,))[0]
         size = round(radius * self.scale * _FIXED)
-        cv2.circle(self.picture, (int(x), int(y)), size, colour, self._thickness(width), cv2.LINE_AA, _SHIFT)
+        cv2.circle(self.picture, (int(x), int(y)), size, color, self._thickness(width), cv2.LINE_AA, _SHIFT)
 
-    def oval(self, centre: Point, across: float, up: float, colour: Colour) -> None:
+    def oval(self, center: Point, across: float, up: float, color: Color) -> None:
         """Fill an ellipse with half axes `across` and `up`."""
-        u, v = centre
-        self.polygon([(u + across * k, v + up * s) for k, s in _CIRCLE], colour)
+        u, v = center
+        self.polygon([(u + across * k, v + up * s) for k, s in _CIRCLE], color)
 
 
 _CIRCLE = [(math.cos(2 * math.pi * i / 16), math.sin(2 * math.pi * i / 16)) for i in range(16)]
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (factor < 1) or lighter (factor > 1)."""
-    r, g, b = (min(255, max(0, round(value * factor))) for value in colour)
+def shaded(color: Color, factor: float) -> Color:
+    """The color made darker (factor < 1) or lighter (factor > 1)."""
+    r, g, b = (min(255, max(0, round(value * factor))) for value in color)
     return r, g, b
 
 
 # --- props ---------------------------------------------------------------------------------------------------------
 
-_PAINTS: tuple[Colour, ...] = (
+_PAINTS: tuple[Color, ...] = (
     (52, 140, 214), (236, 120, 40), (214, 60, 60), (245, 245, 240), (90, 170, 80), (240, 200, 60), (150, 90, 190),
 )  # fmt: skip
-_WOODS: tuple[Colour, ...] = ((196, 152, 98), (170, 122, 70), (150, 100, 58), (210, 170, 116))
-_INK: Colour = (52, 40, 34)
+_WOODS: tuple[Color, ...] = ((196, 152, 98), (170, 122, 70), (150, 100, 58), (210, 170, 116))
+_INK: Color = (52, 40, 34)
 
 
 def _ball(pen: Pen, paint: int) -> None:
-    colour = _PAINTS[paint % 7]
-    dark = shaded(colour, 0.6)
+    color = _PAINTS[paint % 7]
+    dark = shaded(color, 0.6)
     pen.disc((0, 0), 0.125, dark)
-    pen.disc((0, 0), 0.11, colour)
+    pen.disc((0, 0), 0.11, color)
     pen.stroke([(-0.1, 0.03), (0, -0.02), (0.1, 0.03)], 0.018, dark)
     pen.stroke([(-0.02, 0.11), (0.02, 0), (-0.02, -0.11)], 0.018, dark)
 
@@ -154,10 +154,10 @@ def _ladder(pen: Pen, paint: int) -> None:
 
 
 def _flag(pen: Pen, paint: int) -> None:
-    colour = _PAINTS[paint % 7]
+    color = _PAINTS[paint % 7]
     pen.stroke([(0, -0.3), (0, 0.34)], 0.024, (120, 90, 60))
     pen.polygon([(0, 0.34), (-0.12, 0.30), (-0.24, 0.34), (-0.36, 0.3), (-0.36, 0.08), (-0.24, 0.12), (-0.12, 0.08),
-                 (0, 0.12)], colour)  # fmt: skip
+                 (0, 0.12)], color)  # fmt: skip
     stripe = (245, 245, 240) if paint % 7 != 3 else (214, 60, 60)
     pen.polygon([(0, 0.26), (-0.12, 0.22), (-0.24, 0.26), (-0.36, 0.22), (-0.36, 0.16), (-0.24, 0.2), (-0.12, 0.16),
                  (0, 0.2)], stripe)  # fmt: skip
@@ -187,9 +187,9 @@ def _chair(pen: Pen, paint: int) -> None:
 
 
 def _drum(pen: Pen, paint: int) -> None:
-    colour = ((200, 40, 50), (40, 90, 170), (40, 130, 80), (110, 60, 140))[paint % 4]
-    pen.polygon([(-0.15, -0.09), (0.15, -0.09), (0.15, 0.09), (-0.15, 0.09)], colour)
-    pen.oval((0, -0.09), 0.15, 0.045, colour)
+    color = ((200, 40, 50), (40, 90, 170), (40, 130, 80), (110, 60, 140))[paint % 4]
+    pen.polygon([(-0.15, -0.09), (0.15, -0.09), (0.15, 0.09), (-0.15, 0.09)], color)
+    pen.oval((0, -0.09), 0.15, 0.045, color)
     pen.stroke(
         [(-0.14, 0.07), (-0.07, -0.11), (0, 0.06), (0.07, -0.11), (0.14, 0.07)], 0.018, (245, 240, 225)
     )
@@ -203,7 +203,7 @@ def _umbrella(pen: Pen, paint: int) -> None:
 
 def _part_open_umbrella(pen: Pen, paint: int, openness: float) -> None:
     """openness 0 (furled) .. 1 (open)."""
-    colour = _PAINTS[paint % 7]
+    color = _PAINTS[paint % 7]
     pen.stroke([(0, -0.3), (0, 0.3)], 0.022, (70, 60, 60))
     pen.stroke([(0, -0.3), (0.03, -0.33), (0.06, -0.3)], 0.022, (70, 60, 60))
     half = 0.05 + 0.23 * openness
@@ -211,10 +211,10 @@ def _part_open_umbrella(pen: Pen, paint: int, openness: float) -> None:
     bow = 0.55 + 0.35 * openness
     top = [(half * math.sin(t), rim + (0.3 - rim) * math.cos(t) ** (1 / bow)) for t in _FAN]
     pen.polygon(
-        [*top, (half * 0.5, rim + 0.03 * openness), (0, rim), (-half * 0.5, rim + 0.03 * openness)], colour
+        [*top, (half * 0.5, rim + 0.03 * openness), (0, rim), (-half * 0.5, rim + 0.03 * openness)], color
     )
     inner = [(u * 0.36, v) for u, v in top]
-    pen.polygon([*inner, (0, rim)], shaded(colour, 0.72))
+    pen.polygon([*inner, (0, rim)], shaded(color, 0.72))
 
 
 _FAN = [math.pi / 2 * (i / 5 - 1) for i in range(11)]
@@ -233,18 +233,18 @@ def _barrel(pen: Pen, paint: int) -> None:
 
 
 def _bucket(pen: Pen, paint: int) -> None:
-    colour = ((130, 150, 165), (60, 130, 200), (220, 70, 60), (240, 190, 50))[paint % 4]
+    color = ((130, 150, 165), (60, 130, 200), (220, 70, 60), (240, 190, 50))[paint % 4]
     pen.stroke([(-0.11, 0.08), (-0.07, 0.18), (0.07, 0.18), (0.11, 0.08)], 0.018, (60, 60, 66))
-    pen.polygon([(-0.12, 0.09), (0.12, 0.09), (0.08, -0.12), (-0.08, -0.12)], colour)
-    pen.oval((0, 0.09), 0.12, 0.032, shaded(colour, 0.55))
+    pen.polygon([(-0.12, 0.09), (0.12, 0.09), (0.08, -0.12), (-0.08, -0.12)], color)
+    pen.oval((0, 0.09), 0.12, 0.032, shaded(color, 0.55))
 
 
 def _guitar(pen: Pen, paint: int) -> None:
-    colour = ((190, 110, 50), (150, 60, 40), (220, 160, 80), (60, 60, 70))[paint % 4]
+    color = ((190, 110, 50), (150, 60, 40), (220, 160, 80), (60, 60, 70))[paint % 4]
     pen.stroke([(0, 0.0), (0, 0.34)], 0.036, (80, 54, 40))
     pen.box(-0.032, 0.3, 0.032, 0.38, (60, 42, 32))
-    pen.disc((0, -0.17), 0.135, colour)
-    pen.disc((0, 0.0), 0.095, colour)
+    pen.disc((0, -0.17), 0.135, color)
+    pen.disc((0, 0.0), 0.095, color)
     pen.disc((0, -0.08), 0.045, _INK)
     pen.stroke([(-0.05, -0.22), (0.05, -0.22)], 0.022, _INK)
 
@@ -276,10 +276,10 @@ def _log(pen: Pen, paint: int) -> None:
 
 
 def _balloon(pen: Pen, paint: int) -> None:
-    colour = _PAINTS[(paint % 6) if paint % 6 != 3 else 6]
+    color = _PAINTS[(paint % 6) if paint % 6 != 3 else 6]
     pen.stroke([(0, -0.02), (0.02, -0.12), (-0.015, -0.2), (0.01, -0.3)], 0.012, (90, 90, 96))
-    pen.polygon([(-0.025, -0.02), (0.025, -0.02), (0, 0.03)], shaded(colour, 0.8))
-    pen.oval((0, 0.14), 0.115, 0.15, colour)
+    pen.polygon([(-0.025, -0.02), (0.025, -0.02), (0, 0.03)], shaded(color, 0.8))
+    pen.oval((0, 0.14), 0.115, 0.15, color)
     pen.oval((-0.04, 0.2), 0.025, 0.04, (255, 255, 255))
 
 
@@ -294,23 +294,23 @@ def _door(pen: Pen, paint: int) -> None:
 
 def _part_open_door(pen: Pen, paint: int, openness: float) -> None:
     """openness 0 (shut) .. 1 (open)."""
-    colour = ((150, 90, 50), (60, 110, 140), (170, 60, 50), (90, 120, 80))[paint % 4]
+    color = ((150, 90, 50), (60, 110, 140), (170, 60, 50), (90, 120, 80))[paint % 4]
     pen.box(-0.26, -0.6, 0.26, 0.62, (235, 230, 220))
     pen.box(-0.22, -0.6, 0.22, 0.58, (40, 36, 44))
     edge = 0.22 - 0.4 * openness
     drop = 0.07 * openness
-    pen.polygon([(-0.22, -0.6), (edge, -0.6 - drop), (edge, 0.58 - drop), (-0.22, 0.58)], colour)
+    pen.polygon([(-0.22, -0.6), (edge, -0.6 - drop), (edge, 0.58 - drop), (-0.22, 0.58)], color)
     pen.disc((edge - 0.05 * (1 - openness), -0.02), 0.028, (245, 215, 90))
 
 
 def _flagpole(pen: Pen, paint: int, raised: float) -> None:
     """raised 0 (cloth at the bottom) .. 1 (at the top)."""
-    colour = _PAINTS[paint % 7]
+    color = _PAINTS[paint % 7]
     pen.stroke([(0, -0.75), (0, 0.75)], 0.034, (150, 150, 156))
     pen.disc((0, 0.76), 0.03, (240, 205, 80))
     y = -0.5 + 0.98 * raised
     pen.polygon(
-        [(0, y), (0.15, y + 0.03), (0.32, y), (0.32, y + 0.22), (0.15, y + 0.25), (0, y + 0.22)], colour
+        [(0, y), (0.15, y + 0.03), (0.32, y), (0.32, y + 0.22), (0.15, y + 0.25), (0, y + 0.22)], color
     )
 
 
@@ -325,7 +325,7 @@ class Prop:
     height: float
     """Extent along y when upright, in heights of a figure."""
     draw: Callable[[Pen, int], None]
-    """Draws it about the origin, given a number that picks its colours."""
+    """Draws it about the origin, given a number that picks its colors."""
     seat: float = 0.0
     """Height above the ground at which one sits or stands on it, in heights of a figure; 0: its top."""
     grip: float = 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .drawing import Colour, Pen, Point, shaded
+from .drawing import Color, Pen, Point, shaded
 
 TORSO = 0.3
 LIMB_LEG = 0.25
@@ -22,22 +22,22 @@ class Look:
 
     shirt: str
     """A key of SHIRTS."""
-    trousers: Colour
-    skin: Colour
-    hair: Colour
+    trousers: Color
+    skin: Color
+    hair: Color
     hair_style: int
     """0 short, 1 long, 2 cap, 3 bun."""
     build: float = 1.0
     """Breadth of limbs and body; no unit."""
 
 
-SHIRTS: dict[str, Colour] = {
+SHIRTS: dict[str, Color] = {
     "red": (214, 40, 44), "blue": (36, 84, 214), "green": (34, 148, 70), "yellow": (250, 206, 40),
     "purple": (134, 44, 168), "white": (246, 246, 246), "orange": (244, 126, 30),
 }  # fmt: skip
-SKINS: tuple[Colour, ...] = ((246, 206, 168), (224, 172, 128), (180, 122, 82), (124, 80, 54), (96, 62, 44))
-HAIRS: tuple[Colour, ...] = ((40, 30, 26), (92, 60, 36), (214, 168, 84), (150, 70, 36), (130, 130, 134))
-TROUSERS: tuple[Colour, ...] = ((30, 34, 60), (90, 66, 46), (40, 40, 44), (38, 72, 120), (110, 112, 120))
+SKINS: tuple[Color, ...] = ((246, 206, 168), (224, 172, 128), (180, 122, 82), (124, 80, 54), (96, 62, 44))
+HAIRS: tuple[Color, ...] = ((40, 30, 26), (92, 60, 36), (214, 168, 84), (150, 70, 36), (130, 130, 134))
+TROUSERS: tuple[Color, ...] = ((30, 34, 60), (90, 66, 46), (40, 40, 44), (38, 72, 120), (110, 112, 120))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon
-from ..pipeline.evaluation.few_shot import FEW_SHOT_SETTINGS, Examples, learn_and_test
+from ..pipeline.evaluation.few_shot import FEW_SHOT_SETTINGS, Examples, train_and_evaluate
 from ..pipeline.evaluation.run import Result, select_test_set
 from ..pipeline.heads.estimators import CLASSIFIERS
-from ..pipeline.heads.fit import Classes, FitSettings
+from ..pipeline.heads.fit import ClassTexts, FitSettings
 from ..pipeline.heads.temporal import TEMPORAL
-from ..pipeline.heads.video_head import HeadDesign
+from ..pipeline.heads.video_head import HeadConfig
 from .actions import ORDER_PAIRS
 
 SHOTS = (0, 1, 2, 4, 8, 16)
@@ -30,11 +30,11 @@ def by_shots(
     """(head, rows) of a table: top-1 of each classifier (Text4Vis, Tables 6 and 7) over the number of videos."""
     train = Examples.read(cache, select_test_set(cache, classes, "train"))
     test = Examples.read(cache, select_test_set(cache, classes, "test"))
-    results = learn_and_test(
+    results = train_and_evaluate(
         train,
         test,
-        Classes(classes.labels, texts),
-        [HeadDesign(kind) for kind in CLASSIFIERS],
+        ClassTexts(classes.labels, texts),
+        [HeadConfig(kind) for kind in CLASSIFIERS],
         shots=SHOTS,
         seeds=SEEDS,
         fit=FEW_SHOT_SETTINGS,
@@ -49,18 +49,18 @@ def by_temporal_module(cache: FeatureCache, texts: TextEmbeddings) -> tuple[list
     classes = order_classes()
     train = Examples.read(cache, select_test_set(cache, classes, "train-order"))
     test = Examples.read(cache, select_test_set(cache, classes, "test-order"))
-    results = learn_and_test(
+    results = train_and_evaluate(
         train,
         test,
-        Classes(classes.labels, texts),
-        [HeadDesign(temporal=kind) for kind in TEMPORAL],
+        ClassTexts(classes.labels, texts),
+        [HeadConfig(temporal=kind) for kind in TEMPORAL],
         protocol="general",
         shots=(0, None),
         seeds=SEEDS,
         fit=ORDER_SETTINGS,
     )
     cells = {(result.scorer, result.settings["shots"]): result for result in results}
-    names = [HeadDesign(temporal=kind).name for kind in TEMPORAL]
+    names = [HeadConfig(temporal=kind).name for kind in TEMPORAL]
     rows = [[name, _top1(cells[name, 0]), _top1(cells[name, "all"])] for name in names]
     return ["top-1 % among 10 classes", "untrained", f"trained on {len(train.of.rows)} videos"], rows
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..cache import FeatureCache, StoredAttributes, TextEmbeddings
 from ..lexicons import Lexicon
-from ..pipeline.evaluation.run import Result, TestSet, evaluate, select_test_set
-from ..pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from ..pipeline.evaluation.run import LabeledVideos, Result, evaluate, select_test_set
+from ..pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
 from ..pipeline.scoring.scorers import AttributesScorer, FusionScorer, MeanScorer, Scorer, SpottingScorer
 
 PROMPT = "This is a video about {}"
@@ -24,7 +24,7 @@ def split_of(kind: str, split: str = "test") -> str:
 
 def spotting_scorer(texts: TextEmbeddings, temperature: float = TEMPERATURE, name: str = "") -> Scorer:
     """Concept spotting with words for saliency and the sentence for recognition, the paper's best."""
-    spotter = ConceptSpotter(texts, Spotting(temperature=temperature))
+    spotter = ConceptSpotter(texts, ConceptSpottingConfig(temperature=temperature))
     return SpottingScorer(spotter, name=name or f"vcs ({temperature:g})")
 
 
@@ -48,7 +48,7 @@ def results_by_kind(
     return found
 
 
-def subset(test: TestSet, keep: np.ndarray) -> TestSet:
+def subset(test: LabeledVideos, keep: np.ndarray) -> LabeledVideos:
     """The test videos whose class is among `keep`."""
     chosen = np.isin(test.labels, keep)
-    return TestSet(test.rows[chosen], test.labels[chosen], test.split, test.notes)
+    return LabeledVideos(test.rows[chosen], test.labels[chosen], test.split, test.notes)

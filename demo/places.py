@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .drawing import Colour, Pen, shaded
+from .drawing import Color, Pen, shaded
 
 _FAR = 1.9  # scene units on both sides of the middle that are painted, for cameras that pan
 
 
-def _sky_and_ground(pen: Pen, horizon: float, sky: Colour, ground: Colour) -> None:
+def _sky_and_ground(pen: Pen, horizon: float, sky: Color, ground: Color) -> None:
     """Two flat areas, written straight into the picture: the camera never tilts."""
     row = round(pen.map((0, horizon))[1])
     row = min(max(row, 0), pen.picture.shape[0])
@@ -20,16 +20,16 @@ def _sky_and_ground(pen: Pen, horizon: float, sky: Colour, ground: Colour) -> No
     pen.picture[row:] = ground
 
 
-def _tree(pen: Pen, x: float, y: float, size: float, leaf: Colour) -> None:
+def _tree(pen: Pen, x: float, y: float, size: float, leaf: Color) -> None:
     pen.box(x - 0.018 * size, y, x + 0.018 * size, y - 0.16 * size, (96, 66, 44))
     pen.oval((x, y - 0.22 * size), 0.1 * size, 0.11 * size, leaf)
     pen.oval((x - 0.03 * size, y - 0.25 * size), 0.06 * size, 0.06 * size, shaded(leaf, 1.15))
 
 
-def _cloud(pen: Pen, x: float, y: float, colour: Colour = (250, 250, 252)) -> None:
-    pen.oval((x, y), 0.1, 0.03, colour)
-    pen.oval((x - 0.03, y - 0.022), 0.045, 0.032, colour)
-    pen.oval((x + 0.035, y - 0.014), 0.04, 0.026, colour)
+def _cloud(pen: Pen, x: float, y: float, color: Color = (250, 250, 252)) -> None:
+    pen.oval((x, y), 0.1, 0.03, color)
+    pen.oval((x - 0.03, y - 0.022), 0.045, 0.032, color)
+    pen.oval((x + 0.035, y - 0.014), 0.04, 0.026, color)
 
 
 def _beach(pen: Pen, u: np.ndarray, time: float) -> None:

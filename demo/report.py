@@ -25,7 +25,7 @@ from ..pipeline.evaluation.run import Result, compare, evaluate, select_test_set
 from ..pipeline.extraction.extractor import extract
 from ..pipeline.heads.fit import fit_attributes
 from ..pipeline.scoring.attributes import attributes_of
-from ..pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from ..pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
 from ..pipeline.scoring.scorers import (
     AttributesScorer,
     FusionScorer,
@@ -140,7 +140,8 @@ def rivals(world: Measurements) -> str:
     texts = world.texts()
     shifted = _with_words_of_others(texts)
     wrong = SpottingScorer(
-        ConceptSpotter(shifted, Spotting(temperature=TEMPERATURE)), name=f"vcs ({TEMPERATURE:g}), wrong words"
+        ConceptSpotter(shifted, ConceptSpottingConfig(temperature=TEMPERATURE)),
+        name=f"vcs ({TEMPERATURE:g}), wrong words",
     )
     scorers: list[Scorer] = [
         MeanScorer(texts.sentence),
@@ -155,14 +156,14 @@ def rivals(world: Measurements) -> str:
 
 
 def queries(world: Measurements) -> str:
-    """BIKE's Table 6b: words or sentence to weigh frames, words or sentence to recognise."""
+    """BIKE's Table 6b: words or sentence to weigh frames, words or sentence to recognize."""
     texts = world.texts()
     scorers: list[Scorer] = [MeanScorer(texts.sentence)]
     for saliency, recognition in (("words", "sentence"), ("words", "words"), ("sentence", "sentence")):
-        spotting = Spotting(saliency, recognition, temperature=TEMPERATURE)
+        spotting = ConceptSpottingConfig(saliency, recognition, temperature=TEMPERATURE)
         scorers.append(SpottingScorer(ConceptSpotter(texts, spotting), name=f"{saliency} / {recognition}"))
     for words in ("sentence", "all"):
-        spotter = ConceptSpotter(world.texts(words=words), Spotting(temperature=TEMPERATURE))
+        spotter = ConceptSpotter(world.texts(words=words), ConceptSpottingConfig(temperature=TEMPERATURE))
         scorers.append(SpottingScorer(spotter, name=f"words: {words} / sentence"))
     return _compared(world, scorers)
 

@@ -49,7 +49,7 @@ WARM_UP = 50
 READING_WEIGHT = 0.3
 """Of the loss that reads facts off embeddings, beside the contrastive terms."""
 PROP_WEIGHT = 3.0
-"""Of a prop among these facts: props are small and the last to be learnt."""
+"""Of a prop among these facts: props are small and the last to be learned."""
 CONTEXT = 32
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.28, 0.28, 0.28)

@@ -62,7 +62,7 @@ class Person:
     """1 looks right, -1 looks left."""
     action: Action
     prop_paint: int
-    """Picks the colours of the prop."""
+    """Picks the colors of the prop."""
     phase: float
     """Phase of the movement at time 0."""
     tempo: float

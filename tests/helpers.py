@@ -100,7 +100,7 @@ def a_record(
 def save_video(
     path: Path, *, frames: int, size: int = 48, fps: int = 10, seed: int = 0, widths: int = 1
 ) -> Path:
-    """A small H.264 file of smooth moving colours; `widths` times as wide as it is high."""
+    """A small H.264 file of smooth moving colors; `widths` times as wide as it is high."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..compare import PAPERS, dataset_of, documents_of, print_published, published_beside
+from ..compare import PAPERS, dataset_of, find_published, print_published, to_json
 from ..conditions import Condition, with_option
 from ..learning import plan_learning
 from ..multi_label import plan_multi_label, print_multi_label
@@ -32,7 +32,7 @@ from ..released import (
     as_released_option,
     attributes_prompt_option,
     released_line,
-    renormalise_option,
+    renormalize_option,
     resolve_attributes_prompt,
     view_average_option,
     words_option,
@@ -42,7 +42,7 @@ from ..training import SEED, Shots, head_options
 if TYPE_CHECKING:
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
-    from ...pipeline.evaluation.run import Comparison, Result, TestSet
+    from ...pipeline.evaluation.run import Comparison, LabeledVideos, Result
     from ...pipeline.scoring.scorers import Scorer
 
     Score = Callable[[Sequence[Scorer]], tuple[list[Result], list[Comparison]]]
@@ -74,7 +74,7 @@ _ZERO_SHOT = (
     "recognition",
     "temperature",
 )
-_ZERO_SHOT += ("renormalise", "view_average", "fusion_form", "attributes_prompt", "repeats")
+_ZERO_SHOT += ("renormalize", "view_average", "fusion_form", "attributes_prompt", "repeats")
 
 
 @vidclip_command(
@@ -98,7 +98,7 @@ _ZERO_SHOT += ("renormalise", "view_average", "fusion_form", "attributes_prompt"
 @option(
     "--split",
     needs=with_option("--protocol", *(name for name in (*ZERO_SHOT, *LEARNING) if name != "splits")),
-    help="Which videos are tested; all: every labelled one.  [default: test, else val, where it has labels; all of a cache without splits]",
+    help="Which videos are tested; all: every labeled one.  [default: test, else val, where it has labels; all of a cache without splits]",
 )
 @option(
     "--prompt",
@@ -165,7 +165,7 @@ _ZERO_SHOT += ("renormalise", "view_average", "fusion_form", "attributes_prompt"
     "--temperature", type=TEMPERATURE, default=0.01, show_default=True, needs=SPOTS,
     help="vcs: of the softmax over frames.",
 )  # fmt: skip
-@renormalise_option(SPOTS)
+@renormalize_option(SPOTS)
 @view_average_option(
     with_option("--pool", "mean", "vcs") | with_option("--head") | with_option("--protocol", *LEARNING)
 )
@@ -203,7 +203,7 @@ _ZERO_SHOT += ("renormalise", "view_average", "fusion_form", "attributes_prompt"
 )
 @option(
     "--single-view", is_flag=True,
-    help="Of several views, the centre crop of the first clip alone.  [default: all, their scores averaged]",
+    help="Of several views, the center crop of the first clip alone.  [default: all, their scores averaged]",
 )  # fmt: skip
 @json_option
 @model_options
@@ -219,7 +219,7 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     """
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
-    from ...pipeline.evaluation.run import own_classes
+    from ...pipeline.evaluation.run import lexicon_from_labels
     from ..output import warn, write_json
 
     apply_released(options)
@@ -229,7 +229,7 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     if options["single_view"]:
         features = features.single_view()
     apply_released_heads(options, features)
-    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
+    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
     protocols = list(dict.fromkeys(options["protocols"]))
     # Before the work: it may be that nobody knows.
     options["dataset"] = dataset_of(classes) if options["papers"] else ""
@@ -291,7 +291,7 @@ def _plan_zero_shot(
 
     def document(protocol: str, score: Score) -> dict[str, Any]:
         results, comparisons = score(scorers())
-        published = published_beside(options["papers"], options["dataset"], protocol)
+        published = find_published(options["papers"], options["dataset"], protocol)
         if str(json_file) != "-":
             (print_multi_label if protocol == MULTI_LABEL else _print)(results, comparisons)
             print_published(options["papers"], options["dataset"], protocol, published)
@@ -299,7 +299,7 @@ def _plan_zero_shot(
             "protocol": protocol,
             "results": [result.to_dict() for result in results],
             "comparisons": [vars(comparison) for comparison in comparisons],
-            **documents_of(options["papers"], published),
+            **to_json(options["papers"], published),
         }
 
     plans = {
@@ -336,7 +336,7 @@ def _plan_single_label(
     return score
 
 
-def _sets(protocol: str, classes: Lexicon, test: TestSet) -> dict[str, Any]:
+def _sets(protocol: str, classes: Lexicon, test: LabeledVideos) -> dict[str, Any]:
     """What `kinetics600` and `splits` need beside the labels."""
     if protocol == "kinetics600":
         from ...lexicons import load_lexicon

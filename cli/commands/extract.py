@@ -82,7 +82,7 @@ class Part(click.ParamType):
 )  # fmt: skip
 @option(
     "--mode", type=click.Choice(["uniform", "dense"]), default="uniform", show_default=True,
-    help="Frames over the whole video, or over 128 neighbouring frames.",
+    help="Frames over the whole video, or over 128 neighboring frames.",
 )  # fmt: skip
 @option(
     "--position", type=click.Choice(["start", "middle"]), default="start", show_default=True,
@@ -387,7 +387,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) 
     if progress.encoded:
         rate = progress.encoded / progress.seconds
         parts.append(f"{rate:.1f} videos/s, {progress.frames / progress.seconds:.1f} frames/s")
-        parts.append(f"held up by {progress.held_up_by}")
+        parts.append(f"held up by {progress.bottleneck}")
     if progress.present:
         parts.append(f"{progress.present:,} done before")
     click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
@@ -496,7 +496,7 @@ class _Display:
         if self._lines:
             self._lines.tell(progress)
             return
-        state = f"held up by {progress.held_up_by}" if progress.seconds > 5 else ""
+        state = f"held up by {progress.bottleneck}" if progress.seconds > 5 else ""
         if progress.failed:
             state = f"{progress.failed:,} failed  {state}"
         self._bar.update(

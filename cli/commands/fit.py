@@ -26,7 +26,7 @@ from ..released import (
     as_released_option,
     attributes_prompt_option,
     released_line,
-    renormalise_option,
+    renormalize_option,
     resolve_attributes_prompt,
     view_average_option,
     words_option,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
     from ...pipeline.encoders.text_cache import EncoderLoader
-    from ...pipeline.evaluation.run import TestSet
+    from ...pipeline.evaluation.run import LabeledVideos
     from ...pipeline.heads.fit import Epoch, Fitted
     from ...pipeline.heads.video_head import VideoHead
 
@@ -71,7 +71,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
     help="vcs: of the softmax over frames.",
 )  # fmt: skip
 @words_option(_VIDEO & with_option("--pool", "vcs"))
-@renormalise_option(_VIDEO & with_option("--pool", "vcs"))
+@renormalize_option(_VIDEO & with_option("--pool", "vcs"))
 @view_average_option(_VIDEO)
 @as_released_option
 @head_options(several=False, design=_VIDEO, training=None)
@@ -116,7 +116,7 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     """
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
-    from ...pipeline.evaluation.run import own_classes
+    from ...pipeline.evaluation.run import lexicon_from_labels
     from ...pipeline.heads.checkpoint import StoredHead, save_head
     from ..output import count, printable, warn
 
@@ -125,7 +125,7 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     resolve_attributes_prompt(options)
     features = FeatureCache(cache)
     apply_released_heads(options, features)
-    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
+    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
     chosen, test, drawn = _sides(features, classes, options)
     load = encoder_loader(options)
     train = _train_attributes if head == "attributes" else _train_video
@@ -169,21 +169,25 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
 
 
 def _train_video(
-    features: FeatureCache, classes: Lexicon, chosen: TestSet, options: dict[str, Any], load: EncoderLoader
+    features: FeatureCache,
+    classes: Lexicon,
+    chosen: LabeledVideos,
+    options: dict[str, Any],
+    load: EncoderLoader,
 ) -> tuple[Fitted, str, dict[str, Any]]:
     from ...pipeline.devices import choose_device
     from ...pipeline.evaluation.few_shot import draw_shots
     from ...pipeline.heads.fit import epoch_size, fit_head
     from ..output import progress_bar
-    from ..training import check_finite, class_knowledge, designs, fit_settings
+    from ..training import check_finite, class_texts, fit_settings, head_configs
 
-    (design,) = designs(options, (options["pool"],))
+    (design,) = head_configs(options, (options["pool"],))
     shots = options["shots"]
     settings = fit_settings(options, **({"epochs": 10, "held_out": 0.0} if shots else {}))
     rows = draw_shots(chosen.labels, classes.labels, shots, settings.seed)
     frames = features.frames(chosen.rows[rows])
     check_finite(features, chosen.rows[rows], frames)
-    knowledge = class_knowledge(features, classes, [design], options, load)
+    knowledge = class_texts(features, classes, [design], options, load)
     with progress_bar("training") as advance:
         fitted = fit_head(
             frames,
@@ -191,9 +195,9 @@ def _train_video(
             knowledge,
             design,
             settings,
-            videos_an_epoch=epoch_size(chosen.labels, features.shape[1], settings.held_out),
+            epoch_size=epoch_size(chosen.labels, features.shape[1], settings.held_out),
             device=choose_device(options["device"]),
-            on_epoch=lambda epoch: advance(epoch.number, settings.epochs, _told(epoch)),
+            on_epoch=lambda epoch: advance(epoch.number, settings.epochs, progress_text(epoch)),
         )
     folder = options["text_encoder"]
     stored = {**vars(settings), "text_encoder": folder.name if folder else "", "n_train": len(rows)}
@@ -201,7 +205,11 @@ def _train_video(
 
 
 def _train_attributes(
-    features: FeatureCache, classes: Lexicon, chosen: TestSet, options: dict[str, Any], load: EncoderLoader
+    features: FeatureCache,
+    classes: Lexicon,
+    chosen: LabeledVideos,
+    options: dict[str, Any],
+    load: EncoderLoader,
 ) -> tuple[Fitted, str, dict[str, Any]]:
     from ...pipeline.devices import choose_device
     from ...pipeline.encoders.text_cache import text_embeddings
@@ -224,20 +232,20 @@ def _train_attributes(
             texts.sentence,
             settings,
             device=choose_device(options["device"]),
-            on_epoch=lambda epoch: advance(epoch.number, settings.epochs, _told(epoch)),
+            on_epoch=lambda epoch: advance(epoch.number, settings.epochs, progress_text(epoch)),
         )
     kept = {**vars(settings), "attributes": dict(stored.settings), "n_train": len(chosen.rows)}
     return fitted, "attributes", kept
 
 
-def _told(epoch: Epoch) -> str:
+def progress_text(epoch: Epoch) -> str:
     held = "" if epoch.held_out_top1 is None else f", held out {epoch.held_out_top1:.1f} %"
     return f"loss {epoch.loss:.3f}{held}"
 
 
 def _sides(
     features: FeatureCache, classes: Lexicon, options: dict[str, Any]
-) -> tuple[TestSet, TestSet | None, dict[str, Any]]:
+) -> tuple[LabeledVideos, LabeledVideos | None, dict[str, Any]]:
     """(videos to train on, videos to test where there are any, how they were drawn): looked up before the training."""
     from ...pipeline.evaluation.run import EvaluationError
     from ...pipeline.evaluation.splits import check_disjoint, drawn_split, draws_test_set, training_set
@@ -262,7 +270,7 @@ def _sides(
 
 
 def _trained_on(
-    features: FeatureCache, classes: Lexicon, chosen: TestSet, options: dict[str, Any], *, whole: bool
+    features: FeatureCache, classes: Lexicon, chosen: LabeledVideos, options: dict[str, Any], *, whole: bool
 ) -> np.ndarray:
     """What the head remembers of its training videos: with `--shots`, of those drawn; `whole`: of all that were not
     kept for testing, so that `eval --head` tests the same videos as `fit`."""
@@ -277,14 +285,14 @@ def _trained_on(
     return np.unique(video_fingerprints(features, rows), axis=0)
 
 
-def _test_set(features: FeatureCache, classes: Lexicon, trained_on: TestSet) -> TestSet | None:
+def _test_set(features: FeatureCache, classes: Lexicon, trained_on: LabeledVideos) -> LabeledVideos | None:
     """The test split, where there is one, its labels are known, and none of its videos is trained on."""
-    from ...pipeline.evaluation.run import EvaluationError, default_split, select_test_set, split_words
+    from ...pipeline.evaluation.run import EvaluationError, default_split, select_test_set, split_names
     from ...pipeline.evaluation.splits import check_disjoint
     from ..messages import note, warn
 
     split = default_split(features)
-    if not split or split not in split_words(features, labelled=True):
+    if not split or split not in split_names(features, labeled=True):
         return None
     try:
         test = select_test_set(features, classes, split)
@@ -301,7 +309,7 @@ def _test(
     classes: Lexicon,
     head: VideoHead,
     temperature: float,
-    test: TestSet,
+    test: LabeledVideos,
     options: dict[str, Any],
     load: EncoderLoader,
 ) -> None:

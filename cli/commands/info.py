@@ -60,7 +60,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
         "videos": n,
         "hours": _hours(videos),
         "labels": len({label for video in videos for label in video.labels}),
-        "unlabelled": sum(not video.labels for video in videos),
+        "unlabeled": sum(not video.labels for video in videos),
         "splits": dict(sorted(Counter(video.split for video in videos if video.split).items())),
         "shape": [n, views, times, dimensions],
         "bytes": sum(path.stat().st_size for path in cache.folder.iterdir() if path.is_file()),
@@ -104,8 +104,8 @@ def _print_one(facts: dict[str, Any]) -> None:
     identity = Identity.from_dict(facts["identity"])
     encoder = identity.encoder
     labels = count(facts["labels"], "label") if facts["labels"] else "no labels"
-    if facts["labels"] and facts["unlabelled"]:
-        labels += f" ({facts['unlabelled']:,} videos without)"
+    if facts["labels"] and facts["unlabeled"]:
+        labels += f" ({facts['unlabeled']:,} videos without)"
     splits = ", ".join(f"{name} {number:,}" for name, number in facts["splits"].items())
     _, views, times, dimensions = facts["shape"]
     hours = "an unknown number of hours" if facts["hours"] is None else f"{facts['hours']:.2f} hours"

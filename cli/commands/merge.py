@@ -25,9 +25,9 @@ def command(caches: tuple[Path, ...], output: Path) -> None:
     from ..output import count, printable
 
     merged = merge(caches, output)
-    left_out = f", {merged.already_there:,} were there already" if merged.already_there else ""
+    coverage_notes = f", {merged.already_there:,} were there already" if merged.already_there else ""
     failed = f", {merged.failures:,} could be read by none" if merged.failures else ""
-    relabelled = f", {merged.relabelled:,} labelled anew" if merged.relabelled else ""
+    relabelled = f", {merged.relabelled:,} labeled anew" if merged.relabelled else ""
     click.echo(
-        f"{printable(output)}: {count(merged.videos, 'video')} taken in{left_out}{relabelled}{failed}."
+        f"{printable(output)}: {count(merged.videos, 'video')} taken in{coverage_notes}{relabelled}{failed}."
     )

@@ -94,17 +94,17 @@ def correlation(
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
     from ...pipeline.encoders.text_cache import text_embeddings
-    from ...pipeline.evaluation.run import own_classes
+    from ...pipeline.evaluation.run import lexicon_from_labels
     from ...pipeline.evaluation.splits import training_set
     from ...pipeline.heads.checkpoint import load_head
-    from ...pipeline.heads.fit import Classes, untrained_head
-    from ...pipeline.heads.video_head import HeadDesign
+    from ...pipeline.heads.fit import ClassTexts, untrained_head
+    from ...pipeline.heads.video_head import HeadConfig
     from ...pipeline.report.plots import correlation_maps
     from ..output import printable
     from ..training import check_finite, head_over
 
     features = FeatureCache(cache)
-    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
+    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
     load = encoder_loader(options)
     maps = {}
     if len(classes) < 2:
@@ -118,9 +118,9 @@ def correlation(
         frames = features.frames(rows.rows if rows else [])
         if rows:
             check_finite(features, rows.rows, frames)
-        known = Classes(classes.labels, texts)
+        known = ClassTexts(classes.labels, texts)
         labels = rows.labels if rows else frames[:, 0, 0, 0].astype(int)
-        made = untrained_head(frames, labels, known, HeadDesign(kind), seed=options["seed"])
+        made = untrained_head(frames, labels, known, HeadConfig(kind), seed=options["seed"])
         maps[kind] = made.rows.detach().numpy()
     for path in heads:
         stored = load_head(path)
@@ -173,8 +173,8 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     for path, result in found:  # heads of one name, of several files, are lines of their own
         own = sources[str(result.get("scorer"))]
         if len(own) > 1:
-            alike = sum(other.stem == path.stem for other in own) > 1
-            result["scorer"] = f"{result.get('scorer')} ({path if alike else path.stem})"
+            ambiguity_notes = sum(other.stem == path.stem for other in own) > 1
+            result["scorer"] = f"{result.get('scorer')} ({path if ambiguity_notes else path.stem})"
     try:
         figure = few_shot_curves([result for _, result in found])
     except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
@@ -209,7 +209,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
     from ...pipeline.encoders.text_cache import text_embeddings
-    from ...pipeline.evaluation.run import own_classes, select_test_set
+    from ...pipeline.evaluation.run import lexicon_from_labels, select_test_set
     from ...pipeline.evaluation.splits import leave_out_trained, take
     from ...pipeline.heads.checkpoint import load_head
     from ...pipeline.report.plots import confusion_counts, confusion_map
@@ -218,7 +218,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ..training import check_finite, head_over
 
     features = FeatureCache(cache)
-    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else own_classes(features)
+    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
     test = select_test_set(features, classes, options["split"])
     load = encoder_loader(options)
     scorer: Scorer
@@ -244,7 +244,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     predicted = []
     for rows, frames in features.batches(1024, test.rows):
         check_finite(features, rows, frames)
-        predicted.append(scorer.combine(scorer.evidence(rows, frames), every).argmax(axis=1))
+        predicted.append(scorer.scores(scorer.similarities(rows, frames), every).argmax(axis=1))
     counts = confusion_counts(np.concatenate(predicted), test.labels, len(classes))
     right = 100 * np.trace(counts) / counts.sum()
     title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test.rows), 'video')}"

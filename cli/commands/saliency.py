@@ -61,7 +61,7 @@ def command(
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
     from ...pipeline.encoders.text_cache import collapse_note
-    from ...pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+    from ...pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
     from ..output import printable
 
     prompts = prompts_of(options["prompt"])
@@ -73,7 +73,7 @@ def command(
     load = encoder_loader(options)
     texts = load(features.identity).encode_text(asked.phrases, prompts, words=options["words"])
     load.note(collapse_note(texts))
-    spotter = ConceptSpotter(texts, Spotting(temperature=options["temperature"]))
+    spotter = ConceptSpotter(texts, ConceptSpottingConfig(temperature=options["temperature"]))
     frames = features.frames([row])[:, view]
     shares, scores = spotter.saliency(frames)[0], spotter.scores(frames)[0]
     seconds = features.timestamps([row])[0, view]

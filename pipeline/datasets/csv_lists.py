@@ -12,7 +12,7 @@ from .folders import Found
 from .ids import check_segment, id_below, seconds, segment_id, without_dots
 from .presence import without_file
 from .text_files import csv_rows
-from .video_list import DatasetError, Video, counted, some
+from .video_list import DatasetError, Video, plural, preview
 
 COLUMNS = ("path", "label", "labels", "split", "start", "end")
 HEADER = "path,label,split"
@@ -35,12 +35,12 @@ def read_csv_list(path: Path, root: str | None) -> Found:
     wide = [f"row {number} ({len(row)} cells)" for number, row in rows if len(row) > n_columns]
     if wide:
         raise DatasetError(
-            f"{path} has {counted(n_columns, 'column')}, but rows with more cells: {some(wide)}. "
+            f"{path} has {plural(n_columns, 'column')}, but rows with more cells: {preview(wide)}. "
             f"Put quotation marks around values that hold a comma."
         )
     blank = [f"row {number}" for number, row in rows if not cell(row, "path")]
     if blank:
-        raise DatasetError(f"{path} has rows without a path: {some(blank)}. Fill them in, or remove them.")
+        raise DatasetError(f"{path} has rows without a path: {preview(blank)}. Fill them in, or remove them.")
     if not rows:
         raise DatasetError(f"{path} lists no video: below the header, each row is one video.")
     base = os.path.dirname(without_dots(str(path))) if root is None else root

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .ids import without_dots
-from .video_list import PROBLEMS_SHOWN, DatasetError, Video, counted
+from .video_list import PROBLEMS_SHOWN, DatasetError, Video, plural
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
@@ -131,7 +131,7 @@ def find_in_folder(folder: Path, root: str | None) -> Found:
     names, missing, other_files = _videos_below(top)
     if not names:
         others = ", ".join(suffix or "no suffix" for suffix, _ in other_files.most_common(PROBLEMS_SHOWN))
-        seen = f" ({counted(other_files.total(), 'other file')}: {others})" if others else ""
+        seen = f" ({plural(other_files.total(), 'other file')}: {others})" if others else ""
         raise DatasetError(
             f"There is no video below {folder}{seen}. Videos are files whose names end in one of "
             f"{', '.join(sorted(VIDEO_SUFFIXES))}, and folders of images; name other files one by one, or in "

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from .video_list import DatasetError, some
+from .video_list import DatasetError, preview
 
 _SEGMENT = re.compile(r"#t=(?=[0-9,])([0-9][0-9.e+-]*)?(?:,([0-9][0-9.e+-]*))?$")
 
@@ -53,7 +53,7 @@ def segment_id(id: str, start: float | None, end: float | None) -> str:
     """
     if start is None and end is None:
         return id
-    return f"{id}#t={_said(start)}" + ("" if end is None else f",{_said(end)}")
+    return f"{id}#t={format_seconds(start)}" + ("" if end is None else f",{format_seconds(end)}")
 
 
 def segment_of(id: str, path: str) -> tuple[float | None, float | None]:
@@ -68,7 +68,7 @@ def segment_of(id: str, path: str) -> tuple[float | None, float | None]:
     return start, end
 
 
-def _said(seconds: float | None) -> str:
+def format_seconds(seconds: float | None) -> str:
     return "" if seconds is None else repr(seconds).removesuffix(".0")
 
 
@@ -89,7 +89,7 @@ def check_segment(start: float | None, end: float | None, where: str) -> None:
     """Raises DatasetError for a segment that ends before it begins, or at once."""
     if end is not None and end <= (start or 0.0):
         raise DatasetError(
-            f"{where} has a segment from {_said(start) or '0'} to {_said(end)} seconds: its end must be later."
+            f"{where} has a segment from {format_seconds(start) or '0'} to {format_seconds(end)} seconds: its end must be later."
         )
 
 
@@ -98,7 +98,7 @@ def check_unicode(ids: Iterable[str]) -> None:
     unwritable = [ascii(id) for id in ids if not _is_unicode(id)]
     if unwritable:
         raise DatasetError(
-            f"File names that are not valid UTF-8: {some(unwritable)}. Rename them: a video's id is text."
+            f"File names that are not valid UTF-8: {preview(unwritable)}. Rename them: a video's id is text."
         )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ...lexicons import Lexicon
-from .video_list import PROBLEMS_SHOWN, DatasetError, some
+from .video_list import PROBLEMS_SHOWN, DatasetError, preview
 
 
-class Labelled(Protocol):
+class Labeled(Protocol):
     """A video, or a row that will become one."""
 
     @property
@@ -19,7 +19,7 @@ class Labelled(Protocol):
     def where(self) -> str: ...
 
 
-def check_labels(videos: Iterable[Labelled], lexicon: Lexicon) -> list[tuple[int, ...]]:
+def check_labels(videos: Iterable[Labeled], lexicon: Lexicon) -> list[tuple[int, ...]]:
     """For each video the class indices of its labels; an empty tuple for a video without labels.
 
     Labels are looked up as `Lexicon.find` does. Raises DatasetError for labels that the lexicon does
@@ -27,7 +27,7 @@ def check_labels(videos: Iterable[Labelled], lexicon: Lexicon) -> list[tuple[int
     """
     indices: dict[str, tuple[int, ...]] = {}
     n_videos: Counter[str] = Counter()
-    first: dict[str, Labelled] = {}
+    first: dict[str, Labeled] = {}
     result = []
     for video in videos:
         for label in video.labels:
@@ -37,7 +37,7 @@ def check_labels(videos: Iterable[Labelled], lexicon: Lexicon) -> list[tuple[int
             n_videos[label] += 1
         result.append(tuple(index for label in video.labels for index in indices[label]))
 
-    def told(label: str, names: Iterable[str], intro: str) -> str:
+    def format_label(label: str, names: Iterable[str], intro: str) -> str:
         more = n_videos[label] - 1
         place = first[label].where + (f" and {more:,} more" if more else "")
         quoted = ", ".join(map(repr, names))
@@ -45,16 +45,20 @@ def check_labels(videos: Iterable[Labelled], lexicon: Lexicon) -> list[tuple[int
 
     unknown = [label for label, found in indices.items() if not found]
     if unknown:
-        shown = [told(label, lexicon.close_labels(label), "closest") for label in unknown[:PROBLEMS_SHOWN]]
+        shown = [
+            format_label(label, lexicon.close_labels(label), "closest") for label in unknown[:PROBLEMS_SHOWN]
+        ]
         raise DatasetError(
-            f"Labels that the lexicon {lexicon.name} does not have: {some(shown, len(unknown))}. "
+            f"Labels that the lexicon {lexicon.name} does not have: {preview(shown, len(unknown))}. "
             f"Correct them, or use the lexicon they come from."
         )
     several = [label for label, found in indices.items() if len(found) > 1]
     if several:
-        shown = [told(label, [lexicon.labels[i] for i in indices[label]], "may be") for label in several]
+        shown = [
+            format_label(label, [lexicon.labels[i] for i in indices[label]], "may be") for label in several
+        ]
         raise DatasetError(
-            f"Labels that fit several classes of the lexicon {lexicon.name}: {some(shown)}. "
+            f"Labels that fit several classes of the lexicon {lexicon.name}: {preview(shown)}. "
             f"Use the lexicon's own spelling."
         )
     return result

@@ -20,7 +20,7 @@ from .folders import Found
 from .ids import id_below, without_dots
 from .presence import Completer, without_file
 from .text_files import read_lines
-from .video_list import DatasetError, Video, some
+from .video_list import DatasetError, Video, preview
 
 FORMATS = "lines `path label` or `path frames label`, the label a number from 0"
 
@@ -53,7 +53,7 @@ def read_list(path: Path, root: str | None, lexicon: Lexicon | None) -> Found:
         shape = "path frames label" if form is _PATH_FRAMES_LABEL else "path label"
         other = "other lines" if len(wrong) < len(lines) else "such lists"
         raise DatasetError(
-            f"{path} is not a list of videos: {some(wrong)}, where {other} read `{shape}`. A .txt list has "
+            f"{path} is not a list of videos: {preview(wrong)}, where {other} read `{shape}`. A .txt list has "
             f"{FORMATS}; names of labels need a .csv file with the header path,label,split."
         )
     if lexicon is None:

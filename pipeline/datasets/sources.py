@@ -15,7 +15,7 @@ from .folders import Found, find_in_folder, is_frame_folder
 from .ids import check_unicode, id_below, without_dots
 from .presence import without_file
 from .repository_lists import read_list
-from .video_list import DatasetError, Video, VideoList, counted, natural_key, some
+from .video_list import DatasetError, Video, VideoList, natural_key, plural, preview
 
 _NO_VIDEO_SUFFIXES = frozenset({".txt", ".tsv", ".json", ".xls", ".xlsx", ".ods", ".parquet"})
 
@@ -105,7 +105,7 @@ def _checked(found: Found, *, allow_missing: bool) -> VideoList:
         names = [f"{video.path} ({video.origin})" if video.origin else str(video.path) for video in missing]
         slash = " Write / between folders, not \\." if any("\\" in video.id for video in missing) else ""
         raise DatasetError(
-            f"{counted(len(missing), 'listed video')} cannot be found: {some(names)}.{slash} "
+            f"{plural(len(missing), 'listed video')} cannot be found: {preview(names)}.{slash} "
             f"Correct the paths, or name the folder they are relative to (--root)."
         )
     if len(missing) == len(listed):

@@ -78,7 +78,7 @@ class VideoList(Sequence[Video]):
             if first.setdefault(video.id, video) is not video
         ]
         if twice:
-            raise DatasetError(f"Videos listed twice: {some(twice)}. List each video once.")
+            raise DatasetError(f"Videos listed twice: {preview(twice)}. List each video once.")
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -124,12 +124,12 @@ def _padded(digits: re.Match[str]) -> str:
     return digits.group().zfill(20)
 
 
-def some(problems: Sequence[str], count: int | None = None) -> str:
+def preview(problems: Sequence[str], count: int | None = None) -> str:
     """The first few problems, and how many more there are."""
     more = (len(problems) if count is None else count) - PROBLEMS_SHOWN
     return "; ".join(problems[:PROBLEMS_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
 
 
-def counted(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """``1 video``, ``2,000 videos``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -112,7 +112,7 @@ class Encoder:
         return f"{self.model} ({self.pretrained})" if self.pretrained else self.model
 
     def encode_frames(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Frame embeddings [B, D] float32 on the device, as the model projects them, not normalised.
+        """Frame embeddings [B, D] float32 on the device, as the model projects them, not normalized.
 
         pixels    [B, height, width, 3] uint8, as `preprocess.pixels` gives them, on any device
         """

@@ -36,7 +36,7 @@ class MultiLabelMetrics:
     n_videos: int
     """Videos tested, those without a label included: they are negatives of every class."""
 
-    n_unlabelled: int
+    n_unlabeled: int
     """Videos without a label. They count in `map`, not in `top1`."""
 
     n_classes: int
@@ -54,13 +54,13 @@ def multi_label_metrics(
     Top-1 is that of single labels where each video has one: of equal scores, the smallest class is the best.
     """
     scores, targets = _checked(scores, targets)
-    labelled = targets.any(axis=1)
+    labeled = targets.any(axis=1)
     hits = targets[np.arange(len(scores)), scores.argmax(axis=1)]
     return MultiLabelMetrics(
         map=mean_average_precision(scores, targets, convention=convention),
-        top1=100 * float(np.mean(hits[labelled])),
+        top1=100 * float(np.mean(hits[labeled])),
         n_videos=len(scores),
-        n_unlabelled=int(np.sum(~labelled)),
+        n_unlabeled=int(np.sum(~labeled)),
         n_classes=scores.shape[1],
         n_absent=int(np.sum(~targets.any(axis=0))),
     )
@@ -86,7 +86,7 @@ def mean_average_precision(scores: ArrayLike, targets: ArrayLike, *, convention:
     """
     _check_convention(convention)
     scores, targets = _checked(scores, targets)
-    _check_labelled(targets)
+    _check_labeled(targets)
     if convention == "released":
         return 100 * float(np.mean([_precision_at_positives(*pair) for pair in _by_class(scores, targets)]))
     return 100 * float(np.nanmean(average_precisions(scores, targets)))
@@ -189,7 +189,7 @@ def resampled_maps(
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     _check_convention(convention)
     scores, targets = _checked(scores, targets)
-    _check_labelled(targets)
+    _check_labeled(targets)
     # A resample is the number of times each video was drawn, as weights: each class is sorted once.
     rankings = [_rank(of_class, truth) for of_class, truth in _by_class(scores, targets) if truth.any()]
     n_videos, n_classes = scores.shape
@@ -310,7 +310,7 @@ def _check_convention(convention: str) -> None:
         raise ValueError(f"There is no convention {convention!r}; known: {', '.join(CONVENTIONS)}.")
 
 
-def _check_labelled(targets: NDArray[np.bool_]) -> None:
+def _check_labeled(targets: NDArray[np.bool_]) -> None:
     if not targets.any():
         n_videos, n_classes = targets.shape
         raise ValueError(

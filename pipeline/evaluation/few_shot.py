@@ -16,7 +16,7 @@ import torch
 
 from ...cache import FeatureCache
 from ..heads.fit import (
-    Classes,
+    ClassTexts,
     Epoch,
     FitError,
     FitSettings,
@@ -26,11 +26,11 @@ from ..heads.fit import (
     fit_head,
     untrained_head,
 )
-from ..heads.video_head import HeadDesign, VideoHead, head_inputs
+from ..heads.video_head import HeadConfig, VideoHead, head_inputs
 from ..scoring.scorers import head_scores, view_scores
 from .metrics import label_ranks
 from .protocols import Trial
-from .run import Result, TestSet, result_of_ranks
+from .run import LabeledVideos, Result, result_of_ranks
 
 LEARNING_PROTOCOLS = ("general", "few-shot")
 FEW_SHOT_SHOTS = (0, 1, 2, 4, 8, 16, None)
@@ -45,11 +45,11 @@ class Examples:
 
     frames: np.ndarray
     """[n, V, T, D] float16."""
-    of: TestSet
+    of: LabeledVideos
     """Their rows in the cache and classes."""
 
     @classmethod
-    def read(cls, cache: FeatureCache, chosen: TestSet) -> Examples:
+    def read(cls, cache: FeatureCache, chosen: LabeledVideos) -> Examples:
         return cls(cache.frames(chosen.rows), chosen)
 
 
@@ -92,11 +92,11 @@ def draw_shots(labels: np.ndarray, names: Sequence[str], shots: int | None, seed
     return np.sort((by_class[start[:, None] + np.arange(shots)]).reshape(-1))
 
 
-def learn_and_test(
+def train_and_evaluate(
     train: Examples,
     test: Examples,
-    classes: Classes,
-    designs: Sequence[HeadDesign],
+    classes: ClassTexts,
+    head_configs: Sequence[HeadConfig],
     *,
     protocol: str = "few-shot",
     shots: Sequence[int | None] = FEW_SHOT_SHOTS,
@@ -111,7 +111,7 @@ def learn_and_test(
 
     shots    of every class; 0 tests the untrained head, None trains on all. Heads that cannot be had from so
              few videos are left out there, with a note: lda needs more videos than classes
-    seeds    so many draws, the first with the seed `first_seed`; of the videos and of the head's own initialisation
+    seeds    so many draws, the first with the seed `first_seed`; of the videos and of the head's own initialization
     Every run has as many iterations an epoch as the whole training set would take.
 
     Returns for each design and number of shots a Result over the seeds: mean and standard deviation, and the
@@ -120,7 +120,7 @@ def learn_and_test(
     are of one class.
     """
     names = classes.names
-    plan, notes = plan_runs(train.of.labels, names, designs, shots, train.frames.shape[-1])
+    plan, notes = plan_runs(train.of.labels, names, head_configs, shots, train.frames.shape[-1])
     tested_on = replace(test.of, notes=[*test.of.notes, *notes])
     inputs: dict[tuple[str, str], torch.Tensor] = {}
     results = []
@@ -170,49 +170,51 @@ def learn_and_test(
 def plan_runs(
     labels: np.ndarray,
     names: Sequence[str],
-    designs: Sequence[HeadDesign],
+    head_configs: Sequence[HeadConfig],
     shots: Sequence[int | None],
     dimension: int,
-) -> tuple[list[tuple[HeadDesign, int | None]], list[str]]:
+) -> tuple[list[tuple[HeadConfig, int | None]], list[str]]:
     """([every head, with every number of shots that it can be had from], notes on what is left out): what cannot be
     done is said before the work begins.
 
     labels       [N] of the training videos
     dimension    D of the frame embeddings
 
-    Raises FitError where `learn_and_test` does.
+    Raises FitError where `train_and_evaluate` does.
     """
     for k in shots:
         if k:
             draw_shots(labels, names, k, 0)
     if len(np.unique(labels)) < 2 and any(k != 0 for k in shots):
         raise FitError("the training videos are all of one class; there is nothing to tell apart")
-    for design in designs:
+    for design in head_configs:
         if design.classifier == "orthogonal" and len(names) > dimension:
             raise FitError(
                 f"{len(names)} orthogonal rows do not fit into {dimension} dimensions. Use --classifier random."
             )
         if design.classifier == "lda" and any(k != 0 for k in shots):
             check_classes_have_videos(labels, names)
-    plan = [(design, k) for design in designs for k in shots if _possible(design, k, labels, names)]
-    notes = _left_out(designs, shots, plan)
+    plan = [(design, k) for design in head_configs for k in shots if _possible(design, k, labels, names)]
+    notes = _left_out(head_configs, shots, plan)
     if not plan:
         raise FitError(f"nothing can be trained: {' '.join(notes)}")
     return plan, notes
 
 
-def _possible(design: HeadDesign, shots: int | None, labels: np.ndarray, names: Sequence[str]) -> bool:
+def _possible(design: HeadConfig, shots: int | None, labels: np.ndarray, names: Sequence[str]) -> bool:
     """LDA is fitted on more videos than classes."""
     n_videos = len(labels) if shots is None else shots * len(names)
     return design.classifier != "lda" or n_videos > len(names)
 
 
 def _left_out(
-    designs: Sequence[HeadDesign], shots: Sequence[int | None], plan: Sequence[tuple[HeadDesign, int | None]]
+    head_configs: Sequence[HeadConfig],
+    shots: Sequence[int | None],
+    plan: Sequence[tuple[HeadConfig, int | None]],
 ) -> list[str]:
     """Notes on the heads that `_possible` leaves out; nobody expects a trained classifier without any video."""
     notes = []
-    for design in designs:
+    for design in head_configs:
         missing = ["all" if k is None else str(k) for k in shots if k != 0 and (design, k) not in plan]
         if missing or not any(own is design for own, _ in plan):
             at = f" at {' and '.join(missing)} shot{'s' * (missing != ['1'])}" if missing else ""
@@ -224,8 +226,8 @@ def _left_out(
 
 def _learn(
     train: Examples,
-    classes: Classes,
-    design: HeadDesign,
+    classes: ClassTexts,
+    design: HeadConfig,
     shots: int | None,
     settings: FitSettings,
     device: str | torch.device,
@@ -240,6 +242,6 @@ def _learn(
         classes,
         design,
         settings,
-        videos_an_epoch=epoch_size(train.of.labels, train.frames.shape[1], settings.held_out),
+        epoch_size=epoch_size(train.of.labels, train.frames.shape[1], settings.held_out),
         device=device,
     )

@@ -23,16 +23,16 @@ from .average_precision import mean_average_precision, moved_interval, multi_lab
 from .metrics import bootstrap_interval
 from .run import (
     Comparison,
+    Estimate,
     EvaluationError,
-    Figure,
     Result,
-    alike,
+    ambiguity_notes,
+    bootstrap_p_value,
     check_finite,
     check_same_videos,
     choose_rows,
-    evidence_of,
-    left_out,
-    two_sided,
+    coverage_notes,
+    similarities_of,
 )
 
 PROTOCOL = "multi-label"
@@ -74,7 +74,7 @@ class MultiLabelSet:
 
         Of a class with P of n videos, the positive at place k of a random list has (k - 1) (P - 1) / (n - 1) others
         before it, so its precision is a little above P / n: much above where positives are few. Of top-1, the
-        share of the classes that a labelled video has. Classes without videos count in `map` as 0 under the
+        share of the classes that a labeled video has. Classes without videos count in `map` as 0 under the
         released conventions.
         """
 
@@ -86,10 +86,10 @@ class MultiLabelSet:
             expected = np.where(positives > 0, others + (1 - others) * harmonic / n_videos, 0)
             return float((expected[positives > 0] if convention == "standard" else expected).mean())
 
-        labelled = self.targets[self.targets.any(axis=1)]
+        labeled = self.targets[self.targets.any(axis=1)]
         return {
             "map": 100 * _figure(convention, expected_map, self.targets),
-            "top1": 100 * float(labelled.mean()),
+            "top1": 100 * float(labeled.mean()),
         }
 
 
@@ -114,17 +114,17 @@ def select_multi_label(cache: FeatureCache, lexicon: Lexicon, split: str | None 
     except LexiconError as error:
         raise EvaluationError(f"{error} The labels of {cache.folder} and --lexicon must fit.") from error
     targets[places, classes] = True
-    unlabelled = int((~targets.any(axis=1)).sum())
-    if unlabelled:
+    unlabeled = int((~targets.any(axis=1)).sum())
+    if unlabeled:
         notes.append(
-            f"{unlabelled} videos without a label are negatives of every class in mAP, and do not count in top-1."
+            f"{unlabeled} videos without a label are negatives of every class in mAP, and do not count in top-1."
         )
     absent = int((~targets.any(axis=0)).sum())
     if absent:
         notes.append(
             f"{absent} classes have no video here: left out of mAP, or 0 in it with --map-convention released."
         )
-    notes += [*left_out(cache, split.split()), *alike(lexicon)]
+    notes += [*coverage_notes(cache, split.split()), *ambiguity_notes(lexicon)]
     return MultiLabelSet(np.array(rows), targets, split, notes)
 
 
@@ -161,11 +161,11 @@ def evaluate_multi_label(
         check_finite(cache, piece, frames)
         known: dict[int, Any] = {}
         for scorer, of_scorer in zip(scorers, pieces, strict=True):
-            evidence = evidence_of(scorer, piece, frames, known)
+            similarities = similarities_of(scorer, piece, frames, known)
             if convention == "standard":
-                of_scorer.append(scorer.combine(evidence, classes))
+                of_scorer.append(scorer.scores(similarities, classes))
             else:
-                of_scorer.append(_released_scores(scorer, evidence, classes, convention))
+                of_scorer.append(_released_scores(scorer, similarities, classes, convention))
     results = []
     for scorer, of_scorer in zip(scorers, pieces, strict=True):
         scores = np.concatenate(of_scorer)
@@ -174,9 +174,9 @@ def evaluate_multi_label(
     return results
 
 
-def _released_scores(scorer: Scorer, evidence: Any, classes: np.ndarray, convention: str) -> np.ndarray:
+def _released_scores(scorer: Scorer, similarities: Any, classes: np.ndarray, convention: str) -> np.ndarray:
     """What the scripts rank: float32, with the ties that a softmax of probabilities makes."""
-    scores = scorer.probabilities(evidence, classes).astype(np.float32)
+    scores = scorer.probabilities(similarities, classes).astype(np.float32)
     twice = convention == "released-activitynet" and getattr(scorer, "view_average", "") == "unscaled"
     for _ in range(2 if twice else 1):
         powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -216,8 +216,8 @@ def _result(
     metrics = multi_label_metrics(scores, test.targets, convention=meter)
     if convention == "released-charades":
         metrics = replace(metrics, map=_figure(convention, _released_meter, scores, test.targets))
-    labelled = np.flatnonzero(test.targets.any(axis=1))
-    hits = test.targets[labelled, scores[labelled].argmax(axis=1)]
+    labeled = np.flatnonzero(test.targets.any(axis=1))
+    hits = test.targets[labeled, scores[labeled].argmax(axis=1)]
     maps = resampled_maps(scores, test.targets, np.random.default_rng(seed), repeats, convention=meter)
     of_map = moved_interval(maps, metrics.map)
     of_top1 = bootstrap_interval(100.0 * hits, np.random.default_rng(seed))
@@ -225,8 +225,8 @@ def _result(
         protocol=PROTOCOL,
         scorer=name,
         figures={
-            "map": Figure(metrics.map, None, max(of_map.low, 0.0), min(of_map.high, 100.0)),
-            "top1": Figure(metrics.top1, None, of_top1.low, of_top1.high),
+            "map": Estimate(metrics.map, None, max(of_map.low, 0.0), min(of_map.high, 100.0)),
+            "top1": Estimate(metrics.top1, None, of_top1.low, of_top1.high),
         },
         repetitions=[(PROTOCOL, metrics)],
         n_videos=metrics.n_videos,
@@ -238,7 +238,7 @@ def _result(
             "chance": test.chance(convention),
         },
         notes=test.notes,
-        hits=[(labelled, hits)],
+        hits=[(labeled, hits)],
         resampled=maps,
     )
 
@@ -259,6 +259,6 @@ def compare_maps(result: Result, baseline: Result) -> Comparison:
     differences = result.resampled - baseline.resampled
     differences = differences[~np.isnan(differences)]
     interval = moved_interval(differences, difference)
-    p = two_sided(differences - differences.mean() + difference)
+    p = bootstrap_p_value(differences - differences.mean() + difference)
     name = f"{result.scorer} - {baseline.scorer}"
     return Comparison(name, difference, interval.low, interval.high, p, "map")

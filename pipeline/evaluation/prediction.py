@@ -79,7 +79,7 @@ def predict(
         scorer, every = HeadScorer(head, temperature=stored.temperature), np.arange(len(head.rows))
         found: dict[str, Prediction] = {}
         for rows, frames in cache.batches():
-            probabilities = scorer.probabilities(scorer.evidence(rows, frames), every)
+            probabilities = scorer.probabilities(scorer.similarities(rows, frames), every)
             for row, own in zip(rows.tolist(), probabilities, strict=True):
                 found[cache.ids[row]] = Prediction(cache.ids[row], own)
     return [found[video.id] for video in videos if video.id in found], summary.failures

@@ -45,7 +45,7 @@ class ReleasedForm:
     """How several views become one score: see `video_head.VIEW_AVERAGES`."""
     words: str | None = None
     """Tokens that are words of concept spotting."""
-    renormalise: bool | None = None
+    renormalize: bool | None = None
     """Whether concept spotting scores by the cosine."""
     fusion: float | None = None
     """Weight of the video against its attributes."""
@@ -83,7 +83,7 @@ RELEASED_FORMS: dict[str, ReleasedForm] = {
         attributes_prompt="bike",
         view_average="unscaled",
         words="all",
-        renormalise=False,
+        renormalize=False,
         fusion=0.7,
         fusion_form="released",
         map_convention="released",

@@ -20,13 +20,13 @@ METRICS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
 """Field of `Metrics` -> its name in tables."""
 
 ALL = "all"
-"""As a split: every labelled video, whatever its split, where no split is called so."""
+"""As a split: every labeled video, whatever its split, where no split is called so."""
 
 _HITS_WITHIN = {"top1": 1, "top5": 5}
 _BATCH_VIDEOS = 1024
 
 TEST_SPLITS = ("test", "testing", "val", "validation")
-"""Which split is tested when none is named: the first of these that has labelled videos."""
+"""Which split is tested when none is named: the first of these that has labeled videos."""
 
 _FEW_SEVERAL = 0.05
 """So large a share of videos with several labels may be left out of a test of single labels."""
@@ -37,7 +37,7 @@ class EvaluationError(ValueError):
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """One number of a result, in percent."""
 
     mean: float
@@ -60,7 +60,7 @@ class Result:
 
     protocol: str
     scorer: str
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, Estimate]
     """By the fields of `Metrics`: top1, top5, mean_class; or of `MultiLabelMetrics`: map, top1."""
     repetitions: Sequence[tuple[str, Metrics | MultiLabelMetrics]]
     """(name, metrics) of every trial of the protocol."""
@@ -91,7 +91,7 @@ class Result:
 
 
 @dataclass(frozen=True, eq=False)
-class TestSet:
+class LabeledVideos:
     """The videos that are tested, and the class of each."""
 
     rows: np.ndarray
@@ -105,7 +105,7 @@ class TestSet:
     """For the protocol `splits`: {test1: positions in `rows` of its videos, ...}."""
 
 
-def own_classes(cache: FeatureCache) -> Lexicon:
+def lexicon_from_labels(cache: FeatureCache) -> Lexicon:
     """The labels of the cache's videos as a lexicon, in alphabetical order. Raises EvaluationError without any."""
     labels = [label for labels in cache.labels for label in labels]
     if not labels:
@@ -122,18 +122,18 @@ def _no_labels(cache: FeatureCache, n_videos: int) -> str:
 
 
 def default_split(cache: FeatureCache) -> str | None:
-    """The split that is tested when none is named: the first of `TEST_SPLITS` with labelled videos, or else the
+    """The split that is tested when none is named: the first of `TEST_SPLITS` with labeled videos, or else the
     first that the cache has. Empty for a cache without splits, None where none has such a name."""
-    has = split_words(cache)
+    has = split_names(cache)
     known = [name for name in TEST_SPLITS if name in has]
-    labelled = split_words(cache, labelled=True)
-    return next((name for name in known if name in labelled), known[0] if known else None if has else "")
+    labeled = split_names(cache, labeled=True)
+    return next((name for name in known if name in labeled), known[0] if known else None if has else "")
 
 
-def split_words(cache: FeatureCache, *, labelled: bool = False) -> list[str]:
+def split_names(cache: FeatureCache, *, labeled: bool = False) -> list[str]:
     """The splits of a cache, each alone (``train1 test2`` is two), in alphabetical order."""
     pairs = zip(cache.splits, cache.labels, strict=True)
-    return sorted({word for name, labels in pairs if labels or not labelled for word in name.split()})
+    return sorted({word for name, labels in pairs if labels or not labeled for word in name.split()})
 
 
 def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str, list[str]]:
@@ -142,7 +142,7 @@ def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str,
     split    None: `default_split`. `all`: every video, unless a split is called so
     Raises EvaluationError for a split the cache does not have, and where none can be chosen for the user.
     """
-    has = split_words(cache)
+    has = split_names(cache)
     notes = []
     if split is None:
         split = default_split(cache)
@@ -151,7 +151,7 @@ def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str,
             splits = f"; --protocol splits tests {', '.join(numbered)}" if numbered else ""
             raise EvaluationError(
                 f"{cache.folder} has the splits {', '.join(has)}: say which to test with --split; "
-                f"--split {ALL} tests every labelled video{splits}."
+                f"--split {ALL} tests every labeled video{splits}."
             )
         first = next((name for name in TEST_SPLITS if name in has), split)
         if first != split:
@@ -165,7 +165,7 @@ def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str,
             )
         raise EvaluationError(
             f"{cache.folder} has {', '.join(has)}, not {split!r}. Name one of these as the split, or {ALL} for every "
-            "labelled video."
+            "labeled video."
         )
     rows = [row for row, name in enumerate(cache.splits) if not split or split in (name, *name.split())]
     return rows, split, notes
@@ -173,11 +173,11 @@ def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str,
 
 def select_test_set(
     cache: FeatureCache, lexicon: Lexicon, split: str | None = None, *, by_split_sets: bool = False
-) -> TestSet:
+) -> LabeledVideos:
     """The videos of a split that carry one label of the lexicon.
 
     split            None: test where the cache has such a split with labels (see TEST_SPLITS), else all videos of
-                     a cache without splits; `all`: every labelled video
+                     a cache without splits; `all`: every labeled video
     by_split_sets    for the protocol `splits`: a video may be in several of test1, test2, test3, with
                      spaces between them ("test1 test3")
 
@@ -185,7 +185,7 @@ def select_test_set(
     Raises EvaluationError for a split the cache does not have, a label the lexicon does not have, more videos
     of several labels, and when nothing is left.
     """
-    test_splits = [name for name in split_words(cache) if re.fullmatch(r"test\d+", name)]
+    test_splits = [name for name in split_names(cache) if re.fullmatch(r"test\d+", name)]
     if by_split_sets:
         if not test_splits:
             raise EvaluationError(
@@ -196,38 +196,38 @@ def select_test_set(
         chosen = [row for row, name in enumerate(cache.splits) if set(name.split()) & set(test_splits)]
     else:
         chosen, split, notes = choose_rows(cache, split)
-    labelled = [row for row in chosen if cache.labels[row]]
-    several = [row for row in labelled if len(cache.labels[row]) > 1]
-    if len(several) > _FEW_SEVERAL * len(labelled):
+    labeled = [row for row in chosen if cache.labels[row]]
+    several = [row for row in labeled if len(cache.labels[row]) > 1]
+    if len(several) > _FEW_SEVERAL * len(labeled):
         raise EvaluationError(
             f"{len(several)} videos have several labels (the first is {cache.ids[several[0]]!r}): accuracy among "
             "single labels is not defined for them. Use --protocol multi-label."
         )
     if several:
-        labelled = [row for row in labelled if len(cache.labels[row]) == 1]
+        labeled = [row for row in labeled if len(cache.labels[row]) == 1]
         notes.append(
             f"{len(several)} videos with several labels are not tested (the first is {cache.ids[several[0]]!r}); "
             "--protocol multi-label takes them."
         )
-    if not labelled:
+    if not labeled:
         raise EvaluationError(_no_labels(cache, len(chosen)))
     try:
-        classes = lexicon.resolve(cache.labels[row][0] for row in labelled)
+        classes = lexicon.resolve(cache.labels[row][0] for row in labeled)
     except LexiconError as error:
         raise EvaluationError(f"{error} The labels of {cache.folder} and --lexicon must fit.") from error
-    unlabelled = len(chosen) - len(labelled) - len(several)
-    if unlabelled:
-        notes.append(f"{unlabelled} videos without a label are not tested.")
-    notes += left_out(cache, test_splits if by_split_sets else split.split())
-    notes += alike(lexicon)
+    unlabeled = len(chosen) - len(labeled) - len(several)
+    if unlabeled:
+        notes.append(f"{unlabeled} videos without a label are not tested.")
+    notes += coverage_notes(cache, test_splits if by_split_sets else split.split())
+    notes += ambiguity_notes(lexicon)
     members = {
-        name: np.array([i for i, row in enumerate(labelled) if name in cache.splits[row].split()], np.int64)
+        name: np.array([i for i, row in enumerate(labeled) if name in cache.splits[row].split()], np.int64)
         for name in test_splits
     }
-    return TestSet(np.array(labelled), np.array(classes), split, notes, members)
+    return LabeledVideos(np.array(labeled), np.array(classes), split, notes, members)
 
 
-def left_out(cache: FeatureCache, splits: Sequence[str]) -> list[str]:
+def coverage_notes(cache: FeatureCache, splits: Sequence[str]) -> list[str]:
     """Notes on listed videos that have no features: unreadable ones, and missing ones of these splits (none: all)."""
     notes = []
     failures = cache.failures()
@@ -245,7 +245,7 @@ def left_out(cache: FeatureCache, splits: Sequence[str]) -> list[str]:
     return notes
 
 
-def alike(lexicon: Lexicon) -> list[str]:
+def ambiguity_notes(lexicon: Lexicon) -> list[str]:
     """Notes on classes of which the text is the same."""
     return [
         f"the classes {lexicon.labels[first]!r} and {lexicon.labels[second]!r} read the same: no text "
@@ -256,7 +256,7 @@ def alike(lexicon: Lexicon) -> list[str]:
 
 def evaluate(
     cache: FeatureCache,
-    test: TestSet,
+    test: LabeledVideos,
     scorers: Sequence[Scorer],
     protocol: str,
     n_classes: int,
@@ -284,13 +284,13 @@ def evaluate(
         check_finite(cache, piece, frames)
         known: dict[int, Any] = {}
         for scorer, found in zip(scorers, ranks, strict=True):
-            evidence = evidence_of(scorer, piece, frames, known)
+            similarities = similarities_of(scorer, piece, frames, known)
             for run, of_run in zip(runs, found, strict=True):
                 # run.videos ascends: those of this piece stand together.
                 first, last = np.searchsorted(run.videos, [start, stop])
                 if first == last:
                     continue
-                scores = scorer.combine(evidence[run.videos[first:last] - start], run.classes)
+                scores = scorer.scores(similarities[run.videos[first:last] - start], run.classes)
                 of_run[first:last] = label_ranks(scores, run.labels[first:last])
         start = stop
     return [
@@ -309,15 +309,15 @@ def check_finite(cache: FeatureCache, rows: np.ndarray, frames: np.ndarray) -> N
         )
 
 
-def evidence_of(scorer: Scorer, rows: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
+def similarities_of(scorer: Scorer, rows: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
     """The scorer's evidence, made of what is known where it is a fusion of scorers."""
     if id(scorer) not in known:
         if isinstance(scorer, FusionScorer):
             known[id(scorer)] = scorer.join(
-                *(evidence_of(part, rows, frames, known) for part in scorer.parts)
+                *(similarities_of(part, rows, frames, known) for part in scorer.parts)
             )
         else:
-            known[id(scorer)] = scorer.evidence(rows, frames)
+            known[id(scorer)] = scorer.similarities(rows, frames)
     return known[id(scorer)]
 
 
@@ -326,7 +326,7 @@ def result_of_ranks(
     protocol: str,
     runs: Sequence[Trial],
     ranks: Sequence[np.ndarray],
-    test: TestSet,
+    test: LabeledVideos,
     n_classes: int,
     settings: Mapping[str, Any] | None = None,
     *,
@@ -354,7 +354,7 @@ def result_of_ranks(
             interval = bootstrap_interval(hits, np.random.default_rng(seed))
             low, high = interval.low, interval.high
         spread = float(np.std(values)) if len(values) > 1 else None
-        figures[name] = Figure(float(np.mean(values)), spread, low, high)
+        figures[name] = Estimate(float(np.mean(values)), spread, low, high)
     return Result(
         protocol=protocol,
         scorer=scorer,
@@ -389,7 +389,7 @@ class Comparison:
         return f"{self.name}: {self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}], {p}"
 
 
-def two_sided(differences: np.ndarray) -> float:
+def bootstrap_p_value(differences: np.ndarray) -> float:
     """How often resampled differences [repeats] have the rarer sign, twice."""
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())
     return float(min(1.0, 2 * (1 + rarer) / (len(differences) + 1)))
@@ -418,6 +418,6 @@ def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 1
     values = shares[tested] * len(tested)
     means = resampled_means(values, np.random.default_rng(seed), repeats)
     low, high = np.quantile(means, [0.025, 0.975])
-    p = two_sided(means)
+    p = bootstrap_p_value(means)
     name = f"{result.scorer} - {baseline.scorer}"
     return Comparison(name, float(values.mean()), float(low), float(high), p)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...cache import FeatureCache
 from ...lexicons import Lexicon
-from .run import ALL, EvaluationError, TestSet, select_test_set, split_words
+from .run import ALL, EvaluationError, LabeledVideos, select_test_set, split_names
 
 TEST_SHARE = 0.2
 """Share of each class's videos that is kept for testing where the list names no splits."""
@@ -73,8 +73,8 @@ def _tested_of_class(files: int, share: float) -> int:
 class TrainTest:
     """The two sides of a training."""
 
-    train: TestSet
-    test: TestSet
+    train: LabeledVideos
+    test: LabeledVideos
     test_share: float | None = None
     """Share of each class that was drawn for testing; None where the list's own splits say it."""
     seed: int | None = None
@@ -89,17 +89,17 @@ class TrainTest:
 def draws_test_set(cache: FeatureCache, share: float | None, *named: str | None) -> bool:
     """Whether the test videos are drawn: where a share is given, or where neither the list names splits nor the user
     (`named`)."""
-    return share is not None or not (any(name is not None for name in named) or split_words(cache))
+    return share is not None or not (any(name is not None for name in named) or split_names(cache))
 
 
-def training_set(cache: FeatureCache, lexicon: Lexicon, train_split: str | None = None) -> TestSet:
-    """The labelled videos of the split that is trained on.
+def training_set(cache: FeatureCache, lexicon: Lexicon, train_split: str | None = None) -> LabeledVideos:
+    """The labeled videos of the split that is trained on.
 
     train_split    None: `train`; of a cache without splits, all
     Raises EvaluationError as `select_test_set` does.
     """
     if train_split is None:
-        train_split = TRAIN if split_words(cache) else ALL
+        train_split = TRAIN if split_names(cache) else ALL
     return select_test_set(cache, lexicon, train_split)
 
 
@@ -128,7 +128,7 @@ def drawn_split(
         )
     of = f" of {pool.split}" if pool.split else ""
     train, test = take(pool, ~tested), take(pool, tested)
-    why = f"{cache.folder} has no splits: " if not split_words(cache) else ""
+    why = f"{cache.folder} has no splits: " if not split_names(cache) else ""
     notes = [
         f"{why}{100 * share:g} % of each class's videos{of}, drawn with seed {seed}, are kept for testing (--test-share).",
         *pool.notes,
@@ -144,7 +144,7 @@ def drawn_split(
     )
 
 
-def take(chosen: TestSet, keep: np.ndarray) -> TestSet:
+def take(chosen: LabeledVideos, keep: np.ndarray) -> LabeledVideos:
     """Some of the videos of a set, [n] booleans."""
     place = np.cumsum(keep) - 1
     return replace(
@@ -155,7 +155,7 @@ def take(chosen: TestSet, keep: np.ndarray) -> TestSet:
     )
 
 
-def check_disjoint(cache: FeatureCache, train: TestSet, test: TestSet) -> list[str]:
+def check_disjoint(cache: FeatureCache, train: LabeledVideos, test: LabeledVideos) -> list[str]:
     """Raises EvaluationError where a video would be trained on and tested; returns notes on files that are on both
     sides, as segments or under two ids."""
     both = np.intersect1d(train.rows, test.rows)
@@ -175,7 +175,7 @@ def check_disjoint(cache: FeatureCache, train: TestSet, test: TestSet) -> list[s
     ]
 
 
-def _named(chosen: TestSet) -> str:
+def _named(chosen: LabeledVideos) -> str:
     return f" of split {chosen.split!r}" if chosen.split else ""
 
 
@@ -183,7 +183,7 @@ def _named(chosen: TestSet) -> str:
 
 
 def video_fingerprints(cache: FeatureCache, rows: np.ndarray) -> np.ndarray:
-    """[n, 2] int64 of videos: a hash of the id, and one of the features of the first clip's centre crop."""
+    """[n, 2] int64 of videos: a hash of the id, and one of the features of the first clip's center crop."""
     made = np.empty((len(rows), 2), np.int64)
     place = 0
     for piece, frames in cache.single_view().batches(1024, rows):

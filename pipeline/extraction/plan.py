@@ -347,7 +347,7 @@ class Progress:
         return time.monotonic() - self.started
 
     @property
-    def held_up_by(self) -> str:
+    def bottleneck(self) -> str:
         """The stage that the others wait for: decode, encode or write."""
         stage, waited = max(self.waited_seconds.items(), key=lambda item: item[1])
         return stage if waited > 0.5 * self.seconds else "encode"

@@ -92,7 +92,7 @@ class StoredHead:
     settings: Mapping[str, Any]
     """What trained it, its prompts among them; JSON-able."""
     context: torch.Tensor | None = None
-    """[M, D_token] learnt prompt vectors, where there are such."""
+    """[M, D_token] learned prompt vectors, where there are such."""
     trained_on: np.ndarray | None = None
     """[n, 2] int64, `splits.video_fingerprints` of the videos it was trained on; None in files of version 2."""
 

@@ -27,7 +27,7 @@ CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 """Where rows W can come from: frozen, all but linear, whose rows are a start to train from."""
 
 SCALE = 100.0
-"""What cosines are multiplied by before the softmax: the end value of CLIP's learnt scale, 1 / temperature."""
+"""What cosines are multiplied by before the softmax: the end value of CLIP's learned scale, 1 / temperature."""
 
 CLIP_LENGTH = 10.0
 """Length the linear probe gives to embeddings. Those of OpenAI's CLIP are about ten long as they come, and its
@@ -147,7 +147,7 @@ class _FrozenClassifier(_CosineClassifier):
         # scikit-learn wants n_iter_ >= 1 of whatever has a max_iter; without adapt the one step was to make W.
         self.projection_, self.n_iter_ = None, 1
         if self.adapt and codes is not None:
-            self.projection_, self.n_iter_ = _learnt_projection(
+            self.projection_, self.n_iter_ = _learned_projection(
                 X,
                 codes,
                 rows,
@@ -159,7 +159,7 @@ class _FrozenClassifier(_CosineClassifier):
         elif rows.shape[1] != X.shape[1]:
             raise ValueError(
                 f"the rows of the classifier have {rows.shape[1]} dimensions and the videos {X.shape[1]} (as "
-                "DistilBERT's 768 against ViT-B's 512): a learnt projection of the videos is needed. Use "
+                "DistilBERT's 768 against ViT-B's 512): a learned projection of the videos is needed. Use "
                 "adapt=True, or rows of the videos' own encoder."
             )
 
@@ -182,7 +182,7 @@ class TextClassifier(_FrozenClassifier):
     random_state  adapt: of that start where D' differs from D
 
     After fit: `classes_` [C], `weights_` [C, D'], `n_features_in_`, `n_iter_`, and `projection_`, None without adapt.
-    fit takes y=None where there are names and nothing is learnt; X then says D alone.
+    fit takes y=None where there are names and nothing is learned; X then says D alone.
     fit raises ValueError where embed is missing or does not fit its labels, where y has a label that is not among
     names, for fewer than two classes, and for D' other than D without adapt.
     Source: Wu et al. 2023 (Text4Vis), equation 6.
@@ -211,14 +211,14 @@ class TextClassifier(_FrozenClassifier):
         self._check_settings()
         codes = None
         if self.names is None:
-            videos, given = _labelled_videos(self, X, y, np.float64)
+            videos, given = _labeled_videos(self, X, y, np.float64)
             self.classes_, codes = _indexed(given)
         else:
             self.classes_ = _named_classes(self.names)
             if y is None and not self.adapt:
                 videos = _any(validate_data)(self, X, dtype=np.float64)
             else:
-                videos, given = _labelled_videos(self, X, y, np.float64)
+                videos, given = _labeled_videos(self, X, y, np.float64)
                 codes = _places(given, self.classes_)
         labels = self.classes_.tolist()
         rows = _checked_rows(_embedded(self.embed, labels), len(labels), "embed")
@@ -258,7 +258,7 @@ class RandomClassifier(_FrozenClassifier):
     def fit(self, X: ArrayLike, y: ArrayLike) -> RandomClassifier:
         """X [N, D] video embeddings of any length, y [N] labels."""
         self._check_settings()
-        videos, labels = _labelled_videos(self, X, y, np.float64)
+        videos, labels = _labeled_videos(self, X, y, np.float64)
         self.classes_, codes = _indexed(labels)
         rng = check_random_state(self.random_state)
         rows = classifier_weights(
@@ -321,7 +321,7 @@ class LDAClassifier(_CosineClassifier):
     def fit(self, X: ArrayLike, y: ArrayLike) -> LDAClassifier:
         """X [N, D] video embeddings, y [N] labels."""
         _check_positive("scale", self.scale)
-        videos, labels = _labelled_videos(self, X, y, _FLOATS)
+        videos, labels = _labeled_videos(self, X, y, _FLOATS)
         self.classes_, codes = _indexed(labels)
         self.rows_ = _drawn_videos(codes, self.max_per_class, self.random_state)
         self.lda_ = _fitted_lda(videos[self.rows_], labels[self.rows_])
@@ -370,7 +370,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> LinearProbe:
         """X [N, D] video embeddings of any length, y [N] labels."""
-        videos, labels = _labelled_videos(self, X, y, _FLOATS)
+        videos, labels = _labeled_videos(self, X, y, _FLOATS)
         self.classes_, _ = _indexed(labels)
         self.probe_ = LogisticRegression(C=self.C, max_iter=self.max_iter, random_state=self.random_state)
         self.probe_.fit(CLIP_LENGTH * _unit_rows(videos), labels)
@@ -512,7 +512,7 @@ def _first_projection(dimension: int, rows: int, rng: np.random.RandomState) -> 
     return q[:dimension, :rows]
 
 
-def _learnt_projection(
+def _learned_projection(
     X: NDArray,
     codes: NDArray,
     rows: NDArray,
@@ -563,8 +563,8 @@ def _learnt_projection(
 
     with torch.enable_grad():
         solver.step(loss)
-    learnt = change.detach().numpy()
-    return first + learnt.astype(np.float64), int(solver.state[change]["n_iter"])
+    learned = change.detach().numpy()
+    return first + learned.astype(np.float64), int(solver.state[change]["n_iter"])
 
 
 def _unit_rows(vectors: NDArray) -> NDArray:
@@ -573,7 +573,7 @@ def _unit_rows(vectors: NDArray) -> NDArray:
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
-def _labelled_videos(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike | None, dtype: Any) -> Any:
+def _labeled_videos(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike | None, dtype: Any) -> Any:
     """(videos [N, D], labels [N]) as scikit-learn wants them for fit. Raises ValueError."""
     videos, labels = _any(validate_data)(estimator, X, y, dtype=dtype)
     check_classification_targets(labels)

@@ -24,18 +24,18 @@ from ..scoring.temperature import check_temperature
 from .checkpoint import AttributesHead
 from .estimators import classifier_weights
 from .losses import LOSSES, scores_loss
-from .video_head import HeadDesign, VideoHead, head_inputs, word_queries
+from .video_head import HeadConfig, VideoHead, head_inputs, word_queries
 
 if TYPE_CHECKING:  # it brings open_clip, which takes seconds to import
     from .prompt_learner import LearnedPrompt
 
-ROWS_RATE = 10
+CLASSIFIER_LR_MULTIPLIER = 10
 """How much faster the rows of a trained classifier learn than the rest: they begin as noise, the rest at what the
 encoder knows (the papers' new layers learn ten times faster too)."""
 
 
 class FitError(ValueError):
-    """Training data from which nothing can be learnt."""
+    """Training data from which nothing can be learned."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Fitted(Generic[Head]):
 
 
 @dataclass(frozen=True)
-class Classes:
+class ClassTexts:
     """What is known of the C classes, whatever their videos."""
 
     names: tuple[str, ...]
@@ -133,11 +133,11 @@ class Classes:
 def fit_head(
     frames: np.ndarray,
     labels: np.ndarray,
-    classes: Classes,
-    design: HeadDesign | None = None,
+    classes: ClassTexts,
+    design: HeadConfig | None = None,
     settings: FitSettings | None = None,
     *,
-    videos_an_epoch: int | None = None,
+    epoch_size: int | None = None,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Fitted[VideoHead]:
@@ -153,7 +153,7 @@ def fit_head(
     cannot do without, or shapes that do not fit.
     Source: Wu et al. 2023 (Text4Vis), 2.2, 4.3, A.4, B.1.
     """
-    design, settings = design or HeadDesign(), settings or FitSettings()
+    design, settings = design or HeadConfig(), settings or FitSettings()
     if frames.ndim != 4:
         raise FitError(f"frames must be [N, V, T, D], got shape {frames.shape}")
     _check(frames, labels, len(classes.names))
@@ -178,10 +178,10 @@ def fit_head(
     def scores(batch: torch.Tensor) -> torch.Tensor:
         return head(x[batch].to(device, torch.float32), None if prompt is None else prompt())
 
-    def held_scores() -> np.ndarray:
+    def val_scores() -> np.ndarray:
         return head_scores(head, x[_views(held, views)], views)
 
-    def settle() -> None:
+    def sync_prompt() -> None:
         if prompt is not None:
             head.rows = prompt().detach().to(head.rows)
 
@@ -191,10 +191,12 @@ def fit_head(
         lambda batch: scores_loss(
             scores(batch), y[batch], temperature=settings.temperature, form=settings.loss
         ),
-        _Batches(rows, len(rows) if videos_an_epoch is None else videos_an_epoch, settings, rng),
+        _Batches(rows, len(rows) if epoch_size is None else epoch_size, settings, rng),
         settings,
-        _Held(held_scores, labels[held], settings.temperature, design.view_average) if len(held) else None,
-        settle,
+        Validation(val_scores, labels[held], settings.temperature, design.view_average)
+        if len(held)
+        else None,
+        sync_prompt,
         on_epoch,
     )
     context = None if prompt is None else prompt.context.detach().cpu().clone()
@@ -210,7 +212,7 @@ def epoch_size(labels: np.ndarray, views: int, held_out: float) -> int:
 
 
 def untrained_head(
-    frames: np.ndarray, labels: np.ndarray, classes: Classes, design: HeadDesign, *, seed: int = 0
+    frames: np.ndarray, labels: np.ndarray, classes: ClassTexts, design: HeadConfig, *, seed: int = 0
 ) -> VideoHead:
     """The head as it is before the first step.
 
@@ -296,7 +298,7 @@ def fit_attributes(
     def scores(batch: torch.Tensor | np.ndarray) -> torch.Tensor:
         return head.embed_sentences(x[batch]) @ head.embed_classes(c).T
 
-    def held_scores() -> np.ndarray:
+    def val_scores() -> np.ndarray:
         return scores(held).cpu().numpy()[:, None]
 
     epochs, best_epoch = _train(
@@ -306,7 +308,7 @@ def fit_attributes(
         ),
         _Batches(training, len(training), settings, rng),
         settings,
-        _Held(held_scores, labels[held], settings.temperature) if len(held) else None,
+        Validation(val_scores, labels[held], settings.temperature) if len(held) else None,
         None,
         on_epoch,
     )
@@ -314,7 +316,7 @@ def fit_attributes(
 
 
 @dataclass(frozen=True)
-class _Held:
+class Validation:
     """The held-out part: (top-1 in percent, cross entropy) of its scores [n, V, C] as they are now.
 
     Views are averaged as `view_scores` does it, wherever the head is used.
@@ -341,10 +343,10 @@ class _Batches:
     """Rows in random order; an epoch is a fixed number of them, each row as often as every other, give or take one."""
 
     def __init__(
-        self, rows: np.ndarray, an_epoch: int, settings: FitSettings, rng: np.random.Generator
+        self, rows: np.ndarray, epoch_size: int, settings: FitSettings, rng: np.random.Generator
     ) -> None:
-        self._rows, self._an_epoch, self._rng = rows, an_epoch, rng
-        self._size = settings.batch_of(an_epoch)
+        self._rows, self._an_epoch, self._rng = rows, epoch_size, rng
+        self._size = settings.batch_of(epoch_size)
 
     def __len__(self) -> int:
         return math.ceil(self._an_epoch / self._size)
@@ -360,8 +362,8 @@ def _train(
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     batches: _Batches,
     settings: FitSettings,
-    held: _Held | None,
-    settle: Callable[[], None] | None,
+    held: Validation | None,
+    sync_prompt: Callable[[], None] | None,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> tuple[list[Epoch], int]:
     """Leaves in `module` the best epoch's weights; returns all epochs and the best one's number."""
@@ -371,22 +373,22 @@ def _train(
             "nothing of this head would be trained: its classifier is frozen, and it has neither a projection nor a "
             "temporal module. Leave --no-projection out, or use --temporal, --prompt-context or --classifier linear."
         )
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999))
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999))
     steps = len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _rate(step, settings.warm_up * steps, settings.epochs * steps)
+        optimizer, lambda step: lr_factor(step, settings.warm_up * steps, settings.epochs * steps)
     )
     epochs: list[Epoch] = []
     best, best_epoch, best_state = (-math.inf, -math.inf), 0, None
-    lowest, gained = math.inf, 0  # the held-out loss, and the last epoch that gained anything
+    lowest, last_improvement = math.inf, 0  # the held-out loss, and the last epoch that gained anything
     for number in range(1, settings.epochs + 1):
         module.train()
         total = count = 0.0
         for batch in batches:
             loss = loss_of(batch)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(batch)
             count += len(batch)
@@ -397,8 +399,8 @@ def _train(
             )
         module.eval()
         with torch.no_grad():
-            if settle:
-                settle()
+            if sync_prompt:
+                sync_prompt()
             top1, held_loss = held() if held else (None, None)
         n_held = len(held.labels) if held else 0
         epochs.append(Epoch(number, total / count, top1, held_loss, int(count), n_held))
@@ -408,12 +410,12 @@ def _train(
             best_epoch = number
             continue
         if top1 > best[0] or held_loss < lowest:
-            gained = number
+            last_improvement = number
         lowest = min(lowest, held_loss)
         if (top1, -held_loss) > best:
             best, best_epoch = (top1, -held_loss), number
             best_state = copy.deepcopy(module.state_dict())
-        if number - max(gained, settings.warm_up) >= settings.patience:
+        if number - max(last_improvement, settings.warm_up) >= settings.patience:
             break
     if best_state is not None:
         module.load_state_dict(best_state)
@@ -425,14 +427,14 @@ def _groups(module: nn.Module, learning_rate: float, weight_decay: float) -> lis
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         last = name.rpartition(".")[2]
-        rate = learning_rate * (ROWS_RATE if last == "rows" else 1)
+        rate = learning_rate * (CLASSIFIER_LR_MULTIPLIER if last == "rows" else 1)
         decay = 0.0 if parameter.ndim < 2 or last in ("positions", "context") else weight_decay
         if parameter.requires_grad:
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
 
 
-def _rate(step: int, warm_up: float, total: int) -> float:
+def lr_factor(step: int, warm_up: float, total: int) -> float:
     """Share of the learning rate: a linear rise, then half a cosine."""
     if step < warm_up:
         return min(1.0, (step + 1) / warm_up)

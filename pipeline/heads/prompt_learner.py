@@ -1,4 +1,4 @@
-"""A prompt that is learnt: vectors before the class name's tokens, trained through the frozen text tower.
+"""A prompt that is learned: vectors before the class name's tokens, trained through the frozen text tower.
 
     [V]_1 [V]_2 ... [V]_M [class name].
 
@@ -29,11 +29,11 @@ _PLACEHOLDERS = ("X", "a", "the", "video")
 
 
 class PromptUnavailable(EncoderError):
-    """A text tower or tokenizer that a learnt prompt cannot be put into."""
+    """A text tower or tokenizer that a learned prompt cannot be put into."""
 
 
 class LearnedPrompt(nn.Module):
-    """Sentence embeddings of C class names behind M learnt context vectors.
+    """Sentence embeddings of C class names behind M learned context vectors.
 
     encoder     held in fp32; its text tower is run with gradient through it but to no weight of it
     phrases     the class names
@@ -65,7 +65,7 @@ class LearnedPrompt(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if encoder.precision != "fp32":
             raise PromptUnavailable(
-                f"a learnt prompt is trained in fp32, and {encoder.name} is held in {encoder.precision}."
+                f"a learned prompt is trained in fp32, and {encoder.name} is held in {encoder.precision}."
             )
         # An Encoder is no nn.Module: its weights are neither parameters nor state of this one. Modules of its
         # network would be, so none is kept here.
@@ -81,7 +81,7 @@ class LearnedPrompt(nn.Module):
         self.context = nn.Parameter(self._first_context(length, seed, start))
 
     def forward(self) -> torch.Tensor:
-        """Sentence embeddings [C, D] float32 on the encoder's device, not normalised, with gradient to `context`."""
+        """Sentence embeddings [C, D] float32 on the encoder's device, not normalized, with gradient to `context`."""
         return self._encode(self._tokens, self._places)
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class LearnedPrompt(nn.Module):
             sentences = network.encode_text(tokens)
         if times != 1:
             raise PromptUnavailable(
-                f"the text tower of {self.encoder.name} looked its tokens up {times} times, where a learnt prompt "
+                f"the text tower of {self.encoder.name} looked its tokens up {times} times, where a learned prompt "
                 "needs once. Use a fixed prompt."
             )
         return sentences.float()
@@ -151,7 +151,7 @@ class LearnedPrompt(nn.Module):
             if [row[i] for i in places[: len(ids)]] != ids:
                 raise PromptUnavailable(
                     f"the tokenizer of {self.encoder.name} does not leave what stands before {phrase!r} as it is, so "
-                    "a learnt prompt has no place. Use a fixed prompt."
+                    "a learned prompt has no place. Use a fixed prompt."
                 )
         places = torch.tensor([places[: len(ids)] for places in found])
         device = self.encoder.device
@@ -192,7 +192,7 @@ def _token_embedding(network: Any) -> nn.Module:
                 return found
     raise PromptUnavailable(
         f"the token embeddings of the text tower {type(getattr(network, 'text', network)).__name__} cannot be found, "
-        "so it takes no learnt prompt. Use a fixed prompt."
+        "so it takes no learned prompt. Use a fixed prompt."
     )
 
 
@@ -206,7 +206,7 @@ def _placeholders(encoder: Encoder, length: int) -> tuple[str, list[int]]:
             return words, ids
     raise PromptUnavailable(
         f"the tokenizer of {encoder.name} makes one token of none of the words {', '.join(_PLACEHOLDERS)}, which "
-        "would hold the place of a learnt prompt. Use a fixed prompt."
+        "would hold the place of a learned prompt. Use a fixed prompt."
     )
 
 

@@ -175,7 +175,7 @@ def spotting_scores(
     targets: torch.Tensor,
     *,
     temperature: float = 0.01,
-    renormalise: bool = True,
+    renormalize: bool = True,
 ) -> torch.Tensor:
     """Scores [B, C] of Video Concept Spotting, with gradient to everything that has one.
 
@@ -184,7 +184,7 @@ def spotting_scores(
     owners       [Q] int64, the class of each query, in any order: see `word_owners`
     targets      [C, D] what the weighted videos are compared with; made unit here
     temperature  of the softmax over frames; no unit
-    renormalise  the paper's cosine; False: the released code's product with a pooled video that is not unit
+    renormalize  the paper's cosine; False: the released code's product with a pooled video that is not unit
 
     The formula is that of `concept_spotting`, and so are the values. The largest arrays are [B, T, Q].
     Raises ValueError for shapes that do not fit, owners beyond the classes, or a class without a query.
@@ -202,7 +202,7 @@ def spotting_scores(
     shares = torch.softmax(frames @ (queries / temperature).T, dim=1)  # [B, T, Q]
     saliency = shares @ share_of  # [B, T, C]
     scores = (saliency * (frames @ targets.T)).sum(dim=1)
-    if not renormalise:
+    if not renormalize:
         return scores
     gram = frames @ frames.transpose(1, 2)  # [B, T, T]
     squared_lengths = (saliency * (gram @ saliency)).sum(dim=1)

@@ -39,11 +39,11 @@ NO_FEATURES = (
 )
 POSITION_SHARE = 0.25
 """Of the elements of frame embeddings, at which positions begin. At CLIP's own 0.01, a fortieth of its elements or
-less, the order of frames is not learnt from hundreds of videos; chosen on the demo's validation videos."""
+less, the order of frames is not learned from hundreds of videos; chosen on the demo's validation videos."""
 
 
 @dataclass(frozen=True)
-class HeadDesign:
+class HeadConfig:
     """What a video head is made of."""
 
     classifier: str = "text"
@@ -62,7 +62,7 @@ class HeadDesign:
     words: str = "name"
     """Which tokens ask the frames in concept spotting: those of the class name (BIKE's paper), or `all` positions
     of the text tower (its released code)."""
-    renormalise: bool = True
+    renormalize: bool = True
     """Whether concept spotting scores by the cosine (BIKE's paper) or, as its released code does, by the product
     with a pooled video that is not L2-normalized."""
     heads: int | None = None
@@ -90,8 +90,8 @@ class HeadDesign:
                 f"a learnable prompt needs the text classifier; {self.classifier} does not read names"
             )
         check_temperature(self.spotting_temperature, "spotting_temperature")
-        if not isinstance(self.renormalise, bool):
-            raise ValueError(f"renormalise must be true or false, got {self.renormalise!r}")
+        if not isinstance(self.renormalize, bool):
+            raise ValueError(f"renormalize must be true or false, got {self.renormalize!r}")
         if self.heads is not None and (type(self.heads) is not int or self.heads < 1):
             raise ValueError(f"heads must be a whole number of at least 1, got {self.heads!r}")
         if self.heads is not None and self.temporal not in ("transformer", "mit"):
@@ -102,14 +102,14 @@ class HeadDesign:
     @property
     def name(self) -> str:
         """`text`, `text + transformer`, `lda + conv, vcs`: for tables."""
-        words = self.classifier + (f", {self.prompt_context} learnt words" if self.prompt_context else "")
+        words = self.classifier + (f", {self.prompt_context} learned words" if self.prompt_context else "")
         if self.temporal != "mean":
             words += f" + {self.temporal}"
         if self.heads is not None:
             words += f" of {self.heads} heads"
         if self.pool == "vcs":
             words += ", vcs" + (f", words {self.words}" if self.words != "name" else "")
-            words += "" if self.renormalise else ", not renormalized"
+            words += "" if self.renormalize else ", not renormalized"
         return words
 
 
@@ -121,7 +121,7 @@ class VideoHead(nn.Module):
     dimension   D of the frame embeddings
     frames      T of the training features: transformer and mit have a position for each
     words       for vcs: (queries [Q, D'], owners [Q]), see `word_queries`
-    seed        of what is drawn by lot
+    seed        of what is drawn at random
     scale       root mean square of the elements of the frame embeddings: positions begin at a share of it
     """
 
@@ -129,7 +129,7 @@ class VideoHead(nn.Module):
 
     def __init__(
         self,
-        design: HeadDesign,
+        design: HeadConfig,
         weights: np.ndarray,
         dimension: int,
         frames: int,
@@ -150,7 +150,7 @@ class VideoHead(nn.Module):
         )
         rows = torch.from_numpy(np.array(weights, np.float32))
         if design.classifier == "linear":
-            # Unit rows: a step of the optimiser turns long ones too little.
+            # Unit rows: a step of the optimizer turns long ones too little.
             self.rows = nn.Parameter(F.normalize(rows, dim=-1))
         else:
             self.register_buffer("rows", rows)
@@ -170,7 +170,7 @@ class VideoHead(nn.Module):
     def forward(
         self, frames: torch.Tensor, rows: torch.Tensor | None = None, *, views: int = 1
     ) -> torch.Tensor:
-        """Scores [B / views, C] of frames [B, T, D] float32: cosines, but for concept spotting without renormalise.
+        """Scores [B / views, C] of frames [B, T, D] float32: cosines, but for concept spotting without renormalize.
 
         rows     [C, D'] stand in for the head's own
         views    so many neighbors in the batch are one video, scored by the mean of their pooled embeddings
@@ -190,7 +190,7 @@ class VideoHead(nn.Module):
                 self.get_buffer("owners"),
                 rows,
                 temperature=self.design.spotting_temperature,
-                renormalise=self.design.renormalise,
+                renormalize=self.design.renormalize,
             )
         video = mean_pool(sequence).unflatten(0, (-1, views)).mean(dim=1)
         if self.projection is not None:
@@ -251,7 +251,7 @@ class VideoHead(nn.Module):
         dimension, frames = int(values.pop("dimension")), int(values.pop("frames"))
         words = (state["queries"].numpy(), state["owners"].numpy()) if "queries" in state else None
         with torch.device("meta"):  # sizes come from a file: the tensors it holds are all the memory it gets
-            head = cls(HeadDesign(**values), state["rows"].numpy(), dimension, frames, words)
+            head = cls(HeadConfig(**values), state["rows"].numpy(), dimension, frames, words)
         head.load_state_dict(state, assign=True)
         if words is not None:
             check_owners(state["owners"], len(state["rows"]))
@@ -269,7 +269,7 @@ def word_queries(texts: TextEmbeddings) -> tuple[np.ndarray, np.ndarray]:
     return texts.words, np.repeat(np.arange(len(counts)), counts)
 
 
-def head_inputs(frames: np.ndarray, design: HeadDesign) -> torch.Tensor:
+def head_inputs(frames: np.ndarray, design: HeadConfig) -> torch.Tensor:
     """What a head of this design reads of features [N, V, T, D]: [N * V, T, D] in their own type; where nothing is
     done before the mean over frames, that mean alone, [N * V, 1, D] float32."""
     x = torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1)

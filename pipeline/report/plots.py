@@ -112,7 +112,7 @@ def correlations(weights: np.ndarray) -> np.ndarray:
 def correlation_maps(classifiers: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
     """The correlations of several classifiers side by side: {name: rows [C, D]}, C class names.
 
-    One colour scale for all, from the lowest cosine between two classes to the highest. Raises ValueError where
+    One color scale for all, from the lowest cosine between two classes to the highest. Raises ValueError where
     rows and names do not fit, and for fewer than two classes.
     Source: Wu et al. 2023 (Text4Vis), Figures 1 and A.5.
     """
@@ -168,12 +168,12 @@ def few_shot_curves(results: Sequence[Mapping[str, Any]]) -> Figure:
     with mpl.rc_context(_style()):
         figure = Figure(figsize=(9, 4.8), layout="constrained")
         panel = figure.subplots()
-        colours = mpl.colormaps["tab10"]
+        colors = mpl.colormaps["tab10"]
         for index, (head, own) in enumerate(points.items()):
             places = [place for place, k in enumerate(shots) if k in own]
             mean = np.array([own[shots[place]]["mean"] for place in places], float)
             spread = np.array([own[shots[place]]["spread"] or 0 for place in places], float)
-            style = {"color": colours(index % 10), "linestyle": ("-", "--", "-.")[index // 10 % 3]}
+            style = {"color": colors(index % 10), "linestyle": ("-", "--", "-.")[index // 10 % 3]}
             panel.plot(places, mean, marker="o", markersize=4, label=_drawn(head), **style)
             if len(places) == 1:  # a band of one point would have no width
                 panel.errorbar(places, mean, spread, color=style["color"], capsize=3)

@@ -35,7 +35,7 @@ _BLOCK_VIDEOS = 256
 
 
 @dataclass(frozen=True)
-class Spotting:
+class ConceptSpottingConfig:
     """How frames are weighed, and what the weighted video is compared with."""
 
     saliency: str = "words"
@@ -44,7 +44,7 @@ class Spotting:
     """What the video is compared with: the sentence, or the mean of the unit word embeddings."""
     temperature: float = TEMPERATURE
     """Of the softmax over frames; no unit. Towards 0 the best frame alone counts, towards infinity all do."""
-    renormalise: bool = True
+    renormalize: bool = True
     """The paper's cosine; False: the released code's product with a pooled video that is not unit."""
 
     def __post_init__(self) -> None:
@@ -64,9 +64,13 @@ class ConceptSpotter:
     """
 
     def __init__(
-        self, texts: TextEmbeddings, spotting: Spotting | None = None, *, device: str | torch.device = "cpu"
+        self,
+        texts: TextEmbeddings,
+        spotting: ConceptSpottingConfig | None = None,
+        *,
+        device: str | torch.device = "cpu",
     ) -> None:
-        self.spotting = spotting or Spotting()
+        self.spotting = spotting or ConceptSpottingConfig()
         self.device = torch.device(device)
         counts = np.diff(texts.offsets)
         if "words" in (self.spotting.saliency, self.spotting.recognition) and (counts == 0).any():
@@ -113,7 +117,7 @@ class ConceptSpotter:
                 dots = self._room("targets", (len(block), len(members), block.shape[2]))
                 torch.matmul(self._targets[members], block, out=dots)
                 score = dots.mul_(saliency).sum(dim=0)  # [c, n]
-                if self.spotting.renormalise:
+                if self.spotting.renormalize:
                     score /= _squared_lengths(saliency, gram).clamp_min_(1e-12).sqrt_()
                 scores[rows, members] = score.T.cpu().numpy()
         return scores

@@ -18,9 +18,9 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def mean_embeddings(frames: np.ndarray) -> np.ndarray:
     """Video embeddings [N, D] float32, unit rows: the mean of the frame embeddings, made unit.
 
-    frames    [N, V, T, D] as the encoder gave them, not normalised
+    frames    [N, V, T, D] as the encoder gave them, not normalized
 
-    The mean is over frames and views alike: Text4Vis averages the unnormalised pooled features of views.
+    The mean is over frames and views alike: Text4Vis averages the unnormalized pooled features of views.
     Source: Wu et al. 2023 (Text4Vis), temporal average pooling, Table 8.
     """
     if frames.ndim != 4:

@@ -1,6 +1,6 @@
 """What turns the frames of a video into scores of classes: mean, max, vote, concept spotting, attributes, fusion.
 
-A scorer works in two steps. `evidence` is computed once for a video and all C classes; `combine` makes scores
+A scorer works in two steps. `similarities` is computed once for a video and all C classes; `scores` makes scores
 of it among the candidates of a trial. They differ where probabilities are averaged: a softmax over half of
 the classes is not half of a softmax over all.
 
@@ -32,15 +32,17 @@ class Scorer(Protocol):
 
     name: str
 
-    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> Any:
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> Any:
         """Of the videos `rows` [n] of the cache, with frames [n, V, T, D]: an array with n rows."""
         ...
 
-    def combine(self, evidence: Any, classes: np.ndarray) -> np.ndarray:
+    def scores(self, similarities: Any, classes: np.ndarray) -> np.ndarray:
         """Scores [n, c] among the classes [c]."""
         ...
 
-    def probabilities(self, evidence: Any, classes: np.ndarray, *, scaled: bool | None = None) -> np.ndarray:
+    def probabilities(
+        self, similarities: Any, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
         """Probabilities [n, c] among the classes [c], for fusion and for the released mAP.
 
         scaled    whether cosines are divided by the temperature before the softmax; None: as the scorer's own
@@ -61,13 +63,13 @@ class _Cosine:
 
     temperature: float = TEMPERATURE
 
-    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return evidence[:, classes]
+    def scores(self, similarities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return similarities[:, classes]
 
     def probabilities(
-        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+        self, similarities: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
     ) -> np.ndarray:
-        return softmax(evidence[:, classes] / (1 if scaled is False else self.temperature))
+        return softmax(similarities[:, classes] / (1 if scaled is False else self.temperature))
 
 
 def view_scores(
@@ -86,14 +88,14 @@ class _Views:
     temperature: float = TEMPERATURE
     view_average: str = "probabilities"
 
-    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return view_scores(evidence[:, :, classes], self.temperature, self.view_average)
+    def scores(self, similarities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return view_scores(similarities[:, :, classes], self.temperature, self.view_average)
 
     def probabilities(
-        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+        self, similarities: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
     ) -> np.ndarray:
         scaled = self.view_average != "unscaled" if scaled is None else scaled
-        return softmax(evidence[:, :, classes] / (self.temperature if scaled else 1)).mean(axis=1)
+        return softmax(similarities[:, :, classes] / (self.temperature if scaled else 1)).mean(axis=1)
 
 
 class MeanScorer(_Views):
@@ -105,7 +107,7 @@ class MeanScorer(_Views):
     def __init__(self, sentence: np.ndarray, name: str = "mean", *, view_average: str = "features") -> None:
         self.name, self._sentence, self.view_average = name, sentence, _checked(view_average)
 
-    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         n, views, times, dimensions = frames.shape
         if self.view_average != "features":
             frames = frames.reshape(n * views, 1, times, dimensions)
@@ -118,7 +120,7 @@ class MaxScorer(_Cosine):
     def __init__(self, sentence: np.ndarray, name: str = "max") -> None:
         self.name, self._sentence = name, sentence
 
-    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         return frame_cosines(frames, self._sentence).max(axis=1)
 
 
@@ -134,22 +136,22 @@ class VoteScorer:
     ) -> None:
         self.name, self._sentence, self._temperature, self._raw = name, sentence, temperature, raw
 
-    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         cosines = frame_cosines(frames, self._sentence)  # [n, V * T, C]
         if self._raw:
             lengths = np.linalg.norm(frames.astype(np.float32), axis=-1).reshape(len(frames), -1, 1)
             cosines = cosines * lengths
         return cosines
 
-    def combine(self, evidence: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return self.probabilities(evidence, classes)
+    def scores(self, similarities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return self.probabilities(similarities, classes)
 
     def probabilities(
-        self, evidence: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+        self, similarities: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
     ) -> np.ndarray:
         # Released BIKE multiplies raw embeddings by 100: there is no temperature to leave out.
         plain = scaled is False and not self._raw
-        return softmax(evidence[:, :, classes] / (1 if plain else self._temperature)).mean(axis=1)
+        return softmax(similarities[:, :, classes] / (1 if plain else self._temperature)).mean(axis=1)
 
 
 class SpottingScorer(_Views):
@@ -171,7 +173,7 @@ class SpottingScorer(_Views):
         self.name, self._spotter, self.temperature = name, spotter, temperature
         self.view_average = view_average
 
-    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         n, views, times, dimensions = frames.shape
         scores = self._spotter.scores(frames.reshape(n * views, times, dimensions))
         return scores.reshape(n, views, -1)
@@ -196,7 +198,7 @@ class HeadScorer(_Views):
         if self.view_average == "features" and head.design.pool == "vcs":
             raise ValueError(NO_FEATURES)
 
-    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Raises NoScores."""
         inputs = head_inputs(frames, self._head.design)
         scores = head_scores(self._head, inputs, frames.shape[1], self.view_average)
@@ -250,7 +252,7 @@ class AttributesScorer(_Cosine):
         self.name, self._embeddings, self._sentence = name, embeddings, sentence
         self.temperature = temperature
 
-    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Raises MissingAttributes."""
         check_attributes(self._embeddings, rows)
         return cosine_scores(self._embeddings[rows], self._sentence)
@@ -280,22 +282,24 @@ class FusionScorer:
         self.name = f"{video.name} + {attributes.name} ({weight:g})"
         self.parts, self._weight, self._scaled = (video, attributes), weight, form == "paper"
 
-    def evidence(self, rows: np.ndarray, frames: np.ndarray) -> Any:
-        return self.join(*(part.evidence(rows, frames) for part in self.parts))
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> Any:
+        return self.join(*(part.similarities(rows, frames) for part in self.parts))
 
     def join(self, video: Any, attributes: Any) -> Any:
         """The evidence, from that of its two parts."""
         return _Pair(video, attributes)
 
-    def combine(self, evidence: Any, classes: np.ndarray) -> np.ndarray:
+    def scores(self, similarities: Any, classes: np.ndarray) -> np.ndarray:
         video, attributes = (
             part.probabilities(each, classes, scaled=self._scaled)
-            for part, each in zip(self.parts, (evidence.video, evidence.attributes), strict=True)
+            for part, each in zip(self.parts, (similarities.video, similarities.attributes), strict=True)
         )
         return self._weight * video + (1 - self._weight) * attributes
 
-    def probabilities(self, evidence: Any, classes: np.ndarray, *, scaled: bool | None = None) -> np.ndarray:
-        return self.combine(evidence, classes)
+    def probabilities(
+        self, similarities: Any, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
+        return self.scores(similarities, classes)
 
 
 class _Pair:

@@ -3,7 +3,7 @@
 The images that are there are the video, in the order of the numbers in their names. Those that are looked
 at are read, and no others. A folder knows no frame rate: its frames have no times.
 
-JPEG is read by OpenCV: Pillow, and OpenCV too, fill the holes of a damaged picture with grey and give it
+JPEG is read by OpenCV: Pillow, and OpenCV too, fill the holes of a damaged picture with gray and give it
 out, but under OpenCV the library beneath can be heard to complain. (JPEG has no checksum: damage that
 leaves a file in order, with other blocks in it, nobody can tell.) Everything else is read by Pillow: once
 decord is loaded, whose zlib gets in the way of OpenCV's, OpenCV reads no PNG any more.
@@ -25,7 +25,7 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..datasets import IMAGE_SUFFIXES
-from .readers import Wish, listening
+from .readers import FrameSelection, capture_stderr
 from .request import Decoded, DecodeError, check_n_pixels
 
 STRAY_BYTES = 16
@@ -33,7 +33,7 @@ STRAY_BYTES = 16
 OPENCV, PILLOW = f"opencv {cv2.__version__}", f"pillow {PIL.__version__}"
 
 
-def read_frame_folder(folder: str, wish: Wish) -> Decoded:
+def read_frame_folder(folder: str, wish: FrameSelection) -> Decoded:
     """The frames of a folder of images: read as they are chosen, turned upright as their EXIF flags ask.
 
     Images of different sizes are each resized and cropped by themselves. `timestamps` are NaN, and
@@ -139,11 +139,11 @@ def _jpeg(data: bytes, name: str) -> np.ndarray:
         check_n_pixels(header.width, header.height, f"{name} is an image")
     # IMREAD_COLOR: three channels whatever is stored, and the EXIF flag is honoured, as the rotation flags of
     # video files are.
-    with listening() as complaints:
+    with capture_stderr() as stderr_lines:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError("the picture is cut off, or no picture")
-    for complaint in complaints:
+    for complaint in stderr_lines:
         # Cameras leave a few stray bytes between a whole picture and its end mark (0xd9). When it is many,
         # the decoder lost its way in the picture, and was done too early.
         stray = re.search(r"(\d+) extraneous bytes before marker 0xd9", complaint)

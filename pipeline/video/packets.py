@@ -56,42 +56,44 @@ class Packets:
     """Presentation time stamp of each packet, in the order of decoding."""
     keys: list[int] = field(default_factory=list)
     """Which packets start a group of pictures."""
-    soft_keys: set[int] = field(default_factory=set)
+    non_idr_keyframes: set[int] = field(default_factory=set)
     """Keys after which a decoder may still need frames from before (H.264 without an IDR picture)."""
-    hidden: set[int] = field(default_factory=set)
+    discarded: set[int] = field(default_factory=set)
     """Packets that an edit list hides: decoded where others need them, never shown."""
     last_duration: int = 0
     damage: str = ""
 
     def __post_init__(self) -> None:
         self.order: dict[int, int] = {}
-        self.shown: list[int] = []
-        self.clean_keys: list[int] = []
+        self.display_pts: list[int] = []
+        self.closed_gop_keyframes: list[int] = []
 
     def finish(self) -> Packets:
         """Derive what follows from the packets, once they are all there."""
         stamps = [pts for pts in self.pts if pts is not None]
         if len(stamps) == len(self.pts) and len(set(stamps)) == len(stamps):
             self.order = {pts: position for position, pts in enumerate(stamps)}
-            self.shown = sorted(pts for position, pts in enumerate(stamps) if position not in self.hidden)
+            self.display_pts = sorted(
+                pts for position, pts in enumerate(stamps) if position not in self.discarded
+            )
             # A key frame is clean when all packets before it are shown before it, and all after it after.
             latest_before = np.maximum.accumulate(np.array([-(1 << 62), *stamps]))
             earliest_after = np.minimum.accumulate(np.array([*stamps, 1 << 62])[::-1])[::-1]
-            self.clean_keys = [
+            self.closed_gop_keyframes = [
                 k
                 for k in self.keys
-                if latest_before[k] < stamps[k] == earliest_after[k] and k not in self.soft_keys
+                if latest_before[k] < stamps[k] == earliest_after[k] and k not in self.non_idr_keyframes
             ]
         return self
 
     @property
     def n_frames(self) -> int:
         """Frames that the video claims to show; for a damaged file, as many as its header says."""
-        counted = len(self.pts) - len(self.hidden)
+        counted = len(self.pts) - len(self.discarded)
         return max(counted, self.header_frames) if self.damage else counted
 
     @property
-    def trap(self) -> str:
+    def decord_unsafe_reason(self) -> str:
         """Why decord would give wrong frames of this file, or an empty string."""
         if self.damage:
             return self.damage
@@ -99,9 +101,9 @@ class Packets:
             return f"decord is not used for {self.codec} in {'/'.join(sorted(self.container))}"
         if not self.order:
             return "decord would mix up frames: time stamps are missing or repeated"
-        if self.hidden:
+        if self.discarded:
             return "decord would mix up frames: the file hides some of them (edit list)"
-        if self.clean_keys != self.keys or self.keys[:1] != [0]:
+        if self.closed_gop_keyframes != self.keys or self.keys[:1] != [0]:
             return "decord would mix up frames: key frames do not come in the order of showing"
         return ""
 
@@ -174,9 +176,9 @@ def read_packets(path: str) -> Packets:
                     if packets.codec == "h264" and not _has_idr(
                         bytes(packet), stream.codec_context.extradata
                     ):
-                        packets.soft_keys.add(len(packets.pts))
+                        packets.non_idr_keyframes.add(len(packets.pts))
                 if packet.is_discard:
-                    packets.hidden.add(len(packets.pts))
+                    packets.discarded.add(len(packets.pts))
                 if packet.is_corrupt:
                     packets.damage = "the file is damaged or cut off"
                 packets.pts.append(packet.pts)

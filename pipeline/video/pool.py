@@ -103,7 +103,7 @@ class _Task:
 
 
 @dataclass
-class _Seat:
+class _WorkerSlot:
     """A place for a worker, with what its present holder does."""
 
     worker: WorkerProcess
@@ -187,7 +187,7 @@ class DecodePool:
         self._thread: threading.Thread | None = None
 
         # These belong to the thread.
-        self._seats: list[_Seat] = []
+        self._seats: list[_WorkerSlot] = []
         self._failed_starts = 0
 
     def __enter__(self) -> DecodePool:
@@ -270,7 +270,7 @@ class DecodePool:
                     if self._closed:
                         raise RuntimeError("This DecodePool was closed while it was decoding")
                     self._ensure_thread()
-                    self._complain_when_stuck(time.monotonic() - began)
+                    self._raise_if_deadlocked(time.monotonic() - began)
                     self._changed.wait(1)
                 index, result = ready
             outstanding.remove(index)
@@ -282,7 +282,7 @@ class DecodePool:
         index = outstanding[0] if ordered else next(iter(self._results), -1)
         return (index, self._results.pop(index)) if index in self._results else None
 
-    def _complain_when_stuck(self, waited_seconds: float) -> None:
+    def _raise_if_deadlocked(self, waited_seconds: float) -> None:
         idle = self._waiting and not self._free and not self._results
         busy = any(seat.task is not None for seat in self._seats)
         # Another thread may be about to give a slot back; but some libraries' threads never end, nor give.
@@ -316,7 +316,7 @@ class DecodePool:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._wake_read, selectors.EVENT_READ)
                 while not self._closed:
-                    self._hand_out(selector)
+                    self._dispatch(selector)
                     deadline = min((seat.deadline for seat in self._seats), default=float("inf"))
                     patience = max(0.0, min(deadline - time.monotonic(), 60.0))
                     for key, _ in selector.select(patience):
@@ -329,9 +329,9 @@ class DecodePool:
                             if not seat.worker.read_stderr():
                                 selector.unregister(seat.worker.stderr)
                         else:
-                            self._hear(seat, selector)
+                            self._on_reply(seat, selector)
                     for seat in [seat for seat in self._seats if time.monotonic() > seat.deadline]:
-                        self._lose(seat, selector, gone=False)
+                        self._retire(seat, selector, gone=False)
         except BaseException as error:
             with self._changed:
                 self._error = error
@@ -341,7 +341,7 @@ class DecodePool:
                 seat.worker.end(gone=False)
             self._seats.clear()
 
-    def _hand_out(self, selector: selectors.BaseSelector) -> None:
+    def _dispatch(self, selector: selectors.BaseSelector) -> None:
         """Give waiting videos to idle workers, and start workers while there are more videos than those."""
         with self._changed:
             n_waiting = len(self._waiting)
@@ -351,7 +351,7 @@ class DecodePool:
                 worker = WorkerProcess(self._memory, self._setup)
             except OSError as error:
                 raise DecodeWorkerError(f"No process that decodes videos can be started: {error}") from error
-            seat = _Seat(worker, time.monotonic() + START_SECONDS)
+            seat = _WorkerSlot(worker, time.monotonic() + START_SECONDS)
             self._seats.append(seat)
             selector.register(worker.replies, selectors.EVENT_READ, seat)
             selector.register(worker.stderr, selectors.EVENT_READ, seat)
@@ -367,9 +367,9 @@ class DecodePool:
                         return
                     if task.slot < 0:
                         task.slot = self._free.pop()
-                self._give(seat, task)
+                self._assign(seat, task)
 
-    def _give(self, seat: _Seat, task: _Task) -> None:
+    def _assign(self, seat: _WorkerSlot, task: _Task) -> None:
         request = task.request
         seat.task, seat.deadline = task, time.monotonic() + self.timeout_seconds
         seat.worker.forget_stderr()
@@ -383,10 +383,10 @@ class DecodePool:
             }
         )
 
-    def _hear(self, seat: _Seat, selector: selectors.BaseSelector) -> None:
+    def _on_reply(self, seat: _WorkerSlot, selector: selectors.BaseSelector) -> None:
         messages = seat.worker.receive()
         if messages is None:
-            self._lose(seat, selector, gone=True)
+            self._retire(seat, selector, gone=True)
             return
         for message in messages:
             seat.deadline = float("inf")
@@ -424,7 +424,7 @@ class DecodePool:
             return "needs more memory to decode than there is"
         return f"needs more than {self.memory_gib} GiB to decode; --worker-memory raises the limit"
 
-    def _lose(self, seat: _Seat, selector: selectors.BaseSelector, *, gone: bool) -> None:
+    def _retire(self, seat: _WorkerSlot, selector: selectors.BaseSelector, *, gone: bool) -> None:
         """A worker is gone, or is over its time and is killed; its video gets one more try, with PyAV."""
         for descriptor in (seat.worker.replies, seat.worker.stderr):
             with contextlib.suppress(KeyError):  # a worker may have closed its standard error

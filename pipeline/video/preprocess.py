@@ -2,7 +2,7 @@
 
 Pillow and numpy alone: decoding workers import this module, and must not pay for torch. The geometry
 is that of `open_clip.transform.image_transform(is_train=False)` (open_clip 3), byte for byte; the
-normalisation that follows it (`mean`, `std`) is left to whoever has the pixels on a device.
+normalization that follows it (`mean`, `std`) is left to whoever has the pixels on a device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXTREME_RATIO = 16
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a frame is resized and cropped, and with which numbers it is normalised afterwards."""
+    """How a frame is resized and cropped, and with which numbers it is normalized afterwards."""
 
     size: tuple[int, int]
     """(height, width) that the model sees."""

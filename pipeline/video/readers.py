@@ -48,7 +48,7 @@ def decode_request(
     # Not abspath, which takes `link/..` out without following the link: another file might be read than was
     # checked. An absolute path is no `concat:` or `http:` for a decoder, and bytes that are no UTF-8 stay.
     path = os.path.join(os.getcwd(), os.fsdecode(request.path))  # noqa: PTH109, PTH118
-    wish = Wish(request, sampling, preprocess)
+    wish = FrameSelection(request, sampling, preprocess)
     if os.path.isdir(path):  # noqa: PTH112
         from .image_folder import read_frame_folder  # OpenCV is not for those with video files alone
 
@@ -58,7 +58,7 @@ def decode_request(
     damage = [packets.damage] if packets.damage else []
     note = ""
     if decoder != "pyav":
-        note = "" if damage else packets.trap
+        note = "" if damage else packets.decord_unsafe_reason
         if not note and not damage:
             try:
                 return _read_with_decord(path, packets, wish)
@@ -73,18 +73,18 @@ def decode_request(
         if note == "decord is not installed":
             note = ""
     try:
-        if packets.shown and not packets.damage:
-            with contextlib.suppress(_Astray):
+        if packets.display_pts and not packets.damage:
+            with contextlib.suppress(UnexpectedFrame):
                 return _read_by_time_stamp(path, packets, wish, damage, note)
         return _read_by_counting(path, packets, wish, damage, note)
-    except NothingInside:
+    except EmptySegmentError:
         raise
     except DecodeError as error:
         reasons = dict.fromkeys(reason for reason in (*damage, note, error.reason) if reason)
         raise DecodeError(error.stage, "; ".join(reasons)) from error
 
 
-class NothingInside(DecodeError):
+class EmptySegmentError(DecodeError):
     """A segment without a frame: no decoder is to blame, and another one would not help."""
 
     def __init__(self, reason: str) -> None:
@@ -99,7 +99,7 @@ class _Concealed(DecodeError):
 
 
 @dataclass(frozen=True)
-class Wish:
+class FrameSelection:
     """What is asked of a video."""
 
     request: VideoRequest
@@ -112,7 +112,7 @@ class Wish:
         seconds  [n] when the frames that can be read are shown, counted from the first of the video
         end      when the last of them has been shown
         lost     frames of the video that cannot be read
-        Returns [K, T] places in `seconds`. Raises NothingInside.
+        Returns [K, T] places in `seconds`. Raises EmptySegmentError.
         """
         # 1e-6: a frame that is shown at 0.4 s may stand at 0.39999999 here
         start, stop = self.request.start_seconds or 0.0, self.request.end_seconds
@@ -122,23 +122,27 @@ class Wish:
             return first + self.sampling.frame_indices(last - first)
         unread = f" ({lost} frames could not be read)" if lost else ""
         if start > end - 1e-6:
-            raise NothingInside(f"{self._segment} begins after the video's end at {_said(end)} s{unread}")
-        around = " and ".join(f"{_said(second)} s" for second in seconds[max(0, first - 1) : first + 1])
-        raise NothingInside(f"{self._segment} has no frame: those next to it are at {around}{unread}")
+            raise EmptySegmentError(
+                f"{self._segment} begins after the video's end at {format_seconds(end)} s{unread}"
+            )
+        around = " and ".join(
+            f"{format_seconds(second)} s" for second in seconds[max(0, first - 1) : first + 1]
+        )
+        raise EmptySegmentError(f"{self._segment} has no frame: those next to it are at {around}{unread}")
 
     def overshoot(self, end: float) -> str:
         """What to note of a segment that reaches beyond the `end` of its video; empty when it does not."""
         stop = self.request.end_seconds
         if stop is None or stop <= end + OVERSHOOT_SECONDS:
             return ""
-        return f"{self._segment} ends after the video's end at {_said(end)} s"
+        return f"{self._segment} ends after the video's end at {format_seconds(end)} s"
 
     @property
     def _segment(self) -> str:
         start, stop = self.request.start_seconds or 0.0, self.request.end_seconds
         if stop is None:
-            return f"the segment from {_said(start)} s"
-        return f"the segment {_said(start)} to {_said(stop)} s"
+            return f"the segment from {format_seconds(start)} s"
+        return f"the segment {format_seconds(start)} to {format_seconds(stop)} s"
 
     def decoded(self, frames: Iterator[tuple[int, np.ndarray]], chosen: np.ndarray, **facts: Any) -> Decoded:
         """Preprocess frames (place, [H, W, 3]) as they come, and put each wherever it was chosen."""
@@ -153,7 +157,7 @@ class Wish:
         return Decoded(pixels=pixels, repeated=repeated, **facts)
 
 
-def _said(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Seconds for a person, to the millisecond: 30.0, 2.36."""
     short = f"{seconds:.3f}".rstrip("0")
     return f"{short}0" if short.endswith(".") else short
@@ -168,7 +172,7 @@ def _noted(damage: Sequence[str], *others: str) -> str:
     return DAMAGED * bool(damage) + _joined(*damage, *others)
 
 
-class _Astray(Exception):
+class UnexpectedFrame(Exception):
     """The decoder did not give the frames that the packets promised."""
 
 
@@ -194,12 +198,12 @@ def _end(packets: Packets, seconds: np.ndarray) -> float:
 # ---- decord
 
 
-def _read_with_decord(path: str, packets: Packets, wish: Wish) -> Decoded:
+def _read_with_decord(path: str, packets: Packets, wish: FrameSelection) -> Decoded:
     """Frames by decord, of a file without traps. Raises DecodeError when decord complains, even softly."""
     import decord  # not everywhere, and not needed by those who ask for PyAV
 
     decord.logging.set_level(decord.logging.INFO if _with_levels() else decord.logging.ERROR)
-    seconds = _seconds(packets, list(packets.shown))
+    seconds = _seconds(packets, list(packets.display_pts))
     end = _end(packets, seconds)
     chosen = wish.choose(seconds, end)
 
@@ -207,11 +211,13 @@ def _read_with_decord(path: str, packets: Packets, wish: Wish) -> Decoded:
         for place in np.unique(chosen).tolist():  # one by one: a clip of large frames need not fit in memory
             yield place, reader.get_batch([place]).asnumpy()
 
-    with listening() as lines:
+    with capture_stderr() as lines:
         try:
             reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
-            if len(reader) != len(packets.shown):
-                raise DecodeError("decode", f"decord counts {len(reader)} frames, not {len(packets.shown)}")
+            if len(reader) != len(packets.display_pts):
+                raise DecodeError(
+                    "decode", f"decord counts {len(reader)} frames, not {len(packets.display_pts)}"
+                )
             decoded = wish.decoded(
                 ((place, batch[0]) for place, batch in frames(reader)),
                 chosen,
@@ -225,11 +231,11 @@ def _read_with_decord(path: str, packets: Packets, wish: Wish) -> Decoded:
             )
         except (decord.DECORDError, RuntimeError, AssertionError, IndexError) as error:
             raise DecodeError("decode", f"decord: {_tidy(str(error))}") from error
-    complaints = [line for line in lines if not _NO_ERROR.search(line)]
+    stderr_lines = [line for line in lines if not _NO_ERROR.search(line)]
     if concealed := _count_concealed(lines):
-        raise _Concealed(_joined(f"decord: {concealed}", *map(_tidy, complaints[-1:])))
-    if complaints:
-        raise DecodeError("decode", f"decord: {_tidy(complaints[-1])}")
+        raise _Concealed(_joined(f"decord: {concealed}", *map(_tidy, stderr_lines[-1:])))
+    if stderr_lines:
+        raise DecodeError("decode", f"decord: {_tidy(stderr_lines[-1])}")
     if any(_NEW_SIZE.search(line) for line in lines):
         raise DecodeError("decode", "decord would distort frames: their size changes")
     return decoded
@@ -263,7 +269,7 @@ def _with_levels() -> bool:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[list[str]]:
+def capture_stderr() -> Iterator[list[str]]:
     """Catch what native code writes to standard error, of the whole process, while the block runs.
 
     Decord's decoder tells of damage there and nowhere else. The lines are in the list afterwards; where there
@@ -320,19 +326,21 @@ def _tidy(message: str) -> str:
 # ---- PyAV
 
 
-def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, damage: Sequence[str], note: str) -> Decoded:
+def _read_by_time_stamp(
+    path: str, packets: Packets, wish: FrameSelection, damage: Sequence[str], note: str
+) -> Decoded:
     """Frames by PyAV, found by their time stamps, jumping to clean key frames on the way.
 
     Raises _Astray as soon as the decoder gives another frame than the one that should come next.
     """
-    seconds = _seconds(packets, list(packets.shown))
+    seconds = _seconds(packets, list(packets.display_pts))
     end = _end(packets, seconds)
     chosen = wish.choose(seconds, end)
-    rank = {pts: place for place, pts in enumerate(packets.shown)}
+    rank = {pts: place for place, pts in enumerate(packets.display_pts)}
     jumps = (
         []
-        if packets.hidden
-        else sorted(rank[pts] for k in packets.clean_keys if (pts := packets.pts[k]) is not None)
+        if packets.discarded
+        else sorted(rank[pts] for k in packets.closed_gop_keyframes if (pts := packets.pts[k]) is not None)
     )
 
     def frames() -> Iterator[tuple[int, np.ndarray]]:
@@ -341,17 +349,17 @@ def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, damage: Sequenc
             for place in np.unique(chosen).tolist():
                 key = jumps[bisect_right(jumps, place) - 1] if jumps and place >= jumps[0] else 0
                 if key > coming:
-                    container.seek(packets.shown[key], stream=stream)
+                    container.seek(packets.display_pts[key], stream=stream)
                     decoder, coming = _decode(container, stream), -1
                 while True:
                     frame = next(decoder, None)
                     if frame is None or frame.is_corrupt or frame.pts not in rank:
-                        raise _Astray
+                        raise UnexpectedFrame
                     here = rank[frame.pts]
                     if coming == -1 and here in jumps and here <= place:
                         coming = here  # the jump may end at an earlier key frame
                     if here != coming:
-                        raise _Astray
+                        raise UnexpectedFrame
                     coming += 1
                     if here == place:
                         yield place, _rgb(frame)
@@ -372,20 +380,22 @@ def _read_by_time_stamp(path: str, packets: Packets, wish: Wish, damage: Sequenc
     except MemoryError:
         raise
     except av.error.FFmpegError as error:
-        raise _Astray from error
+        raise UnexpectedFrame from error
     concealed = _count_concealed(lines)
     damage = [*damage, concealed] if concealed else damage
     return replace(decoded, note=_noted(damage, note, wish.overshoot(end)))
 
 
-def _read_by_counting(path: str, packets: Packets, wish: Wish, damage: Sequence[str], note: str) -> Decoded:
+def _read_by_counting(
+    path: str, packets: Packets, wish: FrameSelection, damage: Sequence[str], note: str
+) -> Decoded:
     """Frames by PyAV, of files that are damaged or whose packets do not tell their frames.
 
     The first pass decodes everything, converts nothing, and finds out which frames can be read; the
     second takes the chosen ones of these. A packet that cannot be decoded spoils all that is decoded
     after it, up to the next key frame: what the decoder shows there are guesses.
     """
-    found: list[tuple[int | None, bool]] = []  # time stamp, and whether the decoder itself calls it spoilt
+    found: list[tuple[int | None, bool]] = []  # time stamp, and whether the decoder itself calls it corrupted
     faults: list[int] = []
     with listening_to_pyav() as lines, opened(path) as (container, stream):
         for frame in _decode(container, stream, faults):
@@ -394,9 +404,9 @@ def _read_by_counting(path: str, packets: Packets, wish: Wish, damage: Sequence[
     stamps = [pts for pts, _ in found if pts in packets.order]
     named = len(stamps) == len(found) and all(a < b for a, b in itertools.pairwise(stamps))
     positions = [packets.order[pts] for pts in stamps] if named else list(range(len(found)))
-    faults += [position for position, (_, spoilt) in zip(positions, found, strict=True) if spoilt]
-    spoilt = _spoilt(positions, faults, packets.keys)
-    readable = [ordinal for ordinal, bad in enumerate(spoilt) if not bad]
+    faults += [position for position, (_, corrupted) in zip(positions, found, strict=True) if corrupted]
+    corrupted = corrupted_positions(positions, faults, packets.keys)
+    readable = [ordinal for ordinal, bad in enumerate(corrupted) if not bad]
     if not readable:
         for size in filter(None, map(_TOO_LARGE.search, lines)):
             check_n_pixels(int(size[1]), int(size[2]), "has frames")
@@ -405,11 +415,11 @@ def _read_by_counting(path: str, packets: Packets, wish: Wish, damage: Sequence[
     lost = max(packets.n_frames, len(found)) - len(readable)
     late = _late_start(packets, found[0][0])
     if not named:  # guesses again: the video starts at most as late as the frames that did not come
-        late = min(late, max(0, len(packets.shown) - len(found)) / (packets.rate or 25.0))
+        late = min(late, max(0, len(packets.display_pts) - len(found)) / (packets.rate or 25.0))
     seconds = _seconds(packets, [pts for pts, _ in found])[readable] + late
     end = _end(packets, seconds)
     chosen = wish.choose(seconds, end, lost)
-    rank = {pts: place for place, pts in enumerate(packets.shown)}
+    rank = {pts: place for place, pts in enumerate(packets.display_pts)}
     numbers = [rank.get(stamps[ordinal], ordinal) for ordinal in readable] if named else readable
     wanted = {readable[place]: place for place in np.unique(chosen).tolist()}
 
@@ -444,20 +454,20 @@ def _read_by_counting(path: str, packets: Packets, wish: Wish, damage: Sequence[
 
 def _late_start(packets: Packets, first_given: int | None) -> float:
     """Seconds from the first frame to show to the first that the decoder gives."""
-    if first_given is None or not packets.shown:
+    if first_given is None or not packets.display_pts:
         return 0.0
-    return max(0, first_given - packets.shown[0]) * packets.time_base
+    return max(0, first_given - packets.display_pts[0]) * packets.time_base
 
 
-def _spoilt(positions: list[int], faults: list[int], keys: list[int]) -> list[bool]:
+def corrupted_positions(positions: list[int], faults: list[int], keys: list[int]) -> list[bool]:
     """Which frames, decoded at `positions`, come after a fault with no key frame in between."""
     faults, keys = sorted(faults), sorted(keys)
-    spoilt = []
+    corrupted = []
     for position in positions:
         fault = bisect_right(faults, position) - 1
         key = bisect_right(keys, position) - 1
-        spoilt.append(fault >= 0 and (key < 0 or keys[key] <= faults[fault]))
-    return spoilt
+        corrupted.append(fault >= 0 and (key < 0 or keys[key] <= faults[fault]))
+    return corrupted
 
 
 def _decode(container: Any, stream: Any, faults: list[int] | None = None) -> Iterator[Any]:

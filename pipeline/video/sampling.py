@@ -5,7 +5,7 @@ L frames in the video, T frames a clip, K clips; frame i, clip k; everything cou
     uniform, start      |X x x|X x x|X x x|     K = 1, L = 9, T = 3
     uniform, middle     |x X x|x X x|x X x|
     uniform, K = 2      |0 x 1|0 x 1|0 x 1|     clip 1 stands later in each segment
-    dense               x x X X X X x x         neighbours at a fixed stride, wherever L allows
+    dense               x x X X X X x x         neighbors at a fixed stride, wherever L allows
 
 Sources: the test-time samplers of BIKE and Text4Vis (`start`, `dense`), mmaction and X-CLIP (`middle`).
 """
@@ -39,7 +39,7 @@ class Sampling:
     clips: int = 1
     """K: clips of a video."""
     crops: int = 1
-    """Crops of a frame: 1 (centre), or 3 (start, middle, end of the longer side)."""
+    """Crops of a frame: 1 (center), or 3 (start, middle, end of the longer side)."""
     mode: str = "uniform"
     """`uniform`: one frame of each of T equal segments; `dense`: frames at a stride of 128 // T."""
     position: str = "start"

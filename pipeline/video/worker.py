@@ -170,7 +170,7 @@ def main(commands: int, replies: int, memory: int) -> None:
     setup = _receive(commands)
     if setup is None:
         return
-    _die_with(setup["parent"])
+    _exit_with_parent(setup["parent"])
     module, _, name = setup["decode"].partition(":")
     decode = getattr(importlib.import_module(module), name)
     sampling = Sampling.from_dict(setup["sampling"])
@@ -203,7 +203,7 @@ def main(commands: int, replies: int, memory: int) -> None:
         _send(replies, reply)
 
 
-def _die_with(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     """On Linux, have the kernel kill this process when the pool's thread ends, even inside native code."""
     if sys.platform == "linux":
         set_parent_death_signal = 1

@@ -123,7 +123,7 @@ def test_ucf101(ucf101, extract, evaluate, tmp_path):
 
     unsure = vidclip("eval", "--cache", "features", cwd=tmp_path)
     assert unsure.returncode == 2
-    assert "say which to test with --split; --split all tests every labelled video" in unsure.stderr
+    assert "say which to test with --split; --split all tests every labeled video" in unsure.stderr
     done, (one,) = evaluate("--split", "test3")
     assert one["results"][0]["n_videos"] == 1
 
@@ -337,7 +337,7 @@ def test_something_something_frame_folders(extract, evaluate, tmp_path):
 
 @pytest.fixture(scope="module")
 def activitynet(tmp_path_factory) -> Path:
-    """Two labelled videos of 8 seconds, a test video without labels, and one that is missing. One segment begins
+    """Two labeled videos of 8 seconds, a test video without labels, and one that is missing. One segment begins
     after the end of its video."""
     root = tmp_path_factory.mktemp("activitynet")
     for seed, name in enumerate(("val/v_one.mp4", "val/v_two.mp4", "test/v_untold.mp4")):
@@ -547,12 +547,12 @@ def test_compare_needs_to_know_the_data_set(ucf101, extract, tmp_path):
 
 
 def test_figures_of_few_shot_are_of_the_shots_that_were_asked_for():
-    from vidclip.cli.compare import published_beside
+    from vidclip.cli.compare import find_published
 
-    found = published_beside(("x-clip", "temporal-prompts"), "hmdb51", "few-shot", (2, 16, None))
+    found = find_published(("x-clip", "temporal-prompts"), "hmdb51", "few-shot", (2, 16, None))
     assert {figure.shots for figure in found} == {2, 16}
     assert {figure.paper for figure in found} == {"x-clip", "temporal-prompts"}
-    assert published_beside((), "hmdb51", "few-shot") == []
+    assert find_published((), "hmdb51", "few-shot") == []
 
 
 def test_papers_on_the_command_line_are_those_of_the_file():

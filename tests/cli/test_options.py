@@ -137,7 +137,7 @@ def probe() -> None:
 @option("--pool", "pools", multiple=True, default=("mean",))
 @option("--words", default="name", needs=with_option("--pool", "vcs"))
 @option("--top", type=click.IntRange(1, 9), default=5, needs=with_option("--words", "all"))
-@option("--renormalise/--no-renormalise", default=True)
+@option("--renormalize/--no-renormalize", default=True)
 def show(**values: object) -> None:
     click.echo(values)
 
@@ -153,7 +153,7 @@ def test_variables_are_called_like_the_options():
     assert "('mean', 'a prompt of {}')" in shown(PROBE_SHOW_POOL='["mean", "a prompt of {}"]').stdout
     assert "('two words',)" in shown(PROBE_SHOW_POOL="two words").stdout
     assert "('videos',)" in shown(PROBE_SHOW_SOURCE="videos").stdout
-    assert "'renormalise': False" in shown(PROBE_SHOW_RENORMALISE="false").stdout
+    assert "'renormalize': False" in shown(PROBE_SHOW_RENORMALIZE="false").stdout
     assert "('mean',)" in shown(PROBE_SHOW_POOL="").stdout, "an empty variable is none"
     for text, why in (
         ("[mean]", "no list like"),
@@ -513,7 +513,7 @@ EVAL = [
     ("--split test --pool vcs --temperature 0.1", "--saliency sentence"),
     ("--split test --pool vcs --temperature 0.1", "--recognition words"),
     ("--split test --pool vcs --temperature 0.1", "--temperature 10"),
-    ("--split test --pool vcs --temperature 0.1", "--no-renormalise"),
+    ("--split test --pool vcs --temperature 0.1", "--no-renormalize"),
     ("--split test --attributes fewer.txt", "--top 7"),
     ("--split test --attributes fewer.txt", "--fusion 0"),
     ("--split test --protocol half-classes", "--repeats 3"),

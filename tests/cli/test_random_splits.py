@@ -99,8 +99,8 @@ def test_fit_keeps_a_fifth_and_eval_tests_the_same_videos(plain, tmp_path):
 
 
 def test_only_videos_without_a_label_are_left(make, tmp_path, rng):
-    unlabelled = [replace(record, id=f"x{record.id}", labels=()) for record in noise(rng, 2)]
-    folder = make(tmp_path / "w", [*noise(rng, 3), *unlabelled])
+    unlabeled = [replace(record, id=f"x{record.id}", labels=()) for record in noise(rng, 2)]
+    folder = make(tmp_path / "w", [*noise(rng, 3), *unlabeled])
     fine("fit", *LEARN, "--train-split", "all", "--output", "h.safetensors", cwd=folder)
     refused(
         "none of the videos to be tested has a label",

@@ -99,10 +99,10 @@ def test_bike_all_at_once(world, encoder, tmp_path):
     expected = [unscaled([spotted(view, texts) for view in video]) for video in frames]
     out, (vcs,) = evaluated(world, tmp_path, "--pool", "vcs", "--as-released", "bike")
     assert vcs["figures"]["top1"]["mean"] == pytest.approx(top1(expected, labels))
-    line = "As released by BIKE: --prompt bike --words all --no-renormalise --view-average unscaled."
+    line = "As released by BIKE: --prompt bike --words all --no-renormalize --view-average unscaled."
     assert line in out
     assert vcs["settings"]["as_released"]["set"] == {
-        "prompt": ["bike"], "words": "all", "renormalise": False, "view_average": "unscaled",
+        "prompt": ["bike"], "words": "all", "renormalize": False, "view_average": "unscaled",
     }  # fmt: skip
     # The line names options that do the same.
     typed = re.search(r"BIKE: (.*)\.", out)[1].split()
@@ -113,7 +113,7 @@ def test_bike_all_at_once(world, encoder, tmp_path):
     out, (kept,) = evaluated(
         world, tmp_path, "--pool", "vcs", "--as-released", "bike", "--words", "name", "--prompt", "bike"
     )
-    assert "--no-renormalise --view-average unscaled; given instead: --words name." in out
+    assert "--no-renormalize --view-average unscaled; given instead: --words name." in out
     assert kept["settings"]["words"] == "name"
     assert kept["settings"]["as_released"]["given"] == {"words": "name"}
 
@@ -175,12 +175,12 @@ def test_a_head_keeps_the_forms_it_was_trained_in(world, tiny_model, tmp_path):
         "--output", head, cwd=world,
     )  # fmt: skip
     assert (
-        "As released by BIKE: --prompt bike --words all --no-renormalise --view-average unscaled --loss released"
+        "As released by BIKE: --prompt bike --words all --no-renormalize --view-average unscaled --loss released"
         in done.stdout
     )
     stored = load_head(head)
     design = stored.module.design
-    assert (design.words, design.renormalise, design.view_average) == ("all", False, "unscaled")
+    assert (design.words, design.renormalize, design.view_average) == ("all", False, "unscaled")
     assert stored.settings["as_released"]["paper"] == "bike"
     assert stored.settings["loss"] == "released"
     assert len(stored.module.owners) == 4 * 20, "all positions of four classes"
@@ -237,10 +237,10 @@ def test_few_shot_in_the_released_forms(world, tmp_path):
         world, tmp_path, "--protocol", "few-shot", "--pool", "vcs", "--shots", 0, "--shots", 1, "--seeds", 1,
         "--epochs", 1, "--as-released", "bike",
     )  # fmt: skip
-    assert "--words all --no-renormalise" in out
+    assert "--words all --no-renormalize" in out
     for result in results:
         assert result["settings"]["words"] == "all"
-        assert result["settings"]["renormalise"] is False
+        assert result["settings"]["renormalize"] is False
         assert result["settings"]["view_average"] == "unscaled"
     _, (zero_shot,) = evaluated(world, tmp_path, "--pool", "vcs", "--as-released", "bike")
     assert results[0]["figures"]["top1"]["mean"] == zero_shot["figures"]["top1"]["mean"], "untrained"

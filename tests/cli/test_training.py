@@ -22,7 +22,7 @@ from helpers import a_record, change_file, save_video
 from vidclip.cache import CacheWriter, FeatureCache
 from vidclip.cli.main import main
 from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.evaluation.run import own_classes
+from vidclip.pipeline.evaluation.run import lexicon_from_labels
 from vidclip.pipeline.extraction.extractor import cache_identity
 from vidclip.pipeline.heads.checkpoint import load_head, save_head
 from vidclip.pipeline.video.sampling import Sampling
@@ -67,11 +67,11 @@ def refused(message: str, *arguments: object, cwd: Path) -> None:
 
 def some_records(rng, labels=LABELS, *, splits=(("train", TRAIN), ("test", TEST)), frames=4, views=1):
     """Videos that scatter about a direction of their class, the same in every split."""
-    centres = rng.standard_normal((len(labels), 32)) * 2
+    centers = rng.standard_normal((len(labels), 32)) * 2
     return [
         replace(
             a_record(f"{split}/{c}/{i}", rng, frames=frames, views=views, labels=(label,), split=split),
-            frames=(centres[c] + 1.5 * views * rng.standard_normal((views, frames, 32))).astype(np.float32),
+            frames=(centers[c] + 1.5 * views * rng.standard_normal((views, frames, 32))).astype(np.float32),
         )
         for split, count in splits
         for c, label in enumerate(labels)
@@ -462,7 +462,7 @@ def test_settings_of_a_file_reach_the_commands_of_plot(world, tmp_path):
     refused("has no such option. Did you mean output?", "plot", "confusion", cwd=tmp_path)
 
 
-def test_what_was_learnt_from_is_not_tested(world):
+def test_what_was_learned_from_is_not_tested(world):
     for protocol in ("few-shot", "general"):
         refused(
             "would be trained on and tested",
@@ -547,7 +547,7 @@ def test_other_names_are_for_heads_that_read_them(world, heads, tmp_path):
 
 def test_names_that_say_the_same_are_embedded_to_the_same(world, heads, tmp_path):
     """Unknown labels over known phrases: every row is made again, and must be what training made of it."""
-    own = own_classes(FeatureCache(world / "features"))
+    own = lexicon_from_labels(FeatureCache(world / "features"))
     renamed = tmp_path / "renamed.txt"
     renamed.write_text("".join(f"class {i}\t{phrase}\n" for i, phrase in enumerate(own.phrases)))
     for name in ("text", "transformer", "prompt"):

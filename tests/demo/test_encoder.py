@@ -35,7 +35,7 @@ from vidclip.demo.train import (
 from vidclip.demo.world import render_still, video_scene
 from vidclip.pipeline.encoders.encoder import load_encoder
 from vidclip.pipeline.evaluation.metrics import top_k_accuracy
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
 from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings, unit
 
 FOLDER = Path(vidclip.demo.__file__).parent / "encoder"
@@ -84,13 +84,13 @@ def test_rows_of_unused_tokens_are_zero():
     assert filled == WordTokens().used
 
 
-def test_it_recognises_what_it_was_trained_for(encoder):
+def test_it_recognizes_what_it_was_trained_for(encoder):
     """Four frames of one validation video a class; the numbers on all frames of many videos are in the model card."""
     texts = encoder.encode_text([action.name for action in ACTIONS], ["a video of a person {}."])
     pictures = [f for a in ACTIONS for f in sampled_frames(a, 10_000, "trimmed", 4)]
     frames = embedded(encoder, pictures).reshape(len(ACTIONS), 4, -1)
     mean = cosine_scores(mean_embeddings(frames[:, None]), texts.sentence)
-    spotted = ConceptSpotter(texts, Spotting(temperature=0.1)).scores(frames)
+    spotted = ConceptSpotter(texts, ConceptSpottingConfig(temperature=0.1)).scores(frames)
     seen = np.array([i for i, action in enumerate(ACTIONS) if action.seen])
     unseen = np.array([i for i, action in enumerate(ACTIONS) if not action.seen])
 

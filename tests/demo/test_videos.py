@@ -42,7 +42,7 @@ def test_a_file_holds_the_rendered_frames(tmp_path):
     assert (float(rate), codec, pixels) == (FRAMES_PER_SECOND, "h264", "yuv420p")
     near = np.abs(read.astype(int) - frames)
     far = np.abs(read.astype(int) - frames[::-1])
-    assert near.mean() < 5  # compression, and colour at half resolution
+    assert near.mean() < 5  # compression, and color at half resolution
     assert far.mean() > 1.5 * near.mean()  # the check does notice other frames
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["clip.mp4"]
 

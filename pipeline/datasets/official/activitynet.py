@@ -13,7 +13,7 @@ from typing import Any
 
 from ..ids import check_segment, seconds
 from ..text_files import read_json
-from ..video_list import DatasetError, some
+from ..video_list import DatasetError, preview
 from .annotation_files import SPLIT_WORDS, Request, find_annotations
 from .matching import Listed, Listing
 
@@ -54,7 +54,7 @@ def read_activitynet(request: Request) -> Listing:
         else:
             labels = tuple(label for label, _ in found)
             rows.append(Listed(_names(video), f"v_{video}.mp4", where, labels, split))
-    notes = [f"Segments left out because they end before they begin: {some(reversed_segments)}."]
+    notes = [f"Segments left out because they end before they begin: {preview(reversed_segments)}."]
     return Listing(rows, notes if reversed_segments else [])
 
 

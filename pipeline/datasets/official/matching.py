@@ -11,7 +11,7 @@ from ....lexicons.lexicon import loose
 from ..folders import VIDEO_SUFFIXES, is_true, suffix_of, walk
 from ..ids import check_unicode, segment_id, without_dots
 from ..labels import check_labels
-from ..video_list import DatasetError, Video, VideoList, counted, natural_key, some
+from ..video_list import DatasetError, Video, VideoList, natural_key, plural, preview
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def match(listing: Listing, rows: Sequence[Listed], root: Path, lexicon: Lexicon
     if not videos:
         example = f", such as {missing[0].id!r} ({missing[0].origin})" if missing else ""
         raise DatasetError(
-            f"None of the {counted(len(missing), 'listed video')} is below {root}{example}: give the folder that "
+            f"None of the {plural(len(missing), 'listed video')} is below {root}{example}: give the folder that "
             f"holds the videos of {lexicon.name}."
         )
     check_unicode(video.id for video in videos)
@@ -125,16 +125,16 @@ def _parent(name: str) -> str:
 def _notes(tree: _Tree, several: list[str], n_segments: int) -> Iterable[str]:
     if several:
         yield (
-            f"{counted(len(several), 'video')} found more than once below the root; the first of each is taken: "
-            f"{some(several)}."
+            f"{plural(len(several), 'video')} found more than once below the root; the first of each is taken: "
+            f"{preview(several)}."
         )
     if n_segments:
         yield (
-            f"{counted(n_segments, 'file')} named without the times of the clip: taken as whole videos, of which "
+            f"{plural(n_segments, 'file')} named without the times of the clip: taken as whole videos, of which "
             f"the listed seconds are sampled."
         )
     if tree.n_others:
-        yield f"{counted(tree.n_others, 'video file')} below the root that no list names."
+        yield f"{plural(tree.n_others, 'video file')} below the root that no list names."
 
 
 class _Tree:

@@ -51,7 +51,7 @@ def test_frames_equal_open_clips_own_preprocessing_and_encoder(encoder, tiny_mod
     assert found.shape == (3, 32)
     assert cosine(found, expected).min() > 0.999999
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    assert abs(np.linalg.norm(found, axis=1) - 1).min() > 0.01, "as projected, not normalised"
+    assert abs(np.linalg.norm(found, axis=1) - 1).min() > 0.01, "as projected, not normalized"
 
 
 SMALL_TOWERS = {

@@ -197,7 +197,7 @@ def test_figures_by_hand():
     metrics = multi_label_metrics(scores, targets)
     assert_allclose(metrics.top1, 100 * 2 / 3)  # the last video has no label, and is not tested at top-1
     assert metrics.map == mean_average_precision(scores, targets)
-    assert (metrics.n_videos, metrics.n_unlabelled, metrics.n_classes, metrics.n_absent) == (4, 1, 4, 1)
+    assert (metrics.n_videos, metrics.n_unlabeled, metrics.n_classes, metrics.n_absent) == (4, 1, 4, 1)
     released = multi_label_metrics(scores, targets, convention="released")
     assert released.map == mean_average_precision(scores, targets, convention="released") < metrics.map
     assert released.top1 == metrics.top1

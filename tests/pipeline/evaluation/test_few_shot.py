@@ -1,4 +1,4 @@
-"""Few-shot and general: which videos are learnt from, and that the figures are those of the heads by themselves."""
+"""Few-shot and general: which videos are learned from, and that the figures are those of the heads by themselves."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 from vidclip.cache import TextEmbeddings
 from vidclip.pipeline.evaluation import run as evaluate
-from vidclip.pipeline.evaluation.few_shot import Examples, draw_shots, learn_and_test
+from vidclip.pipeline.evaluation.few_shot import Examples, draw_shots, train_and_evaluate
 from vidclip.pipeline.evaluation.metrics import classification_metrics
-from vidclip.pipeline.heads.fit import Classes, FitError, FitSettings, fit_head
-from vidclip.pipeline.heads.video_head import HeadDesign, VideoHead
+from vidclip.pipeline.heads.fit import ClassTexts, FitError, FitSettings, fit_head
+from vidclip.pipeline.heads.video_head import HeadConfig, VideoHead
 from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings
 
 C, D = 4, 16
@@ -28,9 +28,9 @@ def world(rng):
     def videos(n: int, split: str) -> Examples:
         labels = rng.permutation(np.arange(n) % C)
         frames = sentence[labels][:, None, None] + 3 * rng.standard_normal((n, 1, 3, D))
-        return Examples(frames.astype(np.float16), evaluate.TestSet(np.arange(n), labels, split, ()))
+        return Examples(frames.astype(np.float16), evaluate.LabeledVideos(np.arange(n), labels, split, ()))
 
-    return videos(60, "train"), videos(80, "test"), Classes(NAMES, texts)
+    return videos(60, "train"), videos(80, "test"), ClassTexts(NAMES, texts)
 
 
 def test_a_draw_has_k_of_every_class_and_grows(rng):
@@ -65,7 +65,7 @@ def test_classes_with_too_few_videos_are_named():
 
 def test_zero_shot_in_the_table_is_zero_shot(world):
     train, test, known = world
-    (result,) = learn_and_test(train, test, known, [HeadDesign()], shots=[0], fit=FAST)
+    (result,) = train_and_evaluate(train, test, known, [HeadConfig()], shots=[0], fit=FAST)
     scores = cosine_scores(mean_embeddings(test.frames), known.texts.sentence)
     expected = classification_metrics(scores, test.of.labels)
     assert result.repetitions[0][1] == expected
@@ -75,18 +75,18 @@ def test_zero_shot_in_the_table_is_zero_shot(world):
 
 def test_a_cell_is_the_head_trained_on_that_draw(world):
     train, test, known = world
-    designs = [HeadDesign(), HeadDesign("linear")]
-    results = learn_and_test(train, test, known, designs, shots=[2, None], seeds=2, fit=FAST)
+    head_configs = [HeadConfig(), HeadConfig("linear")]
+    results = train_and_evaluate(train, test, known, head_configs, shots=[2, None], seeds=2, fit=FAST)
     assert [(r.scorer, r.settings["shots"]) for r in results] == [
         ("text", 2), ("text", "all"), ("linear", 2), ("linear", "all"),
     ]  # fmt: skip
-    for result, design, k in zip(results, np.repeat(designs, 2), [2, None, 2, None], strict=True):
+    for result, design, k in zip(results, np.repeat(head_configs, 2), [2, None, 2, None], strict=True):
         found = []
         for seed in (0, 1):
             rows = draw_shots(train.of.labels, NAMES, k, seed)
             head = fit_head(
                 train.frames[rows], train.of.labels[rows], known, design,
-                FitSettings(epochs=2, held_out=0, seed=seed), videos_an_epoch=60,
+                FitSettings(epochs=2, held_out=0, seed=seed), epoch_size=60,
             ).head  # fmt: skip
             found.append(classification_metrics(head.scores(test.frames[:, 0]), test.of.labels))
         assert [metrics for _, metrics in result.repetitions] == found
@@ -100,7 +100,7 @@ def test_a_cell_is_the_head_trained_on_that_draw(world):
 
 def test_lda_is_left_out_where_it_cannot_be(world):
     train, test, known = world
-    results = learn_and_test(train, test, known, [HeadDesign("lda")], shots=[0, 1, 3], seeds=1, fit=FAST)
+    results = train_and_evaluate(train, test, known, [HeadConfig("lda")], shots=[0, 1, 3], seeds=1, fit=FAST)
     assert [result.settings["shots"] for result in results] == [3]
 
 
@@ -119,7 +119,7 @@ def test_general_few_shot_and_fit_see_as_many_examples_an_epoch(world, rng, coun
     _, test, known = world
     labels = rng.permutation(np.repeat(np.arange(C), counts))
     frames = rng.standard_normal((len(labels), views, 3, D)).astype(np.float16)
-    train = Examples(frames, evaluate.TestSet(np.arange(len(labels)), labels, "train", ()))
+    train = Examples(frames, evaluate.LabeledVideos(np.arange(len(labels)), labels, "train", ()))
     test = Examples(np.repeat(test.frames, views, axis=1), test.of)
     seen = []
 
@@ -131,13 +131,13 @@ def test_general_few_shot_and_fit_see_as_many_examples_an_epoch(world, rng, coun
     expected = len(labels) - sum(min(round(held_out * n), n - 1) for n in counts)
     handle = torch.nn.modules.module.register_module_forward_hook(count)
     try:
-        fitted = fit_head(frames, labels, known, HeadDesign("linear"), settings)
+        fitted = fit_head(frames, labels, known, HeadConfig("linear"), settings)
         assert sum(seen) == expected * views == fitted.epochs[0].n_examples
         assert fitted.epochs[0].n_held_out == len(labels) - expected
         for shots in (None, 2):
             seen.clear()
-            (result,) = learn_and_test(
-                train, test, known, [HeadDesign("linear")], shots=[shots], seeds=1, fit=settings
+            (result,) = train_and_evaluate(
+                train, test, known, [HeadConfig("linear")], shots=[shots], seeds=1, fit=settings
             )
             assert sum(seen) == expected * views == result.settings["epoch_examples"]
     finally:
@@ -147,14 +147,14 @@ def test_general_few_shot_and_fit_see_as_many_examples_an_epoch(world, rng, coun
 def test_every_run_is_told_and_impossible_shots_are_said_first(world):
     train, test, known = world
     told = []
-    learn_and_test(
-        train, test, known, [HeadDesign()], shots=[0, 1], seeds=2, fit=FAST,
+    train_and_evaluate(
+        train, test, known, [HeadConfig()], shots=[0, 1], seeds=2, fit=FAST,
         on_run=lambda run: told.append((run.number, run.of, run.head, run.shots, run.seed)),
     )  # fmt: skip
     assert told == [(1, 3, "text", 0, 0), (2, 3, "text", 1, 0), (3, 3, "text", 1, 1)]
     told.clear()
     with pytest.raises(FitError, match="16 are asked for"):
-        learn_and_test(
-            train, test, known, [HeadDesign()], shots=[1, 16], fit=FAST, on_run=lambda run: told.append(run)
+        train_and_evaluate(
+            train, test, known, [HeadConfig()], shots=[1, 16], fit=FAST, on_run=lambda run: told.append(run)
         )
     assert not told

@@ -59,15 +59,15 @@ def test_map_and_top_1_equal_scikit_learn(cache, sentence):
     (result,) = evaluate_multi_label(cache, test, [MeanScorer(sentence)])
     areas = [average_precision_score(truth[:, c], scores[:, c]) for c in range(3)]
     assert result.figures["map"].mean == pytest.approx(100 * np.mean(areas))
-    labelled = truth.any(axis=1)
-    hits = truth[np.arange(len(truth)), scores.argmax(axis=1)][labelled]
+    labeled = truth.any(axis=1)
+    hits = truth[np.arange(len(truth)), scores.argmax(axis=1)][labeled]
     assert result.figures["top1"].mean == pytest.approx(100 * hits.mean())
     for figure in result.figures.values():
         assert 0 <= figure.low < figure.mean < figure.high <= 100
     document = result.to_dict()
     assert set(document["figures"]) == {"map", "top1"}
-    assert document["repetitions"][0]["n_unlabelled"] == (~labelled).sum()
-    assert document["settings"]["chance"]["top1"] == pytest.approx(100 * truth[labelled].mean())
+    assert document["repetitions"][0]["n_unlabeled"] == (~labeled).sum()
+    assert document["settings"]["chance"]["top1"] == pytest.approx(100 * truth[labeled].mean())
 
 
 def meter(scores, truth):
@@ -232,8 +232,8 @@ def test_with_one_label_each_top_1_is_that_of_full_classes(write_cache, rng, sen
 
 def test_what_is_tested_is_said(cache, rng, write_cache):
     notes = "\n".join(select_multi_label(cache, CLASSES).notes)
-    unlabelled = sum(not cache.labels[row] for row in select_multi_label(cache, CLASSES).rows)
-    assert f"{unlabelled} videos without a label are negatives" in notes
+    unlabeled = sum(not cache.labels[row] for row in select_multi_label(cache, CLASSES).rows)
+    assert f"{unlabeled} videos without a label are negatives" in notes
     assert "1 classes have no video here" in notes
     assert len(select_multi_label(cache, CLASSES, "all").rows) == 60
     with pytest.raises(EvaluationError, match="has test, train, not 'val'"):
@@ -277,7 +277,7 @@ def test_splits_by_number_are_named_and_all_takes_every_video(write_cache, rng):
     with pytest.raises(
         EvaluationError,
         match=r"has the splits test1, test2, test3, train1, train2, train3: say which to test with --split; "
-        r"--split all tests every labelled video; --protocol splits tests test1, test2, test3\.",
+        r"--split all tests every labeled video; --protocol splits tests test1, test2, test3\.",
     ):
         select_test_set(cache, CLASSES)
     assert select_test_set(cache, CLASSES, "test1").rows.tolist() == [1, 4, 7]
@@ -308,7 +308,7 @@ def test_a_test_split_without_labels_is_passed_over(write_cache, rng):
     assert "no video of the split test has a label: the split val is tested" in test.notes[0]
     # The twin: with a label it is tested, and nothing is said.
     records[0] = a_record("1", rng, labels=("b",), split="test")
-    test = select_test_set(FeatureCache(write_cache(records, "labelled")), CLASSES)
+    test = select_test_set(FeatureCache(write_cache(records, "labeled")), CLASSES)
     assert (test.split, list(test.notes)) == ("test", [])
 
 

@@ -14,7 +14,7 @@ from vidclip.pipeline.encoders.encoder import load_encoder
 from vidclip.pipeline.evaluation.prediction import Prediction, predict
 from vidclip.pipeline.extraction.extractor import extract
 from vidclip.pipeline.heads.checkpoint import HeadError, StoredHead, load_head, save_head
-from vidclip.pipeline.heads.video_head import HeadDesign, VideoHead
+from vidclip.pipeline.heads.video_head import HeadConfig, VideoHead
 from vidclip.pipeline.video.sampling import Sampling
 
 
@@ -34,7 +34,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory, videos, encoder):
-    """(a head with weights drawn by lot, as its file has it; the cache it belongs to): 2 clips of 4 frames, resize 40."""
+    """(a head with weights drawn at random, as its file has it; the cache it belongs to): 2 clips of 4 frames, resize 40."""
     folder = tmp_path_factory.mktemp("predict")
     preprocess = replace(encoder.preprocess, resize=40)
     extract(
@@ -43,7 +43,7 @@ def stored(tmp_path_factory, videos, encoder):
     cache = FeatureCache(folder / "features")
     assert cache.shape == (4, 2, 4, 32)
     weights = np.random.default_rng(0).standard_normal((3, 32))
-    head = VideoHead(HeadDesign("linear", "conv"), weights, 32, 4)
+    head = VideoHead(HeadConfig("linear", "conv"), weights, 32, 4)
     head.temporal.weight.data.normal_()
     save_head(
         folder / "h", StoredHead(head, cache.identity, ("x", "y", "z"), {"temperature": 0.5, "prompts": []})

@@ -9,7 +9,7 @@ from helpers import a_record, an_identity
 from vidclip.cache import CacheWriter, Failure, FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon, load_lexicon
 from vidclip.pipeline.encoders.text_cache import EncoderLoader, text_embeddings
-from vidclip.pipeline.evaluation.run import EvaluationError, evaluate, own_classes, select_test_set
+from vidclip.pipeline.evaluation.run import EvaluationError, evaluate, lexicon_from_labels, select_test_set
 from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings
 from vidclip.pipeline.scoring.scorers import MeanScorer
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_tested_is_said(write_cache, rng, tmp_path):
     with pytest.raises(EvaluationError, match=r"none of the 1 videos .* has a label.*ROOT/LABEL/VIDEO"):
         select_test_set(none, CLASSES)
     with pytest.raises(EvaluationError, match="has a label"):
-        own_classes(none)
+        lexicon_from_labels(none)
     several = FeatureCache(write_cache([a_record("1", rng, labels=("b", "c"))], "several"))
     with pytest.raises(EvaluationError, match="1 videos have several labels"):
         select_test_set(several, CLASSES)
@@ -131,7 +131,7 @@ def test_what_is_left_out_is_counted(tmp_path, rng):
 def test_own_classes_read_as_words(write_cache, rng):
     labels = ["brush_hair", "ApplyEyeMakeup", "playing the harp", "YoYo", "tai-chi", "abseiling"]
     cache = FeatureCache(write_cache([a_record(str(i), rng, labels=(x,)) for i, x in enumerate(labels)]))
-    classes = own_classes(cache)
+    classes = lexicon_from_labels(cache)
     phrases = dict(zip(classes.labels, classes.phrases, strict=True))
     assert list(classes.labels) == sorted(labels)
     assert [phrases[label] for label in labels] == [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helpers import a_record
 from vidclip.cache import FeatureCache
-from vidclip.pipeline.evaluation.run import EvaluationError, own_classes, select_test_set
+from vidclip.pipeline.evaluation.run import EvaluationError, lexicon_from_labels, select_test_set
 from vidclip.pipeline.evaluation.splits import (
     check_disjoint,
     drawn_split,
@@ -87,34 +87,34 @@ def test_a_cache_without_splits_is_drawn_from(videos, write_cache):
     cache = FeatureCache(write_cache(videos))
     assert draws_test_set(cache, None, None)
     assert draws_test_set(cache, 0.5, "all")
-    sides = drawn_split(cache, own_classes(cache))
+    sides = drawn_split(cache, lexicon_from_labels(cache))
     assert np.bincount(sides.test.labels).tolist() == [2, 2, 2]
     assert sorted([*sides.train.rows, *sides.test.rows]) == list(range(30))
     assert sides.settings == {"test_share": 0.2, "split_seed": 0}
     assert (sides.test.split, sides.train.split) == ("20 %, seed 0", "80 %, seed 0")
     assert check_disjoint(cache, sides.train, sides.test) == []
     assert not draws_test_set(cache, None, "all"), "who names what to train on means all of it"
-    assert len(training_set(cache, own_classes(cache)).rows) == 30
+    assert len(training_set(cache, lexicon_from_labels(cache)).rows) == 30
 
 
 def test_a_share_is_drawn_from_the_training_split_alone(videos, write_cache):
     records = [replace(v, split="train" if i < 20 else "test") for i, v in enumerate(videos)]
     cache = FeatureCache(write_cache(records))
     assert not draws_test_set(cache, None, None)
-    sides = drawn_split(cache, own_classes(cache), None, 0.3, seed=4)
+    sides = drawn_split(cache, lexicon_from_labels(cache), None, 0.3, seed=4)
     both = [*sides.train.rows, *sides.test.rows]
     assert {cache.splits[row] for row in both} == {"train"}
     assert sides.test.split == "30 % of train, seed 4"
     single = [replace(v, id=v.id[0], split="") for v in videos[:3]]
     alone = FeatureCache(write_cache(single, "single"))
     with pytest.raises(EvaluationError, match="no class of .* has two videos"):
-        drawn_split(alone, own_classes(alone))
+        drawn_split(alone, lexicon_from_labels(alone))
 
 
 def test_videos_are_compared_and_not_names_of_splits(videos, write_cache):
     splits = ["train1 test2", "test1 train2", "train1 train2"]
     cache = FeatureCache(write_cache([replace(v, split=splits[i // 10]) for i, v in enumerate(videos)]))
-    classes = own_classes(cache)
+    classes = lexicon_from_labels(cache)
 
     def of(split):
         return select_test_set(cache, classes, split)
@@ -130,7 +130,7 @@ def test_files_on_both_sides_are_noted(videos, write_cache):
     records = [replace(v, split="train" if i < 20 else "test") for i, v in enumerate(videos)]
     records[25] = replace(records[25], path=records[3].path)
     cache = FeatureCache(write_cache(records))
-    classes = own_classes(cache)
+    classes = lexicon_from_labels(cache)
     (note,) = check_disjoint(
         cache, select_test_set(cache, classes, "train"), select_test_set(cache, classes, "test")
     )

@@ -82,7 +82,7 @@ def test_one_of_several_views_is_what_an_extraction_of_one_keeps(encoder, tmp_pa
     (rows, batch), *_ = single.batches(2)
     np.testing.assert_array_equal(batch, single.frames(rows))
     others = [v for v in range(12) if np.allclose(many.frames()[:, v : v + 1], one.frames(), atol=2e-3)]
-    assert others == [1], "the centre crop of the first clip, and no other view"
+    assert others == [1], "the center crop of the first clip, and no other view"
 
 
 def test_views_are_clips_by_crops(videos, encoder, tmp_path):

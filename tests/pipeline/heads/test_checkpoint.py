@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from helpers import an_identity
 from vidclip.pipeline.heads.checkpoint import AttributesHead, HeadError, StoredHead, load_head, save_head
 from vidclip.pipeline.heads.fit import FitSettings
-from vidclip.pipeline.heads.video_head import HeadDesign, VideoHead
-from vidclip.pipeline.scoring.concept_spotting import Spotting
+from vidclip.pipeline.heads.video_head import HeadConfig, VideoHead
+from vidclip.pipeline.scoring.concept_spotting import ConceptSpottingConfig
 from vidclip.pipeline.scoring.scorers import HeadScorer, NoScores
 
 D, C, T = 8, 3, 4
@@ -24,7 +24,7 @@ NAMES = ("dig", "swim", "bake")
 
 def a_head(rng, temporal="conv", pool="vcs") -> StoredHead:
     words = (rng.standard_normal((5, D)), np.array([0, 0, 1, 2, 2])) if pool == "vcs" else None
-    head = VideoHead(HeadDesign("text", temporal, pool), rng.standard_normal((C, D)), D, T, words)
+    head = VideoHead(HeadConfig("text", temporal, pool), rng.standard_normal((C, D)), D, T, words)
     settings = {"temperature": 0.01, "prompts": ["{}"]}
     seen = rng.integers(-9, 9, (6, 2))
     return StoredHead(head.eval(), an_identity(), NAMES, settings, trained_on=seen)
@@ -211,8 +211,8 @@ def test_features_of_another_dimension_are_refused(rng):
 def test_temperatures_that_no_softmax_stands(value):
     for made in (
         lambda: FitSettings(temperature=value),
-        lambda: HeadDesign(spotting_temperature=value),
-        lambda: Spotting(temperature=value),
+        lambda: HeadConfig(spotting_temperature=value),
+        lambda: ConceptSpottingConfig(temperature=value),
     ):
         with pytest.raises(ValueError, match="temperature must be"):
             made()
@@ -222,12 +222,12 @@ def test_scores_that_overflow_are_no_scores(rng):
     """Finite weights, finite features, and products that are neither: no figure is made of them."""
     head = a_head(rng, temporal="conv", pool="mean").module
     frames = rng.standard_normal((2, 1, T, D), np.float32)
-    HeadScorer(head, name="mine").evidence(np.arange(2), frames)
+    HeadScorer(head, name="mine").similarities(np.arange(2), frames)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.fill_(3e38)
     with pytest.raises(NoScores, match="the head mine gives scores that are not finite"):
-        HeadScorer(head, name="mine").evidence(np.arange(2), frames)
+        HeadScorer(head, name="mine").similarities(np.arange(2), frames)
 
 
 def test_an_attributes_head_that_overflows_gives_no_scores(rng):

@@ -53,10 +53,10 @@ def wave(labels):
 
 
 def some_videos(rng, *, classes=5, per_class=20, dimension=16, noise=1.0):
-    """(X, labels, centres): clusters around centres, not unit."""
-    centres = rng.standard_normal((classes, dimension))
+    """(X, labels, centers): clusters around centers, not unit."""
+    centers = rng.standard_normal((classes, dimension))
     labels = rng.permutation(np.repeat(np.arange(classes), per_class))
-    return centres[labels] + noise * rng.standard_normal((len(labels), dimension)), labels, centres
+    return centers[labels] + noise * rng.standard_normal((len(labels), dimension)), labels, centers
 
 
 # --- the estimator contract ---
@@ -97,9 +97,9 @@ def test_scikit_learn_s_own_checks(estimator, check):
 
 
 def test_settings_can_be_searched_in_a_pipeline(rng):
-    X, labels, centres = some_videos(rng, noise=1.0)
+    X, labels, centers = some_videos(rng, noise=1.0)
     y = np.array(NAMES)[labels]
-    text = TextClassifier(dict(zip(NAMES, centres, strict=True)), adapt=True, max_iter=10)
+    text = TextClassifier(dict(zip(NAMES, centers, strict=True)), adapt=True, max_iter=10)
     search = GridSearchCV(
         make_pipeline(FunctionTransformer(unit), text), {"textclassifier__weight_decay": [1e-4, 1e4]}, cv=2
     )
@@ -113,29 +113,29 @@ def test_settings_can_be_searched_in_a_pipeline(rng):
 
 
 def test_text_scores_are_the_scaled_cosines(rng):
-    X, labels, centres = some_videos(rng)
-    text = TextClassifier(lambda labels: centres[labels], scale=30.0).fit(7 * X, labels)
-    expected = 30 * cosine_scores(X, centres)
+    X, labels, centers = some_videos(rng)
+    text = TextClassifier(lambda labels: centers[labels], scale=30.0).fit(7 * X, labels)
+    expected = 30 * cosine_scores(X, centers)
     assert_allclose(text.decision_function(X), expected, atol=1e-4)
     assert_array_equal(text.predict(X), expected.argmax(axis=1))
     probabilities = text.predict_proba(X)
     assert probabilities.dtype == np.float64
     assert_allclose(probabilities, scipy.special.softmax(expected.astype(float), axis=1), atol=1e-4)
-    assert_allclose(text.weights_, centres.astype(np.float32))
+    assert_allclose(text.weights_, centers.astype(np.float32))
     assert text.projection_ is None
 
 
 def test_two_classes_have_one_score(rng):
-    X, labels, centres = some_videos(rng, classes=2)
-    text = TextClassifier(lambda labels: centres[labels]).fit(X, labels)
-    cosines = 100 * cosine_scores(X, centres)
+    X, labels, centers = some_videos(rng, classes=2)
+    text = TextClassifier(lambda labels: centers[labels]).fit(X, labels)
+    cosines = 100 * cosine_scores(X, centers)
     assert_allclose(text.decision_function(X), cosines[:, 1] - cosines[:, 0], atol=1e-3)
     assert text.predict_proba(X).shape == (len(X), 2)
 
 
 def test_classes_without_videos_can_be_predicted(rng):
-    X, labels, centres = some_videos(rng, noise=0.1)
-    by_name = dict(zip(NAMES, centres, strict=True))
+    X, labels, centers = some_videos(rng, noise=0.1)
+    by_name = dict(zip(NAMES, centers, strict=True))
     order = NAMES[::-1]
     y = np.array(NAMES)[labels]
     seen = labels < 2
@@ -143,17 +143,17 @@ def test_classes_without_videos_can_be_predicted(rng):
     assert text.classes_.tolist() == order
     assert text.score(X, y) == 1
     assert_array_equal(text.decision_function(X).argmax(axis=1), 4 - labels)
-    unlabelled = TextClassifier(by_name, names=order).fit(X)
-    assert_array_equal(unlabelled.predict(X), y)
+    unlabeled = TextClassifier(by_name, names=order).fit(X)
+    assert_array_equal(unlabeled.predict(X), y)
 
 
 def test_text_errors(rng):
-    X, labels, centres = some_videos(rng)
+    X, labels, centers = some_videos(rng)
     y = np.array(NAMES)[labels]
     with pytest.raises(ValueError, match="TextClassifier needs embed"):
         TextClassifier().fit(X, y)
     with pytest.raises(ValueError, match="no vector for 1 of 5 classes, 'eating' the first"):
-        TextClassifier(dict(zip(NAMES[:4], centres, strict=False))).fit(X, y)
+        TextClassifier(dict(zip(NAMES[:4], centers, strict=False))).fit(X, y)
     with pytest.raises(
         ValueError, match=r"rows of the classifier have 8 dimensions and the videos 16.*adapt=True"
     ):
@@ -167,20 +167,20 @@ def test_text_errors(rng):
     with pytest.raises(ValueError, match=r"embed must give \[C, D'\] for 5 classes, got the shape \(4, 8\)"):
         TextClassifier(lambda labels: wave(labels[1:])).fit(X, y)
     with pytest.raises(ValueError, match="class 2 a vector that is zero or not finite"):
-        TextClassifier(lambda _: centres * [[1], [1], [0], [1], [1]]).fit(X, y)
+        TextClassifier(lambda _: centers * [[1], [1], [0], [1], [1]]).fit(X, y)
     with pytest.raises(ValueError, match="requires y to be passed"):
         TextClassifier(wave, names=NAMES, adapt=True).fit(X)
     with pytest.raises(ValueError, match="scale must be above 0"):
         TextClassifier(wave, scale=0).fit(X, y)
 
 
-# --- a learnt projection ---
+# --- a learned projection ---
 
 
 def test_a_projection_not_yet_trained_changes_nothing(rng):
-    X, labels, centres = some_videos(rng)
+    X, labels, centers = some_videos(rng)
     for frozen in (
-        TextClassifier(lambda labels: centres[labels]),
+        TextClassifier(lambda labels: centers[labels]),
         RandomClassifier(random_state=3),
         OrthogonalClassifier(random_state=3),
     ):
@@ -218,25 +218,25 @@ def test_adapting_helps_on_videos_not_seen(rng, frozen):
 
 def test_adapting_minimises_what_it_says(rng):
     """The objective, written out and followed by finite differences, is flat where training ends."""
-    X, labels, centres = some_videos(rng, classes=3, dimension=4, noise=2.0)
+    X, labels, centers = some_videos(rng, classes=3, dimension=4, noise=2.0)
     decay, scale = 0.1, 5.0
 
     def objective(change):
-        cosines = normalize(X @ (np.eye(4) + change)) @ normalize(centres).T
+        cosines = normalize(X @ (np.eye(4) + change)) @ normalize(centers).T
         logs = scipy.special.log_softmax(scale * cosines, axis=1)
         return -logs[np.arange(len(X)), labels].mean() + decay * (change**2).sum()
 
     text = TextClassifier(
-        lambda labels: centres[labels], scale=scale, adapt=True, weight_decay=decay, max_iter=200
+        lambda labels: centers[labels], scale=scale, adapt=True, weight_decay=decay, max_iter=200
     ).fit(X, labels)
-    learnt = text.projection_ - np.eye(4)
+    learned = text.projection_ - np.eye(4)
     steps = 1e-5 * np.eye(16).reshape(16, 4, 4)
-    slopes = [(objective(learnt + step) - objective(learnt - step)) / 2e-5 for step in steps]
+    slopes = [(objective(learned + step) - objective(learned - step)) / 2e-5 for step in steps]
     start = [(objective(step) - objective(-step)) / 2e-5 for step in steps]
     assert np.linalg.norm(slopes) < 1e-3 < 0.05 < np.linalg.norm(start)
     assert_allclose(
         text.decision_function(X),
-        scale * normalize(X @ text.projection_) @ normalize(centres).T,
+        scale * normalize(X @ text.projection_) @ normalize(centers).T,
         atol=1e-5,
     )
 
@@ -286,12 +286,12 @@ def test_random_rows_are_standard_normal():
 
 
 def test_noise_is_the_seed_s_whatever_else_is_given(rng):
-    X, labels, centres = some_videos(rng)
+    X, labels, centers = some_videos(rng)
     size = {"n_classes": 5, "dimension": 16}
     for kind in ("random", "linear", "orthogonal"):
         alone = classifier_weights(kind, **size, seed=4)
         with_all = classifier_weights(
-            kind, **size, seed=4, features=X, labels=labels, text=centres, max_per_class=2
+            kind, **size, seed=4, features=X, labels=labels, text=centers, max_per_class=2
         )
         assert_array_equal(alone, with_all)
         assert not np.allclose(alone, classifier_weights(kind, **size, seed=5))
@@ -425,7 +425,7 @@ def test_one_class_and_missing_numbers(rng, estimator):
 
 
 def test_weights_errors(rng):
-    X, labels, centres = some_videos(rng)
+    X, labels, centers = some_videos(rng)
 
     def make(kind, **more):
         return classifier_weights(kind, **{"n_classes": 5, "dimension": 16, **more})
@@ -437,7 +437,7 @@ def test_weights_errors(rng):
     with pytest.raises(ValueError, match="needs text"):
         make("text")
     with pytest.raises(ValueError, match=r"for 5 classes, got the shape \(3, 16\)"):
-        make("text", text=centres[:3])
+        make("text", text=centers[:3])
     with pytest.raises(ValueError, match="needs features"):
         make("lda", labels=labels)
     with pytest.raises(ValueError, match=r"1 of 6 classes have no videos .*class 5 the first"):

@@ -94,8 +94,8 @@ def test_a_head_learns_what_the_cosine_cannot_see(learnable):
     assert held[fitted.best_epoch - 1] == max(held)
 
 
-def test_held_out_videos_are_not_learnt_from(rng):
-    """Labels drawn by lot can be learnt by heart, but not foretold."""
+def test_held_out_videos_are_not_learned_from(rng):
+    """Labels drawn at random can be learned by heart, but not foretold."""
     sentences = rng.standard_normal((120, 64)).astype(np.float32)
     labels, classes = rng.integers(4, size=120), rng.standard_normal((4, 64)).astype(np.float32)
     settings = FitSettings(loss="released", epochs=150, batch_size=32, held_out=0.5, patience=150)
@@ -147,7 +147,7 @@ def test_files_that_are_no_heads_are_named(tmp_path):
         load_head(tmp_path / "newer")
 
 
-def test_what_cannot_be_learnt_from(learnable):
+def test_what_cannot_be_learned_from(learnable):
     sentences, labels, classes = learnable
     bad = sentences.copy()
     bad[3, 3] = np.nan
@@ -163,7 +163,7 @@ def test_what_cannot_be_learnt_from(learnable):
         FitSettings(epochs=0)
 
 
-def test_classes_with_a_single_video_are_still_learnt_from(learnable):
+def test_classes_with_a_single_video_are_still_learned_from(learnable):
     sentences, _, classes = learnable
     fitted = fit_attributes(sentences[:6], np.arange(6), classes, FitSettings(epochs=2, held_out=0.5))
     assert [epoch.held_out_top1 for epoch in fitted.epochs] == [None, None]

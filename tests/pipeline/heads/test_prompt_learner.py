@@ -1,4 +1,4 @@
-"""A learnt prompt whose vectors are those of real words is a prompt of these words; the tower stays as it was."""
+"""A learned prompt whose vectors are those of real words is a prompt of these words; the tower stays as it was."""
 
 from __future__ import annotations
 
@@ -151,12 +151,12 @@ def test_it_learns_and_the_demo_encoder_takes_it():
         return 1 - torch.nn.functional.cosine_similarity(prompt(), aims).mean()
 
     first = loss().item()
-    optimiser = torch.optim.Adam(prompt.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(prompt.parameters(), lr=0.01)
     for _ in range(10):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = loss()
         value.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss().item() < first - 0.05
 
 

@@ -15,7 +15,7 @@ from vidclip.pipeline.heads.temporal import (
     temporal_module,
     word_owners,
 )
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
 
 
 def some_frames(rng, videos=3, times=5, dimension=16, scale=0.4):
@@ -47,7 +47,7 @@ def test_conv_is_a_depthwise_convolution_over_time(rng):
     torch.testing.assert_close(module(frames), frames + convolved)
     one = some_frames(rng, times=1)
     torch.testing.assert_close(
-        module(one), one * (1 + weight[1]), msg="of one frame, both neighbours are zero"
+        module(one), one * (1 + weight[1]), msg="of one frame, both neighbors are zero"
     )
 
 
@@ -127,13 +127,13 @@ def test_it_learns_the_order_of_frames(rng, kind):
     head = torch.nn.Linear(16, 2)
     before = head(mean_pool(module(videos))).softmax(dim=1)
     torch.testing.assert_close(before[0], before[1], rtol=1e-3, atol=1e-3)
-    optimiser = torch.optim.Adam([*module.parameters(), *head.parameters()], lr=0.02)
+    optimizer = torch.optim.Adam([*module.parameters(), *head.parameters()], lr=0.02)
     for _ in range(40):
         loss = F.cross_entropy(head(mean_pool(module(videos))), torch.tensor([0, 1]))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         assert all(torch.isfinite(p.grad).all() for p in module.parameters())
-        optimiser.step()
+        optimizer.step()
     assert head(mean_pool(module(videos))).argmax(dim=1).tolist() == [0, 1]
 
 
@@ -210,19 +210,19 @@ def some_texts(rng, counts, dimension=16):
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.3])
-@pytest.mark.parametrize("renormalise", [True, False])
+@pytest.mark.parametrize("renormalize", [True, False])
 @pytest.mark.parametrize("saliency", ["words", "sentence"])
-def test_spotting_gives_the_scores_of_concept_spotting(rng, temperature, renormalise, saliency):
+def test_spotting_gives_the_scores_of_concept_spotting(rng, temperature, renormalize, saliency):
     texts = some_texts(rng, [3, 1, 2, 2, 5])
     frames = some_frames(rng, videos=6, times=8) * 20
     expected = ConceptSpotter(
-        texts, Spotting(saliency, temperature=temperature, renormalise=renormalise)
+        texts, ConceptSpottingConfig(saliency, temperature=temperature, renormalize=renormalize)
     ).scores(frames)
     sentence, words = torch.from_numpy(texts.sentence), torch.from_numpy(texts.words)
     owners = word_owners(texts.offsets)
     if saliency == "sentence":
         words, owners = sentence, torch.arange(5)
-    how = {"temperature": temperature, "renormalise": renormalise}
+    how = {"temperature": temperature, "renormalize": renormalize}
     np.testing.assert_allclose(spotting_scores(frames, words, owners, sentence, **how), expected, atol=1e-5)
     order = torch.randperm(len(owners), generator=torch.Generator().manual_seed(0))
     mixed = spotting_scores(frames, words[order], owners[order], sentence, **how)
@@ -233,15 +233,15 @@ def test_word_owners_of_a_class_without_words():
     assert word_owners(np.array([0, 2, 2, 3])).tolist() == [0, 0, 2]
 
 
-@pytest.mark.parametrize("renormalise", [True, False])
-def test_spotting_passes_the_gradient_on(rng, renormalise):
+@pytest.mark.parametrize("renormalize", [True, False])
+def test_spotting_passes_the_gradient_on(rng, renormalize):
     frames, queries, targets = (
         torch.from_numpy(rng.standard_normal(shape)).requires_grad_() for shape in [(2, 3, 4), (5, 4), (3, 4)]
     )
     owners = torch.tensor([0, 0, 1, 2, 2])
 
     def scores(frames, queries, targets):
-        return spotting_scores(frames, queries, owners, targets, temperature=0.2, renormalise=renormalise)
+        return spotting_scores(frames, queries, owners, targets, temperature=0.2, renormalize=renormalize)
 
     assert torch.autograd.gradcheck(scores, (frames, queries, targets))
 

@@ -13,9 +13,9 @@ from torch import nn
 from helpers import an_identity
 from vidclip.cache import TextEmbeddings
 from vidclip.pipeline.heads.checkpoint import HeadError, StoredHead, load_head, save_head
-from vidclip.pipeline.heads.fit import Classes, FitError, FitSettings, fit_head, untrained_head
-from vidclip.pipeline.heads.video_head import HeadDesign, VideoHead, head_inputs, word_queries
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from vidclip.pipeline.heads.fit import ClassTexts, FitError, FitSettings, fit_head, untrained_head
+from vidclip.pipeline.heads.video_head import HeadConfig, VideoHead, head_inputs, word_queries
+from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
 from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings
 from vidclip.pipeline.scoring.scorers import HeadScorer, view_scores
 
@@ -44,8 +44,8 @@ def test_an_untrained_text_head_is_the_cosine_of_the_mean_frame(texts, videos):
     frames, _ = videos
     expected = cosine_scores(mean_embeddings(frames[:, :1]), texts.sentence)
     for temporal in ("mean", "conv", "transformer", "mit"):
-        design = HeadDesign("text", temporal)
-        head = untrained_head(frames, np.zeros(90, int), Classes(NAMES, texts), design)
+        design = HeadConfig("text", temporal)
+        head = untrained_head(frames, np.zeros(90, int), ClassTexts(NAMES, texts), design)
         found = head.scores(head_inputs(frames[:, :1], design))
         np.testing.assert_allclose(found, expected, atol=2e-4, err_msg=temporal)
         np.testing.assert_allclose(head.scores(frames[:, 0]), expected, atol=2e-4)
@@ -54,18 +54,18 @@ def test_an_untrained_text_head_is_the_cosine_of_the_mean_frame(texts, videos):
 def test_an_untrained_head_with_words_is_concept_spotting(texts, videos):
     frames, labels = videos
     head = untrained_head(
-        frames, labels, Classes(NAMES, texts), HeadDesign(pool="vcs", spotting_temperature=0.07)
+        frames, labels, ClassTexts(NAMES, texts), HeadConfig(pool="vcs", spotting_temperature=0.07)
     )
-    expected = ConceptSpotter(texts, Spotting(temperature=0.07)).scores(frames[:, 1])
+    expected = ConceptSpotter(texts, ConceptSpottingConfig(temperature=0.07)).scores(frames[:, 1])
     np.testing.assert_allclose(head.scores(frames[:, 1]), expected, atol=1e-4)
 
 
 def test_several_views_are_the_mean_of_their_probabilities(texts, videos):
     frames, labels = videos
-    head = untrained_head(frames, labels, Classes(NAMES, texts), HeadDesign())
+    head = untrained_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig())
     scorer = HeadScorer(head, temperature=0.1)
-    evidence = scorer.evidence(np.arange(90), frames)
-    two = scorer.combine(evidence, np.array([0, 2]))
+    similarities = scorer.similarities(np.arange(90), frames)
+    two = scorer.scores(similarities, np.array([0, 2]))
     for n, c in ((0, 0), (17, 1)):
         by_view = []
         for v in range(2):
@@ -79,15 +79,15 @@ def test_several_views_are_the_mean_of_their_probabilities(texts, videos):
 
 
 def fitted_scores(frames, labels, texts, design, **settings):
-    fitted = fit_head(frames, labels, Classes(NAMES, texts), design, FitSettings(epochs=8, **settings))
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), design, FitSettings(epochs=8, **settings))
     return fitted, fitted.head.scores(head_inputs(frames[:, :1], design))
 
 
 @pytest.mark.parametrize("classifier", ["text", "random", "orthogonal", "lda", "linear"])
 def test_frozen_rows_stay_and_linear_rows_learn(texts, videos, classifier):
     frames, labels = videos
-    design = HeadDesign(classifier)
-    before = untrained_head(frames, labels, Classes(NAMES, texts), design)
+    design = HeadConfig(classifier)
+    before = untrained_head(frames, labels, ClassTexts(NAMES, texts), design)
     fitted, scores = fitted_scores(frames, labels, texts, design, held_out=0, learning_rate=0.02)
     if classifier == "linear":
         assert not torch.allclose(fitted.head.rows, before.rows, atol=0.1)
@@ -103,11 +103,11 @@ def test_frozen_rows_stay_and_linear_rows_learn(texts, videos, classifier):
 def test_every_loss_learns(texts, videos, loss):
     frames, labels = videos
     shuffled = replace(texts, sentence=texts.sentence[[1, 2, 0]])  # the encoder knows the classes wrongly
-    _, scores = fitted_scores(frames, labels, shuffled, HeadDesign(), loss=loss, learning_rate=0.02)
+    _, scores = fitted_scores(frames, labels, shuffled, HeadConfig(), loss=loss, learning_rate=0.02)
     assert (scores.argmax(axis=1) == labels).mean() > 0.7
 
 
-def test_order_is_learnt_by_the_transformers_alone(rng, texts):
+def test_order_is_learned_by_the_transformers_alone(rng, texts):
     """Two classes of the same frames, forwards and backwards."""
     path = 2 * np.linspace(-1, 1, 4)[:, None] * rng.standard_normal(D)
     labels = np.arange(200) % 2
@@ -122,27 +122,27 @@ def test_order_is_learnt_by_the_transformers_alone(rng, texts):
     )
     right = {}
     for temporal in ("mean", "transformer", "mit"):
-        design = HeadDesign("text", temporal)
+        design = HeadConfig("text", temporal)
         settings = FitSettings(epochs=30, held_out=0, learning_rate=3e-3)
-        head = fit_head(frames[:100], labels[:100], Classes(NAMES[:2], two), design, settings).head
+        head = fit_head(frames[:100], labels[:100], ClassTexts(NAMES[:2], two), design, settings).head
         right[temporal] = (head.scores(frames[100:, 0]).argmax(axis=1) == labels[100:]).mean()
     assert right["mean"] < 0.75
     assert min(right["transformer"], right["mit"]) > 0.9
 
 
-def designs():
+def head_configs():
     for classifier, temporal, pool in itertools.product(
         ("text", "linear"), ("mean", "conv", "transformer", "mit"), ("mean", "vcs")
     ):
-        yield HeadDesign(classifier, temporal, pool)
-    yield HeadDesign("lda", projection=True)
+        yield HeadConfig(classifier, temporal, pool)
+    yield HeadConfig("lda", projection=True)
 
 
-@pytest.mark.parametrize("design", list(designs()), ids=lambda design: design.name)
+@pytest.mark.parametrize("design", list(head_configs()), ids=lambda design: design.name)
 def test_a_head_comes_back_from_its_file(texts, videos, tmp_path, design):
     frames, labels = videos
-    fitted = fit_head(frames, labels, Classes(NAMES, texts), design, FitSettings(epochs=1, seed=3))
-    again = fit_head(frames, labels, Classes(NAMES, texts), design, FitSettings(epochs=1, seed=3))
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), design, FitSettings(epochs=1, seed=3))
+    again = fit_head(frames, labels, ClassTexts(NAMES, texts), design, FitSettings(epochs=1, seed=3))
     for name, each in (("a", fitted), ("b", again)):
         save_head(tmp_path / name, StoredHead(each.head, an_identity(), NAMES, {"epochs": 1}))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes(), "one seed, one file"
@@ -157,7 +157,7 @@ def test_another_seed_is_another_head(texts, videos, tmp_path):
     frames, labels = videos
     made = [
         fit_head(
-            frames, labels, Classes(NAMES, texts), HeadDesign("text", "mit"), FitSettings(epochs=1, seed=s)
+            frames, labels, ClassTexts(NAMES, texts), HeadConfig("text", "mit"), FitSettings(epochs=1, seed=s)
         ).head
         for s in (1, 2)
     ]
@@ -167,8 +167,8 @@ def test_another_seed_is_another_head(texts, videos, tmp_path):
 def test_some_classes_of_a_head_or_other_ones(texts, videos):
     frames, labels = videos
     for pool in ("mean", "vcs"):
-        design = HeadDesign("text", "mit", pool)
-        head = fit_head(frames, labels, Classes(NAMES, texts), design, FitSettings(epochs=2)).head
+        design = HeadConfig("text", "mit", pool)
+        head = fit_head(frames, labels, ClassTexts(NAMES, texts), design, FitSettings(epochs=2)).head
         every = head.scores(frames[:, 0])
         np.testing.assert_allclose(head.select([2, 0]).scores(frames[:, 0]), every[:, [2, 0]], atol=1e-6)
         turned = replace(
@@ -180,7 +180,7 @@ def test_some_classes_of_a_head_or_other_ones(texts, videos):
         other = head.with_classes(turned.sentence, word_queries(turned) if pool == "vcs" else None)
         np.testing.assert_allclose(other.scores(frames[:, 0]), every[:, ::-1], atol=1e-6)
     with pytest.raises(ValueError, match="classifier linear are fixed"):
-        untrained_head(frames, labels, Classes(NAMES), HeadDesign("linear")).with_classes(texts.sentence)
+        untrained_head(frames, labels, ClassTexts(NAMES), HeadConfig("linear")).with_classes(texts.sentence)
     with pytest.raises(ValueError, match="3 dimensions, the head's 16"):
         head.with_classes(texts.sentence[:, :3])
 
@@ -193,15 +193,15 @@ def test_rows_of_another_dimension_are_reached_by_a_projection(rng, texts, video
         words=np.zeros((0, 24)),
         offsets=np.zeros(4, int),
     )
-    fitted, scores = fitted_scores(frames, labels, wide, HeadDesign(), held_out=0, learning_rate=0.01)
+    fitted, scores = fitted_scores(frames, labels, wide, HeadConfig(), held_out=0, learning_rate=0.01)
     assert fitted.head.projection is not None
     assert (scores.argmax(axis=1) == labels).mean() > 0.7
     with pytest.raises(FitError, match="words have 16 dimensions, the classifier's rows 24"):
         fit_head(
             frames,
             labels,
-            Classes(NAMES, replace(wide, words=texts.words, offsets=texts.offsets)),
-            HeadDesign(pool="vcs"),
+            ClassTexts(NAMES, replace(wide, words=texts.words, offsets=texts.offsets)),
+            HeadConfig(pool="vcs"),
         )
 
 
@@ -220,7 +220,7 @@ class CountedPrompt(nn.Module):
         return self.sentence + self.context.sum(dim=0)
 
 
-def test_a_learnt_prompt_makes_the_rows(texts, videos):
+def test_a_learned_prompt_makes_the_rows(texts, videos):
     frames, labels = videos
     made = []
 
@@ -228,9 +228,9 @@ def test_a_learnt_prompt_makes_the_rows(texts, videos):
         made.append(CountedPrompt(texts.sentence - 3, seed))
         return made[-1]
 
-    design = HeadDesign(prompt_context=2)
+    design = HeadConfig(prompt_context=2)
     settings = FitSettings(epochs=6, batch_size=20, held_out=0, learning_rate=0.2)
-    fitted = fit_head(frames, labels, Classes(NAMES, texts, prompt), design, settings)
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts, prompt), design, settings)
     assert fitted.head.projection is None, "the prompt is what is trained"
     torch.testing.assert_close(fitted.context, made[0].context.detach())
     torch.testing.assert_close(fitted.head.rows, made[0]().detach())
@@ -249,18 +249,18 @@ def test_an_epoch_has_as_many_iterations_as_it_is_told(texts, videos):
     for an_epoch, batches in ((None, 2), (95, 10)):
         rows = np.arange(9)  # two views each: 18 examples
         fit_head(
-            frames[rows], labels[rows], Classes(NAMES, texts, prompt), HeadDesign(prompt_context=2), settings,
-            videos_an_epoch=an_epoch,
+            frames[rows], labels[rows], ClassTexts(NAMES, texts, prompt), HeadConfig(prompt_context=2), settings,
+            epoch_size=an_epoch,
         )  # fmt: skip
         assert made[-1].passes == 3 * (batches + 1), "one more an epoch makes the rows"
 
 
 def test_training_ends_when_the_held_out_part_gains_nothing(rng, texts):
-    """Labels drawn by lot: what is learnt of them is of no use to other videos."""
+    """Labels drawn at random: what is learned of them is of no use to other videos."""
     frames = rng.standard_normal((120, 1, 4, D)).astype(np.float32)
     labels = rng.integers(3, size=120)
     settings = FitSettings(epochs=60, warm_up_epochs=2, patience=4, held_out=0.5, learning_rate=0.01)
-    fitted = fit_head(frames, labels, Classes(NAMES, texts), HeadDesign(), settings)
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig(), settings)
     held = [(epoch.held_out_top1, -epoch.held_out_loss) for epoch in fitted.epochs]
     assert len(held) < 60
     gains = [
@@ -270,14 +270,14 @@ def test_training_ends_when_the_held_out_part_gains_nothing(rng, texts):
     ]
     assert len(held) == max(gains[-1], 2) + 4
     assert fitted.best_epoch == held.index(max(held)) + 1
-    longer = fit_head(frames, labels, Classes(NAMES, texts), HeadDesign(), replace(settings, patience=5))
+    longer = fit_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig(), replace(settings, patience=5))
     assert (longer.best_epoch, len(longer.epochs)) == (fitted.best_epoch, len(held) + 1)
     torch.testing.assert_close(longer.head.projection.matrix, fitted.head.projection.matrix, rtol=0, atol=0)
 
 
-def test_what_cannot_be_learnt_from(texts, videos):
+def test_what_cannot_be_learned_from(texts, videos):
     frames, labels = videos
-    known = Classes(NAMES, texts)
+    known = ClassTexts(NAMES, texts)
     bad = frames.copy()
     bad[7, 1, 2, 3] = np.nan
     with pytest.raises(FitError, match="training video 7 hold numbers that are not finite"):
@@ -285,11 +285,11 @@ def test_what_cannot_be_learnt_from(texts, videos):
     with pytest.raises(FitError, match="all of one class"):
         fit_head(frames, np.zeros_like(labels), known)
     with pytest.raises(FitError, match="labels lie between 0 and 2, but there are 2 classes"):
-        fit_head(frames, labels, Classes(NAMES[:2], texts))
+        fit_head(frames, labels, ClassTexts(NAMES[:2], texts))
     with pytest.raises(FitError, match="needs the text embeddings"):
-        fit_head(frames, labels, Classes(NAMES))
+        fit_head(frames, labels, ClassTexts(NAMES))
     with pytest.raises(FitError, match="1 of 3 classes have no training video, 'bake a cake' among them"):
-        fit_head(frames[labels < 2], labels[labels < 2], known, HeadDesign("lda"))
+        fit_head(frames[labels < 2], labels[labels < 2], known, HeadConfig("lda"))
     with pytest.raises(ValueError, match="learning_rate must be above 0 and at most 1"):
         FitSettings(learning_rate=1e38)
     with pytest.raises(ValueError, match="weight_decay must be at least 0"):
@@ -297,15 +297,15 @@ def test_what_cannot_be_learnt_from(texts, videos):
     with pytest.raises(FitError, match=r"must be \[N, V, T, D\]"):
         fit_head(frames[0], labels, known)
     with pytest.raises(ValueError, match="classifier must be one of text, random"):
-        HeadDesign("bert")
+        HeadConfig("bert")
     with pytest.raises(ValueError, match="learnable prompt needs the text classifier"):
-        HeadDesign("lda", prompt_context=4)
+        HeadConfig("lda", prompt_context=4)
 
 
 def test_a_head_with_positions_wants_as_many_frames(texts, videos, tmp_path):
     frames, labels = videos
     head = fit_head(
-        frames, labels, Classes(NAMES, texts), HeadDesign("text", "mit"), FitSettings(epochs=1)
+        frames, labels, ClassTexts(NAMES, texts), HeadConfig("text", "mit"), FitSettings(epochs=1)
     ).head
     stored = StoredHead(head, an_identity(), NAMES, {})
     stored.check_features((5, 1, 4, D), "features")
@@ -313,7 +313,7 @@ def test_a_head_with_positions_wants_as_many_frames(texts, videos, tmp_path):
         HeadError, match="positions for 4 frames, but features has 8 a clip. Extract with --frames 4"
     ):
         stored.check_features((5, 1, 8, D), "features")
-    free = untrained_head(frames, labels, Classes(NAMES, texts), HeadDesign())
+    free = untrained_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig())
     StoredHead(free, an_identity(), NAMES, {}).check_features((5, 1, 8, D), "features")
 
 
@@ -321,7 +321,12 @@ def test_a_head_with_positions_wants_as_many_frames(texts, videos, tmp_path):
 def test_a_head_trained_on_a_gpu_runs_on_a_cpu(texts, videos, tmp_path):
     frames, labels = videos
     fitted = fit_head(
-        frames, labels, Classes(NAMES, texts), HeadDesign("text", "mit"), FitSettings(epochs=2), device="cuda"
+        frames,
+        labels,
+        ClassTexts(NAMES, texts),
+        HeadConfig("text", "mit"),
+        FitSettings(epochs=2),
+        device="cuda",
     )
     save_head(tmp_path / "h", StoredHead(fitted.head, an_identity(), NAMES, {}))
     loaded = load_head(tmp_path / "h").module
@@ -365,23 +370,23 @@ def released_transformer(frames, head):
 def test_a_head_in_the_released_forms_scores_as_released_code(texts, videos, tmp_path):
     """Four attention heads, features averaged over views (Text4Vis), stored and read again."""
     frames, labels = videos
-    design = HeadDesign("text", "transformer", heads=4, view_average="features")
+    design = HeadConfig("text", "transformer", heads=4, view_average="features")
     settings = FitSettings(epochs=2, learning_rate=1e-2)
-    fitted = fit_head(frames, labels, Classes(NAMES, texts), design, settings)
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), design, settings)
     save_head(tmp_path / "h", StoredHead(fitted.head, an_identity(), NAMES, {}))
     head = load_head(tmp_path / "h").module
     assert isinstance(head, VideoHead)
     assert head.design == replace(design, projection=False)
     scorer = HeadScorer(head)
-    found = scorer.combine(scorer.evidence(np.arange(3), frames[:3]), np.arange(3))
+    found = scorer.scores(scorer.similarities(np.arange(3), frames[:3]), np.arange(3))
     for n in range(3):
         pooled = sum(released_transformer(view, head).mean(axis=0) for view in frames[n]) / 2
         expected = cosine_scores(pooled[None], texts.sentence)[0]
         np.testing.assert_allclose(found[n], expected, atol=1e-4)
     other = HeadScorer(head, view_average="probabilities")
-    assert not np.allclose(other.combine(other.evidence(np.arange(3), frames[:3]), np.arange(3)), found)
+    assert not np.allclose(other.scores(other.similarities(np.arange(3), frames[:3]), np.arange(3)), found)
     assert (
-        untrained_head(frames, labels, Classes(NAMES, texts), replace(design, heads=None))
+        untrained_head(frames, labels, ClassTexts(NAMES, texts), replace(design, heads=None))
         .temporal.blocks[0]
         .heads
         == 1
@@ -390,8 +395,8 @@ def test_a_head_in_the_released_forms_scores_as_released_code(texts, videos, tmp
 
 def test_concept_spotting_of_the_released_form_in_a_head(texts, videos, tmp_path):
     frames, labels = videos
-    design = HeadDesign(pool="vcs", projection=False, words="all", renormalise=False, view_average="unscaled")
-    head = untrained_head(frames, labels, Classes(NAMES, texts), design)
+    design = HeadConfig(pool="vcs", projection=False, words="all", renormalize=False, view_average="unscaled")
+    head = untrained_head(frames, labels, ClassTexts(NAMES, texts), design)
     save_head(tmp_path / "h", StoredHead(head, an_identity(), NAMES, {}))
     loaded = load_head(tmp_path / "h").module
     assert isinstance(loaded, VideoHead)
@@ -410,16 +415,16 @@ def test_concept_spotting_of_the_released_form_in_a_head(texts, videos, tmp_path
     with pytest.raises(ValueError, match="no features to average over views"):
         replace(design, view_average="features")
     with pytest.raises(ValueError, match="no attention heads"):
-        HeadDesign(heads=4)
+        HeadConfig(heads=4)
 
 
 def test_a_head_of_before_these_settings_is_read_with_their_defaults(texts, videos):
     frames, labels = videos
-    head = untrained_head(frames, labels, Classes(NAMES, texts), HeadDesign(pool="vcs", projection=True))
+    head = untrained_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig(pool="vcs", projection=True))
     old = {
         name: value
         for name, value in head.structure.items()
-        if name not in ("words", "renormalise", "heads", "view_average")
+        if name not in ("words", "renormalize", "heads", "view_average")
     }
     again = VideoHead.from_structure(old, head.state_dict())
     assert again.design == head.design
@@ -444,7 +449,7 @@ def test_the_held_out_part_averages_views_as_probabilities(rng, texts):
     else:
         pytest.fail("no seed tells the two rules apart")
     settings = FitSettings(epochs=1, held_out=0.5, learning_rate=1e-9, temperature=0.05)
-    (epoch,) = fit_head(frames, labels, Classes(NAMES, texts), HeadDesign(), settings).epochs
+    (epoch,) = fit_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig(), settings).epochs
     assert epoch.held_out_top1 == pytest.approx(100 * right)
     loss = -np.log(probabilities[np.arange(3), np.arange(3)]).mean()
     assert epoch.held_out_loss == pytest.approx(loss, rel=1e-3)

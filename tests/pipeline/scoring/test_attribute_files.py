@@ -82,9 +82,9 @@ def test_the_published_form_is_read_matched_and_embedded(cache, encoder, tmp_pat
 
     scorer = AttributesScorer(by_row, np.eye(32, dtype=np.float32))
     have = np.array([cache.row(id) for id in found.stored.ids])
-    assert np.isfinite(scorer.evidence(have, np.zeros((3, 1, 4, 32)))).all()
+    assert np.isfinite(scorer.similarities(have, np.zeros((3, 1, 4, 32)))).all()
     with pytest.raises(MissingAttributes, match="1 of the 4 videos that are read now have no attributes"):
-        scorer.evidence(np.arange(4), np.zeros((4, 1, 4, 32)))
+        scorer.similarities(np.arange(4), np.zeros((4, 1, 4, 32)))
 
 
 def test_several_files_are_joined(cache, encoder, tmp_path):

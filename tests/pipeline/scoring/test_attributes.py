@@ -37,9 +37,9 @@ def test_retrieval_equals_a_full_sort(rng, n, phrases, top):
 
 @pytest.mark.parametrize("index", ["ivf", "hnsw"])
 def test_approximate_indexes_say_how_much_they_find(rng, index):
-    centres = rng.standard_normal((20, 16))
-    known = centres[rng.integers(20, size=4000)] + 0.3 * rng.standard_normal((4000, 16))
-    videos = centres[rng.integers(20, size=200)] + 0.3 * rng.standard_normal((200, 16))
+    centers = rng.standard_normal((20, 16))
+    known = centers[rng.integers(20, size=4000)] + 0.3 * rng.standard_normal((4000, 16))
+    videos = centers[rng.integers(20, size=200)] + 0.3 * rng.standard_normal((200, 16))
     found = retrieve(videos, known, 5, index=index)
     exact = retrieve(videos, known, 5)
     share = np.mean([len(np.intersect1d(a, b)) for a, b in zip(found.top, exact.top, strict=True)]) / 5

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidclip.cache import TextEmbeddings
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
 
 
 def some_texts(rng, counts, dimensions=12, word_mode="name"):
@@ -41,16 +41,16 @@ def by_hand(frames, texts, spotting):
             saliency[n, c] = np.mean([share / share.sum() for share in shares], axis=0)
             e = saliency[n, c] @ f
             target = sentence[c] if spotting.recognition == "sentence" else u(own.mean(axis=0))
-            scores[n, c] = (u(e) if spotting.renormalise else e) @ target
+            scores[n, c] = (u(e) if spotting.renormalize else e) @ target
     return scores, saliency
 
 
 SETTINGS = [
-    Spotting(saliency, recognition, temperature, renormalise)
+    ConceptSpottingConfig(saliency, recognition, temperature, renormalize)
     for saliency in ("words", "sentence")
     for recognition in ("words", "sentence")
     for temperature in (0.01, 0.2, 5.0)
-    for renormalise in (True, False)
+    for renormalize in (True, False)
 ]
 
 
@@ -74,7 +74,7 @@ def test_classes_are_cut_into_pieces_where_there_are_many(rng, monkeypatch):
     frames = rng.standard_normal((40, 4, 12)).astype(np.float32)
     monkeypatch.setattr(ConceptSpotter, "_block_bytes", 10_000)
     found = ConceptSpotter(texts).scores(frames)
-    np.testing.assert_allclose(found, by_hand(frames, texts, Spotting())[0], atol=1e-5)
+    np.testing.assert_allclose(found, by_hand(frames, texts, ConceptSpottingConfig())[0], atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -110,9 +110,9 @@ def test_extreme_temperatures_are_the_mean_and_the_best_frame(rng):
     texts = some_texts(rng, [1, 1])
     frames = rng.standard_normal((4, 6, 12)).astype(np.float32)
     unit, sentence = u(frames), u(texts.sentence)
-    mean = ConceptSpotter(texts, Spotting(temperature=1e6)).scores(frames)
+    mean = ConceptSpotter(texts, ConceptSpottingConfig(temperature=1e6)).scores(frames)
     np.testing.assert_allclose(mean, u(unit.mean(axis=1)) @ sentence.T, atol=1e-4)
-    best = ConceptSpotter(texts, Spotting("sentence", temperature=1e-5)).scores(frames)
+    best = ConceptSpotter(texts, ConceptSpottingConfig("sentence", temperature=1e-5)).scores(frames)
     np.testing.assert_allclose(best, (unit @ sentence.T).max(axis=1), atol=1e-4)
 
 
@@ -127,10 +127,10 @@ def test_what_cannot_be_spotted(rng):
     texts = some_texts(rng, [1, 0, 2])
     with pytest.raises(ValueError, match="'class 1' has no word embeddings"):
         ConceptSpotter(texts)
-    spotter = ConceptSpotter(texts, Spotting("sentence", "sentence"))
+    spotter = ConceptSpotter(texts, ConceptSpottingConfig("sentence", "sentence"))
     with pytest.raises(ValueError, match=r"frames must be \[N, T, 12\] with T at least 1"):
         spotter.scores(np.zeros((2, 0, 12), np.float32))
     with pytest.raises(ValueError, match="temperature must be above 0"):
-        Spotting(temperature=0)
+        ConceptSpottingConfig(temperature=0)
     with pytest.raises(ValueError, match="saliency must be one of words, sentence"):
-        Spotting("word")
+        ConceptSpottingConfig("word")

@@ -10,7 +10,7 @@ from vidclip.cache import FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon
 from vidclip.pipeline.encoders.prompts import PROMPT_SETS, resolve_prompts
 from vidclip.pipeline.evaluation.run import EvaluationError, compare, evaluate, select_test_set
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, Spotting
+from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
 from vidclip.pipeline.scoring.scorers import (
     RELEASED_FUSION,
     AttributesScorer,
@@ -53,7 +53,7 @@ def softmax(x):
 
 
 def scores_of(scorer, frames, classes=ALL):
-    return scorer.combine(scorer.evidence(np.arange(len(frames)), frames), classes)
+    return scorer.scores(scorer.similarities(np.arange(len(frames)), frames), classes)
 
 
 def test_pools_are_what_they_say(frames, texts):
@@ -300,7 +300,7 @@ def released_spotting(view, texts):
 
 
 def test_released_bike_spots_and_averages_unscaled_probabilities(frames, texts):
-    spotter = ConceptSpotter(texts, Spotting(renormalise=False))
+    spotter = ConceptSpotter(texts, ConceptSpottingConfig(renormalize=False))
     scorer = SpottingScorer(spotter, view_average="unscaled")
     expected = np.zeros((len(frames), 5))
     for n, video in enumerate(frames):
@@ -317,7 +317,9 @@ def test_released_bike_spots_and_averages_unscaled_probabilities(frames, texts):
 def test_fusion_in_the_released_form(frames, texts, rng):
     """0.7 and 0.3, on softmaxes of unscaled cosines (fusion_acc of released BIKE)."""
     read = rng.standard_normal((40, 16)).astype(np.float32)
-    video = SpottingScorer(ConceptSpotter(texts, Spotting(renormalise=False)), view_average="unscaled")
+    video = SpottingScorer(
+        ConceptSpotter(texts, ConceptSpottingConfig(renormalize=False)), view_average="unscaled"
+    )
     attributes = AttributesScorer(read, texts.sentence)
     expected = np.zeros((40, 5))
     for n in range(40):

@@ -36,7 +36,7 @@ AS_THEY_ARE = Preprocess((HEIGHT, WIDTH), resize_mode="squash")
 
 
 def picture(number, size=(WIDTH, HEIGHT)):
-    """Smooth colours, others for each number."""
+    """Smooth colors, others for each number."""
     coarse = np.random.default_rng(number).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
@@ -119,17 +119,17 @@ def test_few_images_repeat_and_say_so(tmp_path):
 def test_images_of_every_kind_become_red_green_blue(tmp_path):
     folder = tmp_path / "video"
     folder.mkdir()
-    grey = picture(0).convert("L")
+    gray = picture(0).convert("L")
     forms = [
         picture(0).convert("RGBA"),
-        grey,
+        gray,
         picture(0).convert("P", palette=Image.Palette.ADAPTIVE),
-        Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),  # 16 bits
+        Image.fromarray(np.asarray(gray).astype(np.uint16) * 257),  # 16 bits
     ]
     for number, form in enumerate(forms):
         form.save(folder / f"{number}.png")
     pixels = decode_video(folder, Sampling(4), AS_THEY_ARE).pixels[0]
-    for found, form in zip(pixels, [*forms[:3], grey], strict=True):
+    for found, form in zip(pixels, [*forms[:3], gray], strict=True):
         np.testing.assert_array_equal(found, np.asarray(form.convert("RGB")))
 
 
@@ -226,7 +226,7 @@ def encoded(form):
 
 
 def holed(data):
-    """Data with a hole in the middle: libjpeg goes on behind it, with grey in between."""
+    """Data with a hole in the middle: libjpeg goes on behind it, with gray in between."""
     middle = len(data) // 2
     return data[:middle] + bytes(200) + data[middle + 200 :]
 

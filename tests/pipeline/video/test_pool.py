@@ -26,7 +26,7 @@ from vidclip.pipeline.video.pool import (
     decode_video,
 )
 from vidclip.pipeline.video.preprocess import Preprocess
-from vidclip.pipeline.video.readers import listening
+from vidclip.pipeline.video.readers import capture_stderr
 from vidclip.pipeline.video.sampling import Sampling
 
 HEIGHT, WIDTH = 96, 128
@@ -339,7 +339,7 @@ def test_what_decord_conceals_it_says_as_information_and_errors_hide_it(tmp_path
     heard = {}
     for level in (decord.logging.ERROR, decord.logging.INFO):
         decord.logging.set_level(level)
-        with listening() as lines:
+        with capture_stderr() as lines:
             decord.VideoReader(str(path), num_threads=1).get_batch([15])
         heard[level] = any("concealing" in line for line in lines)
     assert heard == {decord.logging.ERROR: False, decord.logging.INFO: True}
@@ -557,7 +557,7 @@ def copies(videos, folder, *names):
     return [folder / name for name in names]
 
 
-def shown(result):
+def display_pts(result):
     """The frame numbers of a result, which is given back."""
     with result:
         assert isinstance(result, Decoded), result
@@ -592,7 +592,7 @@ def test_results_come_as_they_are_finished_when_asked(videos):
         seen = []
         for index, result in pool.decode(paths, ordered=False):
             seen.append(index)
-            shown(result)
+            display_pts(result)
     assert sorted(seen) == list(range(12))
 
 
@@ -699,7 +699,7 @@ def test_paths_are_taken_as_slots_allow(videos):
         for yielded, (index, result) in enumerate(pool.decode(paths())):
             assert index == yielded
             assert len(taken) <= yielded + 3
-            shown(result)
+            display_pts(result)
     assert len(taken) == 20
 
 
@@ -713,7 +713,7 @@ def test_pixels_stay_as_they_are_until_they_are_released(tmp_path):
         held[0].release()
         held[0].release()  # twice is once
         assert held[0].pixels.size == 0
-    shown(held[1])  # the pool is closed: what was handed out stays
+    display_pts(held[1])  # the pool is closed: what was handed out stays
 
 
 def test_holding_all_slots_and_asking_for_more_is_an_error_not_a_hang(videos):
@@ -742,7 +742,7 @@ def test_a_call_that_is_left_in_the_middle_leaves_nothing_behind(videos):
             with pytest.raises(RuntimeError, match="one call of decode"):
                 next(pool.decode([]))
             results.close()
-        done = [shown(result) for _, result in pool.decode([videos / "h264.mp4"] * 3)]
+        done = [display_pts(result) for _, result in pool.decode([videos / "h264.mp4"] * 3)]
     assert len(done) == 3
 
 
@@ -763,7 +763,7 @@ def test_settings_that_cannot_be_are_named():
 
 def test_a_time_limit_may_be_as_long_as_one_likes(videos):
     with DecodePool(Sampling(), AS_THEY_ARE, workers=1, timeout_seconds=1e300) as pool:
-        assert [shown(result) for _, result in pool.decode([videos / "h264.mp4"])]
+        assert [display_pts(result) for _, result in pool.decode([videos / "h264.mp4"])]
 
 
 def test_workers_that_cannot_start_end_the_run_with_their_last_words(videos):

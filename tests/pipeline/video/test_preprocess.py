@@ -18,7 +18,7 @@ def frame_of(height, width, seed=0):
 
 
 def by_open_clip(preprocess, frame):
-    """open_clip's own validation preprocessing, its normalisation undone."""
+    """open_clip's own validation preprocessing, its normalization undone."""
     transform = pytest.importorskip("open_clip.transform")
     config = transform.PreprocessCfg(
         size=preprocess.size,
@@ -156,7 +156,7 @@ def test_a_dictionary_and_back():
         ({"resize_mode": "crop"}, "resize_mode must be one of shortest, longest, squash, got 'crop'"),
         ({"fill_color": 256}, "fill_color must be in 0..255"),
         ({"std": [1, 0, 1]}, "std must be positive"),
-        ({"colour": 1}, "unknown colour"),
+        ({"color": 1}, "unknown color"),
     ],
 )
 def test_wrong_settings_are_named(change, message):

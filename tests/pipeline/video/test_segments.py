@@ -156,9 +156,9 @@ def test_what_is_lost_before_a_segment_does_not_shift_it(videos, tmp_path, name,
     whole = decode_video(path, Sampling(60), AS_THEY_ARE)
     assert whole.readable_frames < 60, "the harm was done"
     decoded = decode_video(VideoRequest(path, 1.2, 1.6), Sampling(10), AS_THEY_ARE)
-    shown = numbers(decoded.pixels)
-    assert shown.tolist() == [list(range(30, 40))]
-    np.testing.assert_allclose(decoded.timestamps[0], shown[0] / RATE, atol=2e-3)
+    display_pts = numbers(decoded.pixels)
+    assert display_pts.tolist() == [list(range(30, 40))]
+    np.testing.assert_allclose(decoded.timestamps[0], display_pts[0] / RATE, atol=2e-3)
 
 
 def test_of_a_segment_that_is_lost_the_nearest_frames_are_told(videos, tmp_path):
