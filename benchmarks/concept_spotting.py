@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from vidclip.cache import TextEmbeddings
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter
+from vidclip.pipeline.scoring import ConceptSpotter
 
 FRAMES, DIMENSIONS, CLASSES, POSITIONS = 8, 512, 400, 77
 
@@ -87,7 +87,7 @@ import resource, sys
 sys.path.insert(0, sys.argv[2])
 import numpy as np
 from concept_spotting import some_texts, CLASSES, FRAMES, DIMENSIONS
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter
+from vidclip.pipeline.scoring import ConceptSpotter
 rng = np.random.default_rng(0)
 spotter = ConceptSpotter(some_texts(rng, np.full(CLASSES, 3)))
 frames = rng.standard_normal((500, FRAMES, DIMENSIONS), np.float32)

@@ -107,10 +107,9 @@ def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
     import torch
 
     from vidclip.pipeline.datasets import read_videos
-    from vidclip.pipeline.encoders.encoder import load_encoder
-    from vidclip.pipeline.extraction.extractor import extract
-    from vidclip.pipeline.video.pool import DecodeFailure, DecodePool
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.extraction import extract
+    from vidclip.pipeline.video import DecodeFailure, DecodePool, Sampling
 
     videos = read_videos(arguments.videos or rendered_videos(folder, arguments.count))
     pretrained = arguments.pretrained or str(random_checkpoint(folder, arguments.model))
@@ -176,9 +175,9 @@ def measure_against_loop(arguments: argparse.Namespace, folder: Path) -> None:
     from torch.utils.data import DataLoader
 
     from vidclip.pipeline.datasets import read_videos
-    from vidclip.pipeline.encoders.encoder import cpu_has_bf16, load_encoder
-    from vidclip.pipeline.extraction.extractor import extract
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.encoders import cpu_has_bf16, load_encoder
+    from vidclip.pipeline.extraction import extract
+    from vidclip.pipeline.video import Sampling
 
     videos = read_videos(arguments.videos or rendered_videos(folder, arguments.count))
     pretrained = arguments.pretrained or str(random_checkpoint(folder, arguments.model))
@@ -299,9 +298,9 @@ def _watch_gpu(encoder: Any) -> Any:
 MEMORY = """
 import resource, sys
 from vidclip.pipeline.datasets import read_videos
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.extraction.extractor import extract
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.extraction import extract
+from vidclip.pipeline.video import Sampling
 videos, cache, weights = sys.argv[1:4]
 encoder = load_encoder("ViT-S-32-alt", weights, device="cpu")
 summary = extract(read_videos(videos), encoder, cache, Sampling(2), workers=2, batch_size=32)
@@ -339,9 +338,7 @@ def measure_views(arguments: argparse.Namespace, folder: Path) -> None:
     crops of each. Frames stand at the middle of their parts: only there are the frames of K clips of T
     those of one clip of K x T.
     """
-    from vidclip.pipeline.video.pool import decode_video
-    from vidclip.pipeline.video.preprocess import Preprocess
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.video import Preprocess, Sampling, decode_video
 
     clips, crops, length = 4, 3, arguments.frames
     many = Sampling(length, clips=clips, crops=crops, position="middle")

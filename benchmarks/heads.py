@@ -31,7 +31,7 @@ from vidclip.cache import (
     write_texts,
 )
 from vidclip.lexicons import load_lexicon
-from vidclip.pipeline.heads.estimators import LDAClassifier
+from vidclip.pipeline.heads import LDAClassifier
 
 PROMPT = "This is a video about {}"
 TRAIN, TEST, FRAMES, DIMENSIONS = 9_537, 3_783, 8, 512

@@ -30,7 +30,7 @@ from vidclip.cache import (
     write_texts,
 )
 from vidclip.lexicons import load_lexicon
-from vidclip.pipeline.scoring.attributes import attributes_settings
+from vidclip.pipeline.scoring import attributes_settings
 
 PROMPT = "This is a video about {}"
 

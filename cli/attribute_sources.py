@@ -10,8 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache, StoredAttributes
-    from ..pipeline.encoders.text_cache import EncoderLoader
-    from ..pipeline.scoring.attribute_files import Matched
+    from ..pipeline.encoders import EncoderLoader
+    from ..pipeline.scoring import Matched
 
 _SHOWN = 3
 
@@ -21,7 +21,7 @@ def stored_attributes(
 ) -> StoredAttributes:
     """The attributes that `--attributes` names: lexicons, or .json files such as BIKE publishes."""
     from ..lexicons import load_lexicon
-    from ..pipeline.scoring.attributes import attributes_of
+    from ..pipeline.scoring import attributes_of
 
     files = [name for name in options["attributes"] if name.lower().endswith(".json")]
     if files:
@@ -56,7 +56,7 @@ def attributes_in_files(
     features: FeatureCache, paths: Sequence[Path], top: int, prompt: str, load: EncoderLoader
 ) -> Matched:
     """Reads the files, and says which videos they do not name."""
-    from ..pipeline.scoring.attribute_files import attributes_from_files, read_attribute_file
+    from ..pipeline.scoring import attributes_from_files, read_attribute_file
     from .messages import note
     from .output import count
 

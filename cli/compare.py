@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from ..lexicons import Lexicon
-    from ..pipeline.evaluation.published import PublishedFigure
+    from ..pipeline.evaluation import PublishedFigure
 
 PAPERS = ("bike", "text4vis", "x-clip", "temporal-prompts")
 """`pipeline.published.PAPERS`, here so that --help need not import it."""
@@ -19,7 +19,7 @@ def dataset_of(classes: Lexicon) -> str:
     """The data set whose classes these are. Raises click.UsageError where they are of none: the papers' figures are
     of whole lists of classes."""
     from ..lexicons import load_lexicon
-    from ..pipeline.evaluation.published import DATASETS
+    from ..pipeline.evaluation import DATASETS
 
     lexicons = [load_lexicon(name) for name in DATASETS]
     for lexicon in lexicons:
@@ -39,7 +39,7 @@ def find_published(
     """The papers' figures of this data set and protocol; of few-shot, those of as many shots (None: all videos)."""
     if not papers:
         return []
-    from ..pipeline.evaluation.published import load_published, published_for
+    from ..pipeline.evaluation import load_published, published_for
 
     figures = load_published()
     found = [
@@ -72,8 +72,8 @@ def print_published(
 
 
 def _row(figure: PublishedFigure) -> list[object]:
+    from ..pipeline.evaluation import METRICS
     from ..pipeline.evaluation.multi_label import METRICS as MULTI_LABEL
-    from ..pipeline.evaluation.run import METRICS
 
     spread = "" if figure.spread is None else f" ± {figure.spread}"
     unknown = "?"
@@ -96,7 +96,7 @@ def _note(figure: PublishedFigure) -> str:
 
 def _nothing(paper: str, dataset: str, protocol: str) -> str:
     """That a paper prints no such figure, and which it does print."""
-    from ..pipeline.evaluation.published import published_for
+    from ..pipeline.evaluation import published_for
 
     protocols: dict[str, list[str]] = {}
     for figure in published_for(paper=paper):

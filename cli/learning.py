@@ -15,11 +15,8 @@ from .released import released_line
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.evaluation.few_shot import Run
-    from ..pipeline.evaluation.run import Comparison, LabeledVideos, Result
-    from ..pipeline.evaluation.splits import TrainTest
-    from ..pipeline.heads.fit import FitSettings
-    from ..pipeline.heads.video_head import HeadConfig
+    from ..pipeline.evaluation import Comparison, LabeledVideos, Result, Run, TrainTest
+    from ..pipeline.heads import FitSettings, HeadConfig
 
 
 def plan_learning(
@@ -32,7 +29,7 @@ def plan_learning(
 ) -> Callable[[], dict[str, Any]]:
     """Checks what can be checked before any work; returns what does it: trains, tests, prints, and gives the
     document for --json."""
-    from ..pipeline.evaluation.few_shot import FEW_SHOT_SETTINGS, plan_runs
+    from ..pipeline.evaluation import FEW_SHOT_SETTINGS, plan_runs
     from .training import fit_settings, head_configs
 
     few = protocol == "few-shot"
@@ -61,7 +58,7 @@ def _learn(
     json_file: Path | None,
 ) -> dict[str, Any]:
     from ..pipeline.devices import choose_device
-    from ..pipeline.evaluation.few_shot import train_and_evaluate
+    from ..pipeline.evaluation import train_and_evaluate
     from .options import encoder_loader
     from .output import progress_bar
     from .training import class_texts, examples
@@ -111,12 +108,12 @@ def _learn(
 
 def _sides(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> TrainTest:
     """What is trained on and what is tested: the list's splits, or where it has none a random one."""
-    from ..pipeline.evaluation.run import select_test_set
-    from ..pipeline.evaluation.splits import (
+    from ..pipeline.evaluation import (
         TrainTest,
         check_disjoint,
         drawn_split,
         draws_test_set,
+        select_test_set,
         training_set,
     )
 
@@ -137,7 +134,7 @@ def _shots(
     """The numbers of shots; by default those that every class has videos for, and a note on the others."""
     import numpy as np
 
-    from ..pipeline.evaluation.few_shot import FEW_SHOT_SHOTS
+    from ..pipeline.evaluation import FEW_SHOT_SHOTS
 
     if asked:
         return asked, []
@@ -154,7 +151,7 @@ def _shots(
 
 def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Comparison]]:
     """Every head against the first, where both learned from as many videos."""
-    from ..pipeline.evaluation.run import compare
+    from ..pipeline.evaluation import compare
 
     first = {r.settings["shots"]: r for r in results if r.scorer == results[0].scorer}
     return [
@@ -167,7 +164,7 @@ def _compared_by_shots(results: list[Result]) -> list[tuple[int | str, Compariso
 
 
 def _print_trained(results: list[Result], comparisons: list[tuple[int | str, Comparison]], few: bool) -> None:
-    from ..pipeline.evaluation.run import METRICS
+    from ..pipeline.evaluation import METRICS
     from .output import console, count, printable, table, warn
 
     first = results[0]

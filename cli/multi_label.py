@@ -13,15 +13,15 @@ from .released import released_line
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.evaluation.run import Comparison, Result
-    from ..pipeline.scoring.scorers import Scorer
+    from ..pipeline.evaluation import Comparison, Result
+    from ..pipeline.scoring import Scorer
 
 
 def plan_multi_label(
     features: FeatureCache, classes: Lexicon, options: dict[str, Any], settings: Mapping[str, Any]
 ) -> Callable[[Sequence[Scorer]], tuple[list[Result], list[Comparison]]]:
     """Chooses the videos; what it returns gives the results of all scorers, and each against the first."""
-    from ..pipeline.evaluation.multi_label import (
+    from ..pipeline.evaluation import (
         compare_maps,
         evaluate_multi_label,
         released_convention,

@@ -15,7 +15,7 @@ from .parameters import Device, FiniteRange, OutputFile, option
 from .parameters import vidclip_command as vidclip_command
 
 if TYPE_CHECKING:
-    from ..pipeline.encoders.text_cache import EncoderLoader
+    from ..pipeline.encoders import EncoderLoader
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -64,7 +64,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def encoder_loader(options: Mapping[str, Any]) -> EncoderLoader:
     """How the commands with `model_options` get an encoder."""
-    from ..pipeline.encoders.text_cache import EncoderLoader
+    from ..pipeline.encoders import EncoderLoader
     from .messages import warn
 
     checkpoints, named = list(options["checkpoints"]), []
@@ -92,7 +92,7 @@ def prompts_of(*names: str, option: str = "--prompt", one: bool = False) -> tupl
     one    whether several, which are averaged elsewhere, are refused
     Raises click.BadParameter.
     """
-    from ..pipeline.encoders.prompts import resolve_prompts
+    from ..pipeline.encoders import resolve_prompts
 
     try:
         found = resolve_prompts(names)

@@ -84,7 +84,7 @@ def apply_released(options: dict[str, Any]) -> None:
     paper = options["as_released"]
     if paper is None:
         return
-    from ..pipeline.evaluation.released_forms import RELEASED_FORMS
+    from ..pipeline.evaluation import RELEASED_FORMS
 
     form = RELEASED_FORMS[paper]
     options["as_released"] = {"paper": paper, "set": {}, "given": {}}
@@ -110,7 +110,7 @@ def released_short_side(options: dict[str, Any], size: int) -> int | None:
     """What `--resize` stands at for crops of `size` pixels: as given, or as released code scales."""
     if options["as_released"] is None:
         return options["resize"]
-    from ..pipeline.evaluation.released_forms import RELEASED_FORMS
+    from ..pipeline.evaluation import RELEASED_FORMS
 
     form = RELEASED_FORMS[options["as_released"]["paper"]]
     _set(options, "resize", form.short_side(size, int(options["crops"])))
@@ -121,7 +121,7 @@ def apply_released_heads(options: dict[str, Any], features: FeatureCache) -> Non
     """Sets the attention heads of T-Trans over these features, and refuses a number that does not go."""
     released, dimension = options["as_released"], features.shape[3]
     if released is not None:
-        from ..pipeline.evaluation.released_forms import RELEASED_FORMS
+        from ..pipeline.evaluation import RELEASED_FORMS
 
         form = RELEASED_FORMS[released["paper"]]
         heads = form.temporal_heads(features.identity.encoder.get("architecture", {}))
@@ -154,7 +154,7 @@ def released_line(released: Mapping[str, Any] | None) -> str:
     """What `--as-released` set, as options that set it again; empty without it."""
     if not released:
         return ""
-    from ..pipeline.evaluation.released_forms import RELEASED_FORMS
+    from ..pipeline.evaluation import RELEASED_FORMS
     from .output import printable
 
     def typed(forms: Mapping[str, Any]) -> str:

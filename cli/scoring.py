@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.encoders.text_cache import EncoderLoader
-    from ..pipeline.heads.checkpoint import StoredHead
-    from ..pipeline.scoring.scorers import Scorer
+    from ..pipeline.encoders import EncoderLoader
+    from ..pipeline.heads import StoredHead
+    from ..pipeline.scoring import Scorer
 
 
 def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> list[Scorer]:
     """One for each pool, released form, head and source of attributes that the options ask for, and fusions."""
-    from ..pipeline.encoders.text_cache import text_embeddings
-    from ..pipeline.heads.video_head import NO_FEATURES
-    from ..pipeline.scoring.scorers import (
+    from ..pipeline.encoders import text_embeddings
+    from ..pipeline.heads import NO_FEATURES
+    from ..pipeline.scoring import (
         AttributesScorer,
         FusionScorer,
         HeadScorer,
@@ -54,7 +54,7 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     for pool in dict.fromkeys(options["pools"]):
         if pool == "vcs":
             from ..pipeline.devices import choose_device
-            from ..pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
+            from ..pipeline.scoring import ConceptSpotter, ConceptSpottingConfig
 
             settings = {
                 key: options[key] for key in ("saliency", "recognition", "temperature", "renormalize")
@@ -89,7 +89,7 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
             "--fusion goes with --attributes, or --head FILE of an attributes head alone: it has no part here."
         )
     if options["attributes"]:
-        from ..pipeline.scoring.attribute_files import sentences_by_row
+        from ..pipeline.scoring import sentences_by_row
         from .attribute_sources import stored_attributes
 
         stored = stored_attributes(features, options, load)
@@ -117,7 +117,7 @@ def untrained_rows(
 
     if not options["heads"]:
         return np.ones(len(rows), bool), []
-    from ..pipeline.evaluation.splits import leave_out_trained
+    from ..pipeline.evaluation import leave_out_trained
 
     trained_on = {f"the head {path.name}": stored.trained_on for path, stored in stored_heads(options)}
     return leave_out_trained(features, rows, trained_on, asked_for=options["split"] is not None)
@@ -125,7 +125,7 @@ def untrained_rows(
 
 def stored_heads(options: dict[str, Any]) -> list[tuple[Path, StoredHead]]:
     """The heads of --head, each read once."""
-    from ..pipeline.heads.checkpoint import load_head
+    from ..pipeline.heads import load_head
 
     if "stored_heads" not in options:
         options["stored_heads"] = [(path, load_head(path)) for path in options["heads"]]
@@ -137,10 +137,9 @@ def _trained_attributes(
 ) -> Scorer:
     """The attributes branch with the head of a file, on the attributes and prompts it was trained with."""
     from ..cache import attributes_path, read_attributes
-    from ..pipeline.encoders.text_cache import text_embeddings
-    from ..pipeline.heads.checkpoint import AttributesHead, HeadError
-    from ..pipeline.scoring.attribute_files import FROM_FILE, sentences_by_row
-    from ..pipeline.scoring.scorers import AttributesScorer
+    from ..pipeline.encoders import text_embeddings
+    from ..pipeline.heads import AttributesHead, HeadError
+    from ..pipeline.scoring import FROM_FILE, AttributesScorer, sentences_by_row
 
     settings = head.settings.get("attributes")
     if not isinstance(settings, dict) or not {"lexicon", "top"} <= settings.keys():

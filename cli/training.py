@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.encoders.text_cache import EncoderLoader
-    from ..pipeline.evaluation.few_shot import Examples
-    from ..pipeline.evaluation.run import LabeledVideos
-    from ..pipeline.heads.checkpoint import StoredHead
-    from ..pipeline.heads.fit import ClassTexts, FitSettings
-    from ..pipeline.heads.video_head import HeadConfig, VideoHead
+    from ..pipeline.encoders import EncoderLoader
+    from ..pipeline.evaluation import Examples, LabeledVideos
+    from ..pipeline.heads import ClassTexts, FitSettings, HeadConfig, StoredHead, VideoHead
 
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 TEMPORAL = ("mean", "conv", "transformer", "mit")
@@ -139,7 +136,7 @@ def head_options(
 
 def head_configs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadConfig]:
     """Every combination of classifier, temporal module and pool that was asked for."""
-    from ..pipeline.heads.video_head import POOLS, HeadConfig
+    from ..pipeline.heads import POOLS, HeadConfig
 
     unfit = [pool for pool in pools if pool not in POOLS]
     if unfit:
@@ -170,7 +167,7 @@ def head_configs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadCo
 
 def fit_settings(options: dict[str, Any], **given: Any) -> FitSettings:
     """How to train, from options; those not given are the defaults of `given`, then of `FitSettings`."""
-    from ..pipeline.heads.fit import FitSettings
+    from ..pipeline.heads import FitSettings
 
     asked = {
         key: options[key]
@@ -193,8 +190,8 @@ def class_texts(
     """Names, texts and learnable prompts, as far as the heads need them."""
     from dataclasses import replace
 
-    from ..pipeline.encoders.text_cache import text_embeddings
-    from ..pipeline.heads.fit import ClassTexts
+    from ..pipeline.encoders import text_embeddings
+    from ..pipeline.heads import ClassTexts
 
     spots = any(design.pool == "vcs" for design in made)
     texts = None
@@ -211,7 +208,7 @@ def class_texts(
             raise click.UsageError(
                 "--text-encoder reads one --prompt; several are averaged by CLIP's own alone."
             )
-        from ..pipeline.encoders.transformers_text import transformers_embedder
+        from ..pipeline.encoders import transformers_embedder
 
         prompt = options["prompts"][0]
         try:
@@ -223,7 +220,7 @@ def class_texts(
         )
 
     def prompt_of(seed: int) -> Any:
-        from ..pipeline.heads.prompt_learner import LearnedPrompt
+        from ..pipeline.heads import LearnedPrompt
 
         length = options["prompt_context"]
         try:
@@ -241,7 +238,7 @@ def class_texts(
 
 def examples(features: FeatureCache, chosen: LabeledVideos) -> Examples:
     """The videos that were chosen, with their features."""
-    from ..pipeline.evaluation.few_shot import Examples
+    from ..pipeline.evaluation import Examples
 
     found = Examples.read(features, chosen)
     check_finite(features, found.of.rows, found.frames)
@@ -270,10 +267,8 @@ def head_over(
     """The stored head over `classes` (None: its own): its own rows where it knows the names, else new ones from
     their texts, which `features` keeps."""
     from ..lexicons import lexicon_of_labels
-    from ..pipeline.encoders.text_cache import collapse_note, shared_embeddings_note, text_embeddings
-    from ..pipeline.heads.checkpoint import HeadError
-    from ..pipeline.heads.prompt_learner import LearnedPrompt
-    from ..pipeline.heads.video_head import VideoHead, word_queries
+    from ..pipeline.encoders import collapse_note, shared_embeddings_note, text_embeddings
+    from ..pipeline.heads import HeadError, LearnedPrompt, VideoHead, word_queries
 
     head = stored.module
     if not isinstance(head, VideoHead):

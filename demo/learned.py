@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon
-from ..pipeline.evaluation.few_shot import FEW_SHOT_SETTINGS, Examples, train_and_evaluate
-from ..pipeline.evaluation.run import Result, select_test_set
-from ..pipeline.heads.estimators import CLASSIFIERS
-from ..pipeline.heads.fit import ClassTexts, FitSettings
-from ..pipeline.heads.temporal import TEMPORAL
-from ..pipeline.heads.video_head import HeadConfig
+from ..pipeline.evaluation import FEW_SHOT_SETTINGS, Examples, Result, select_test_set, train_and_evaluate
+from ..pipeline.heads import CLASSIFIERS, TEMPORAL, ClassTexts, FitSettings, HeadConfig
 from .actions import ORDER_PAIRS
 
 SHOTS = (0, 1, 2, 4, 8, 16)

@@ -6,9 +6,16 @@ import numpy as np
 
 from ..cache import FeatureCache, StoredAttributes, TextEmbeddings
 from ..lexicons import Lexicon
-from ..pipeline.evaluation.run import LabeledVideos, Result, evaluate, select_test_set
-from ..pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
-from ..pipeline.scoring.scorers import AttributesScorer, FusionScorer, MeanScorer, Scorer, SpottingScorer
+from ..pipeline.evaluation import LabeledVideos, Result, evaluate, select_test_set
+from ..pipeline.scoring import (
+    AttributesScorer,
+    ConceptSpotter,
+    ConceptSpottingConfig,
+    FusionScorer,
+    MeanScorer,
+    Scorer,
+    SpottingScorer,
+)
 
 PROMPT = "This is a video about {}"
 TEMPERATURE = 0.15

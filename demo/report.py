@@ -19,23 +19,23 @@ import numpy as np
 from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon, load_lexicon
 from ..pipeline.datasets import VideoList, read_videos
-from ..pipeline.encoders.encoder import load_encoder
-from ..pipeline.encoders.text_cache import EncoderLoader, text_embeddings
-from ..pipeline.evaluation.run import Result, compare, evaluate, select_test_set
-from ..pipeline.extraction.extractor import extract
-from ..pipeline.heads.fit import fit_attributes
-from ..pipeline.scoring.attributes import attributes_of
-from ..pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
-from ..pipeline.scoring.scorers import (
+from ..pipeline.encoders import EncoderLoader, load_encoder, text_embeddings
+from ..pipeline.evaluation import Result, compare, evaluate, select_test_set
+from ..pipeline.extraction import extract
+from ..pipeline.heads import fit_attributes
+from ..pipeline.scoring import (
     AttributesScorer,
+    ConceptSpotter,
+    ConceptSpottingConfig,
     FusionScorer,
     MaxScorer,
     MeanScorer,
     Scorer,
     SpottingScorer,
     VoteScorer,
+    attributes_of,
 )
-from ..pipeline.video.sampling import Sampling
+from ..pipeline.video import Sampling
 from .actions import ACTIONS
 from .learned import by_shots, by_temporal_module, order_classes
 from .measure import KINDS, PROMPT, TEMPERATURE, results_by_kind, split_of, spotting_scorer, subset

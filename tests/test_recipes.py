@@ -13,7 +13,7 @@ from vidclip.cli.compare import find_published
 from vidclip.cli.main import COMMANDS, main
 from vidclip.lexicons import load_lexicon
 from vidclip.pipeline.datasets import find_dataset
-from vidclip.pipeline.encoders.prompts import resolve_prompts
+from vidclip.pipeline.encoders import resolve_prompts
 
 RECIPES = Path(__file__).parents[1] / "docs" / "recipes.md"
 

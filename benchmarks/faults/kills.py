@@ -274,9 +274,9 @@ def _command(*arguments: object) -> Callable[[], object]:
 def _extract_small_shards(world: World) -> None:
     """As `vidclip extract`, but every video is written at once."""
     from vidclip.pipeline.datasets import read_videos
-    from vidclip.pipeline.encoders.encoder import load_encoder
-    from vidclip.pipeline.extraction.extractor import extract
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.extraction import extract
+    from vidclip.pipeline.video import Sampling
 
     videos = read_videos(world.list, root=world.videos, allow_missing=True)
     extract(

@@ -76,7 +76,7 @@ def command(
     """
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
-    from ...pipeline.scoring.attributes import LEAST_RECALL, attributes_of, released_form
+    from ...pipeline.scoring import LEAST_RECALL, attributes_of, released_form
     from ..attribute_sources import attributes_in_files
     from ..messages import note
     from ..output import count, printable, warn, write_json

@@ -118,8 +118,8 @@ def _print_table() -> None:
     from ...cache import FeatureCache
     from ...demo.measure import PROMPT, main_scorers, results_by_kind
     from ...lexicons import load_lexicon
-    from ...pipeline.encoders.text_cache import text_embeddings
-    from ...pipeline.scoring.attributes import attributes_of
+    from ...pipeline.encoders import text_embeddings
+    from ...pipeline.scoring import attributes_of
     from ..output import console, table
 
     cache, classes = FeatureCache("features"), load_lexicon("demo-classes")

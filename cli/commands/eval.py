@@ -42,8 +42,8 @@ from ..training import SEED, Shots, head_options
 if TYPE_CHECKING:
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
-    from ...pipeline.evaluation.run import Comparison, LabeledVideos, Result
-    from ...pipeline.scoring.scorers import Scorer
+    from ...pipeline.evaluation import Comparison, LabeledVideos, Result
+    from ...pipeline.scoring import Scorer
 
     Score = Callable[[Sequence[Scorer]], tuple[list[Result], list[Comparison]]]
 
@@ -219,7 +219,7 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     """
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
-    from ...pipeline.evaluation.run import lexicon_from_labels
+    from ...pipeline.evaluation import lexicon_from_labels
     from ..output import warn, write_json
 
     apply_released(options)
@@ -315,9 +315,7 @@ def _plan_single_label(
     features: FeatureCache, classes: Lexicon, protocol: str, options: dict[str, Any], settings: dict[str, Any]
 ) -> Score:
     """Chooses the videos; what runs the protocol for all scorers gives their results, and each against the first."""
-    from ...pipeline.evaluation.protocols import trials
-    from ...pipeline.evaluation.run import EvaluationError, compare, evaluate, select_test_set
-    from ...pipeline.evaluation.splits import take
+    from ...pipeline.evaluation import EvaluationError, compare, evaluate, select_test_set, take, trials
     from ..scoring import untrained_rows
 
     test = select_test_set(features, classes, options["split"], by_split_sets=protocol == "splits")
@@ -349,7 +347,7 @@ def _sets(protocol: str, classes: Lexicon, test: LabeledVideos) -> dict[str, Any
 
 
 def _print(results: list[Result], comparisons: list[Comparison]) -> None:
-    from ...pipeline.evaluation.run import METRICS
+    from ...pipeline.evaluation import METRICS
     from ..output import console, count, printable, table, warn
 
     first = results[0]

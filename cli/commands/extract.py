@@ -21,9 +21,9 @@ from ..released import apply_released, as_released_option, released_line, releas
 if TYPE_CHECKING:
     from ...cache import Failure
     from ...pipeline.datasets import VideoList
-    from ...pipeline.encoders.files import EncoderRequest
-    from ...pipeline.extraction.plan import Progress, Summary
-    from ...pipeline.video.sampling import Sampling
+    from ...pipeline.encoders import EncoderRequest
+    from ...pipeline.extraction import Progress, Summary
+    from ...pipeline.video import Sampling
 
 _SHOWN = 5
 """How many failed and missing videos are named on the screen."""
@@ -228,7 +228,7 @@ def _videos(source: tuple[Path, ...], dataset: str | None, options: dict[str, An
 
 def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) -> int:
     """Does the work of the command; returns its exit status."""
-    from ...pipeline.video.sampling import Sampling
+    from ...pipeline.video import Sampling
     from ..output import printable, warn
 
     videos = _videos(source, dataset, options)
@@ -247,8 +247,8 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 
-    from ...pipeline.encoders.files import EncoderRequest
-    from ...pipeline.extraction.plan import look, size_of
+    from ...pipeline.encoders import EncoderRequest
+    from ...pipeline.extraction import look, size_of
 
     folder = options["cache"]
     asked = EncoderRequest(options["model"], options["pretrained"], options["size"])
@@ -292,9 +292,8 @@ def _extract(
     from dataclasses import replace
     from importlib.metadata import version
 
-    from ...pipeline.encoders.encoder import load_encoder
-    from ...pipeline.encoders.files import files_of, remember_encoder
-    from ...pipeline.extraction.extractor import cache_identity, extract
+    from ...pipeline.encoders import files_of, load_encoder, remember_encoder
+    from ...pipeline.extraction import cache_identity, extract
     from ..output import warn
 
     began_ns = time.time_ns()

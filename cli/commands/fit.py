@@ -38,10 +38,9 @@ if TYPE_CHECKING:
 
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
-    from ...pipeline.encoders.text_cache import EncoderLoader
-    from ...pipeline.evaluation.run import LabeledVideos
-    from ...pipeline.heads.fit import Epoch, Fitted
-    from ...pipeline.heads.video_head import VideoHead
+    from ...pipeline.encoders import EncoderLoader
+    from ...pipeline.evaluation import LabeledVideos
+    from ...pipeline.heads import Epoch, Fitted, VideoHead
 
 
 _VIDEO = with_option("--head", "video")
@@ -116,8 +115,8 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     """
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
-    from ...pipeline.evaluation.run import lexicon_from_labels
-    from ...pipeline.heads.checkpoint import StoredHead, save_head
+    from ...pipeline.evaluation import lexicon_from_labels
+    from ...pipeline.heads import StoredHead, save_head
     from ..output import count, printable, warn
 
     apply_released(options)
@@ -157,7 +156,7 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
     if options["as_released"]:
         click.echo(released_line(options["as_released"]))
     if plot:
-        from ...pipeline.report.plots import loss_curve, save_figure
+        from ...pipeline.report import loss_curve, save_figure
 
         boxes = save_figure(loss_curve(fitted.epochs, fitted.best_epoch, f"{name} head"), plot)
         if boxes:
@@ -176,8 +175,8 @@ def _train_video(
     load: EncoderLoader,
 ) -> tuple[Fitted, str, dict[str, Any]]:
     from ...pipeline.devices import choose_device
-    from ...pipeline.evaluation.few_shot import draw_shots
-    from ...pipeline.heads.fit import epoch_size, fit_head
+    from ...pipeline.evaluation import draw_shots
+    from ...pipeline.heads import epoch_size, fit_head
     from ..output import progress_bar
     from ..training import check_finite, class_texts, fit_settings, head_configs
 
@@ -212,10 +211,9 @@ def _train_attributes(
     load: EncoderLoader,
 ) -> tuple[Fitted, str, dict[str, Any]]:
     from ...pipeline.devices import choose_device
-    from ...pipeline.encoders.text_cache import text_embeddings
-    from ...pipeline.heads.fit import fit_attributes
-    from ...pipeline.scoring.attribute_files import sentences_by_row
-    from ...pipeline.scoring.scorers import check_attributes
+    from ...pipeline.encoders import text_embeddings
+    from ...pipeline.heads import fit_attributes
+    from ...pipeline.scoring import check_attributes, sentences_by_row
     from ..attribute_sources import stored_attributes
     from ..output import progress_bar
     from ..training import fit_settings
@@ -247,8 +245,13 @@ def _sides(
     features: FeatureCache, classes: Lexicon, options: dict[str, Any]
 ) -> tuple[LabeledVideos, LabeledVideos | None, dict[str, Any]]:
     """(videos to train on, videos to test where there are any, how they were drawn): looked up before the training."""
-    from ...pipeline.evaluation.run import EvaluationError
-    from ...pipeline.evaluation.splits import check_disjoint, drawn_split, draws_test_set, training_set
+    from ...pipeline.evaluation import (
+        EvaluationError,
+        check_disjoint,
+        drawn_split,
+        draws_test_set,
+        training_set,
+    )
     from ..messages import note
 
     train_split, share = options["train_split"], options["test_share"]
@@ -276,8 +279,7 @@ def _trained_on(
     kept for testing, so that `eval --head` tests the same videos as `fit`."""
     import numpy as np
 
-    from ...pipeline.evaluation.few_shot import draw_shots
-    from ...pipeline.evaluation.splits import video_fingerprints
+    from ...pipeline.evaluation import draw_shots, video_fingerprints
 
     rows = chosen.rows
     if options["shots"] and not whole:
@@ -287,8 +289,13 @@ def _trained_on(
 
 def _test_set(features: FeatureCache, classes: Lexicon, trained_on: LabeledVideos) -> LabeledVideos | None:
     """The test split, where there is one, its labels are known, and none of its videos is trained on."""
-    from ...pipeline.evaluation.run import EvaluationError, default_split, select_test_set, split_names
-    from ...pipeline.evaluation.splits import check_disjoint
+    from ...pipeline.evaluation import (
+        EvaluationError,
+        check_disjoint,
+        default_split,
+        select_test_set,
+        split_names,
+    )
     from ..messages import note, warn
 
     split = default_split(features)
@@ -314,10 +321,9 @@ def _test(
     load: EncoderLoader,
 ) -> None:
     """The head on the test split, beside the mean frame embedding without training."""
-    from ...pipeline.encoders.encoder import EncoderError
-    from ...pipeline.encoders.text_cache import text_embeddings
-    from ...pipeline.evaluation.run import METRICS, evaluate
-    from ...pipeline.scoring.scorers import HeadScorer, MeanScorer, Scorer
+    from ...pipeline.encoders import EncoderError, text_embeddings
+    from ...pipeline.evaluation import METRICS, evaluate
+    from ...pipeline.scoring import HeadScorer, MeanScorer, Scorer
     from ..output import console, count, printable, table, warn
 
     scorers: list[Scorer] = [HeadScorer(head, temperature=temperature, name=head.design.name)]

@@ -49,7 +49,7 @@ def command(cache: tuple[Path, ...], json_file: Path | None) -> None:
 def describe(cache: FeatureCache) -> dict[str, Any]:
     """All that `vidclip info` prints, for JSON."""
     from ...cache import list_texts
-    from ...pipeline.video.request import DAMAGED
+    from ...pipeline.video import DAMAGED
 
     videos = cache.videos
     texts = list_texts(cache.folder)

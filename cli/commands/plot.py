@@ -41,7 +41,7 @@ def _output(default: str):
 
 
 def _save(figure: Figure, output: Path) -> None:
-    from ...pipeline.report.plots import save_figure
+    from ...pipeline.report import save_figure
     from ..output import warn
 
     boxes = save_figure(figure, output)
@@ -93,13 +93,10 @@ def correlation(
     """The cosines between the classes of several classifiers, side by side (Text4Vis, Figures 1 and A.5)."""
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
-    from ...pipeline.encoders.text_cache import text_embeddings
-    from ...pipeline.evaluation.run import lexicon_from_labels
-    from ...pipeline.evaluation.splits import training_set
-    from ...pipeline.heads.checkpoint import load_head
-    from ...pipeline.heads.fit import ClassTexts, untrained_head
-    from ...pipeline.heads.video_head import HeadConfig
-    from ...pipeline.report.plots import correlation_maps
+    from ...pipeline.encoders import text_embeddings
+    from ...pipeline.evaluation import lexicon_from_labels, training_set
+    from ...pipeline.heads import ClassTexts, HeadConfig, load_head, untrained_head
+    from ...pipeline.report import correlation_maps
     from ..output import printable
     from ..training import check_finite, head_over
 
@@ -150,7 +147,7 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
 
     from ...pipeline.datasets.text_files import read_bytes
     from ...pipeline.datasets.video_list import DatasetError
-    from ...pipeline.report.plots import few_shot_curves
+    from ...pipeline.report import few_shot_curves
     from ..output import count, printable
 
     found: list[tuple[Path, Any]] = []
@@ -208,12 +205,11 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
 
     from ...cache import FeatureCache
     from ...lexicons import load_lexicon
-    from ...pipeline.encoders.text_cache import text_embeddings
-    from ...pipeline.evaluation.run import lexicon_from_labels, select_test_set
-    from ...pipeline.evaluation.splits import leave_out_trained, take
-    from ...pipeline.heads.checkpoint import load_head
-    from ...pipeline.report.plots import confusion_counts, confusion_map
-    from ...pipeline.scoring.scorers import HeadScorer, MeanScorer, Scorer
+    from ...pipeline.encoders import text_embeddings
+    from ...pipeline.evaluation import leave_out_trained, lexicon_from_labels, select_test_set, take
+    from ...pipeline.heads import load_head
+    from ...pipeline.report import confusion_counts, confusion_map
+    from ...pipeline.scoring import HeadScorer, MeanScorer, Scorer
     from ..output import count, printable, warn
     from ..training import check_finite, head_over
 

@@ -48,8 +48,8 @@ def command(
     """
     from ...lexicons import load_lexicon
     from ...pipeline.datasets import read_videos
-    from ...pipeline.evaluation.prediction import predict
-    from ...pipeline.heads.checkpoint import load_head
+    from ...pipeline.evaluation import predict
+    from ...pipeline.heads import load_head
     from ..output import console, printable, progress_bar, table, write_json
     from ..training import head_over
 

@@ -60,8 +60,8 @@ def command(
     """
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
-    from ...pipeline.encoders.text_cache import collapse_note
-    from ...pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
+    from ...pipeline.encoders import collapse_note
+    from ...pipeline.scoring import ConceptSpotter, ConceptSpottingConfig
     from ..output import printable
 
     prompts = prompts_of(options["prompt"])
@@ -87,7 +87,7 @@ def command(
             shown = " " * 9 if math.isnan(second) else f"{second:7.2f} s"
             click.echo(f"  frame {index:5}  {shown}  {100 * share:5.1f} %  {bar}")
     if png:
-        from ...pipeline.report.saliency import saliency_strip
+        from ...pipeline.report import saliency_strip
 
         captions = [
             f"frame {index}" if math.isnan(second) else f"{second:.1f} s"
@@ -133,9 +133,7 @@ def _pixels(features: FeatureCache, row: int) -> Any:
     import numpy as np
 
     from ...pipeline.datasets import segment_of
-    from ...pipeline.video.pool import DecodeError, VideoRequest, decode_video
-    from ...pipeline.video.preprocess import Preprocess
-    from ...pipeline.video.sampling import Sampling
+    from ...pipeline.video import DecodeError, Preprocess, Sampling, VideoRequest, decode_video
     from ..main import Failed
     from ..output import printable
 

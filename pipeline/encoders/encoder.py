@@ -28,7 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...cache import TextEmbeddings
 from ..devices import DeviceError, choose_device
-from ..video.preprocess import Preprocess
+from ..video import Preprocess
 from .prompts import check_prompt
 from .safety import check_model_config, without_code
 from .tokens import WORD_MODES, WordsUnavailable, content_positions, name_positions, token_embeddings

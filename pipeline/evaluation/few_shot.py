@@ -15,19 +15,21 @@ import numpy as np
 import torch
 
 from ...cache import FeatureCache
-from ..heads.fit import (
+from ..heads import (
     ClassTexts,
     Epoch,
     FitError,
     FitSettings,
     Fitted,
+    HeadConfig,
+    VideoHead,
     check_classes_have_videos,
     epoch_size,
     fit_head,
+    head_inputs,
     untrained_head,
 )
-from ..heads.video_head import HeadConfig, VideoHead, head_inputs
-from ..scoring.scorers import head_scores, view_scores
+from ..scoring import head_scores, view_scores
 from .metrics import label_ranks
 from .protocols import Trial
 from .run import LabeledVideos, Result, result_of_ranks

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...cache import FeatureCache
 from ...lexicons import Lexicon, LexiconError
-from ..scoring.scorers import Scorer
+from ..scoring import Scorer
 from .average_precision import mean_average_precision, moved_interval, multi_label_metrics, resampled_maps
 from .metrics import bootstrap_interval
 from .run import (

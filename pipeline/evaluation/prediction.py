@@ -11,13 +11,11 @@ import numpy as np
 
 from ...cache import Failure, FeatureCache
 from ..datasets import VideoList
-from ..encoders.encoder import Encoder
+from ..encoders import Encoder
 from ..extraction.extractor import Progress, extract
-from ..heads.checkpoint import HeadError, StoredHead
-from ..heads.video_head import VideoHead
-from ..scoring.scorers import HeadScorer
-from ..video.pool import WORKER_MEMORY_GIB
-from ..video.sampling import Sampling
+from ..heads import HeadError, StoredHead, VideoHead
+from ..scoring import HeadScorer
+from ..video import WORKER_MEMORY_GIB, Sampling
 
 
 @dataclass(frozen=True)

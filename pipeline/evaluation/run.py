@@ -11,7 +11,7 @@ import numpy as np
 
 from ...cache import FeatureCache
 from ...lexicons import Lexicon, LexiconError, lexicon_of_labels
-from ..scoring.scorers import FusionScorer, Scorer
+from ..scoring import FusionScorer, Scorer
 from .average_precision import MultiLabelMetrics
 from .metrics import Metrics, bootstrap_interval, label_ranks, metrics_of_ranks, resampled_means
 from .protocols import Trial, trials

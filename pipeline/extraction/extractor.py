@@ -26,11 +26,17 @@ import torch
 
 from ...cache import CacheWriter, Failure, FeatureCache, Identity, VideoRecord
 from ..datasets import Video, VideoList
-from ..encoders.encoder import Encoder, EncoderError
-from ..video.pool import WORKER_MEMORY_GIB, Decoded, DecodeFailure, DecodePool, VideoRequest
-from ..video.preprocess import Preprocess
-from ..video.request import DAMAGED
-from ..video.sampling import Sampling
+from ..encoders import Encoder, EncoderError
+from ..video import (
+    DAMAGED,
+    WORKER_MEMORY_GIB,
+    Decoded,
+    DecodeFailure,
+    DecodePool,
+    Preprocess,
+    Sampling,
+    VideoRequest,
+)
 from .plan import (
     Plan,
     Progress,

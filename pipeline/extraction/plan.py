@@ -35,7 +35,7 @@ from ...cache.failures import mark_reported
 from ...cache.features import IDENTITY_FILE
 from ...cache.files import folder_turn, writer_lock
 from ..datasets import IMAGE_SUFFIXES, Video, VideoList
-from ..encoders.files import EncoderRequest, is_known_encoder
+from ..encoders import EncoderRequest, is_known_encoder
 
 CHANGED = ("encode", "replace", "keep", "error")
 """What to do with a video that the cache has, and whose file is another one today."""

@@ -23,8 +23,7 @@ from torch import nn
 
 from ...cache import Identity, write_whole
 from ...cache.identity import canonical_json
-from ..scoring.scorers import TEMPERATURE, check_scores
-from ..scoring.temperature import check_temperature
+from ..scoring import TEMPERATURE, check_scores, check_temperature
 from .video_head import VideoHead
 
 HEAD_FORMAT = "vidclip-head"

@@ -18,9 +18,7 @@ import torch
 from torch import nn
 
 from ...cache import TextEmbeddings
-from ..scoring.pooling import mean_embeddings
-from ..scoring.scorers import head_scores, view_scores
-from ..scoring.temperature import check_temperature
+from ..scoring import check_temperature, head_scores, mean_embeddings, view_scores
 from .checkpoint import AttributesHead
 from .estimators import classifier_weights
 from .losses import LOSSES, scores_loss

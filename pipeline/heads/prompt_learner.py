@@ -18,8 +18,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..encoders.encoder import Encoder, EncoderError
-from ..encoders.tokens import content_positions, content_tokens
+from ..encoders import Encoder, EncoderError, content_positions, content_tokens
 
 CONTEXT_STD = 0.02
 """Of random context vectors, as CoOp and CLIP's own token embeddings start."""

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..scoring.temperature import check_temperature
+from ..scoring import check_temperature
 
 TEMPORAL = ("mean", "conv", "transformer", "mit")
 

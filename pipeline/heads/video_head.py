@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...cache import TextEmbeddings
-from ..scoring.temperature import check_temperature
+from ..scoring import check_temperature
 from .temporal import TEMPORAL, check_owners, mean_pool, spotting_scores, temporal_module
 
 POOLS = ("mean", "vcs")

@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..heads.fit import Epoch
-from ..scoring.pooling import unit
+from ..heads import Epoch
+from ..scoring import unit
 
 FORMATS = (".png", ".svg")
 _MOST_NAMES = 120

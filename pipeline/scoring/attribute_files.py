@@ -29,11 +29,11 @@ from ...cache import (
     write_attributes,
 )
 from ..datasets.folders import stem_of
-from ..encoders.text_cache import EncoderLoader
+from ..encoders import EncoderLoader
 from .attributes import PROMPT, AttributesError, attributes_sentence
 
 if TYPE_CHECKING:
-    from ..encoders.encoder import Encoder
+    from ..encoders import Encoder
 
 FIELD = "classname_topk"
 FROM_FILE = "file"

@@ -27,11 +27,11 @@ from ...cache import (
 )
 from ...cache.identity import digest_of
 from ...lexicons import Lexicon
-from ..encoders.text_cache import EncoderLoader, text_embeddings
+from ..encoders import EncoderLoader, text_embeddings
 from .pooling import mean_embeddings, unit
 
 if TYPE_CHECKING:
-    from ..encoders.encoder import Encoder
+    from ..encoders import Encoder
 
 INDEXES = ("exact", "ivf", "hnsw")
 LEAST_RECALL = 0.95

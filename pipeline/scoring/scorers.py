@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ..heads.video_head import NO_FEATURES, VIEW_AVERAGES, VideoHead, head_inputs
+from ..heads import NO_FEATURES, VIEW_AVERAGES, VideoHead, head_inputs
 from .concept_spotting import ConceptSpotter
 from .pooling import cosine_scores, mean_embeddings
 

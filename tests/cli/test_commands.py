@@ -326,9 +326,9 @@ def test_kinetics600_and_splits(tmp_path, tiny_model, write_cache, rng):
     from dataclasses import replace
 
     from vidclip.lexicons import load_lexicon
-    from vidclip.pipeline.encoders.encoder import load_encoder
-    from vidclip.pipeline.extraction.extractor import cache_identity
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.extraction import cache_identity
+    from vidclip.pipeline.video import Sampling
 
     encoder = load_encoder(tiny_model, device="cpu")
     new = load_lexicon("kinetics600-zeroshot-1").labels

@@ -400,7 +400,7 @@ def test_saliency_draws_the_segment_and_refuses_another_video(activitynet, extra
     put(root, "list.csv", "path,label,start,end\nlong.mp4,a,2,4\nlong.mp4,a,5,\n")
     assert extract(root / "list.csv").returncode == 0
     drawn = []
-    from vidclip.pipeline.report import saliency as report
+    from vidclip.pipeline import report
 
     strip = report.saliency_strip
     monkeypatch.setattr(report, "saliency_strip", lambda *given: drawn.append(given) or strip(*given))
@@ -411,9 +411,7 @@ def test_saliency_draws_the_segment_and_refuses_another_video(activitynet, extra
     ((frames, _, _, captions),) = drawn
     assert captions[0] == "2.0 s"
 
-    from vidclip.pipeline.video.pool import VideoRequest, decode_video
-    from vidclip.pipeline.video.preprocess import Preprocess
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.video import Preprocess, Sampling, VideoRequest, decode_video
 
     stored = FeatureCache(tmp_path / "features").identity.encoder["preprocess"]
     preprocess = Preprocess.from_dict({**stored, "resize": None})

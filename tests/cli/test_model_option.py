@@ -16,10 +16,17 @@ from helpers import a_record, save_video, vidclip
 from vidclip.cache import CacheWriter, Identity, text_path
 from vidclip.cli.messages import quoted
 from vidclip.lexicons import Lexicon, load_lexicon
-from vidclip.pipeline.encoders.encoder import EncoderError, ModelNotNamed, brings_own_files, load_encoder
-from vidclip.pipeline.encoders.text_cache import EncoderLoader, collapse_note, text_embeddings
-from vidclip.pipeline.extraction.extractor import cache_identity
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.encoders import (
+    EncoderError,
+    EncoderLoader,
+    ModelNotNamed,
+    brings_own_files,
+    collapse_note,
+    load_encoder,
+    text_embeddings,
+)
+from vidclip.pipeline.extraction import cache_identity
+from vidclip.pipeline.video import Sampling
 
 
 def make_cache(folder: Path, encoder_model: str, **changes: str) -> Path:

@@ -237,9 +237,9 @@ REACHED = {
 def prepared(tmp_path_factory, tiny_model) -> Path:
     """A folder with a cache of twelve videos of three labels, and the file `a.file`."""
     from vidclip.cache import CacheWriter
-    from vidclip.pipeline.encoders.encoder import load_encoder
-    from vidclip.pipeline.extraction.extractor import cache_identity
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.extraction import cache_identity
+    from vidclip.pipeline.video import Sampling
 
     folder = tmp_path_factory.mktemp("prepared")
     encoder = load_encoder(tiny_model, device="cpu")
@@ -472,9 +472,9 @@ def test_an_option_has_a_condition_or_is_heeded_by_every_call(name, parameter):
 def noise(tmp_path_factory, tiny_model) -> Path:
     """A cache of noise: 200 videos of ten labels in two views, so that whatever is heeded changes the figures."""
     from vidclip.cache import CacheWriter
-    from vidclip.pipeline.encoders.encoder import load_encoder
-    from vidclip.pipeline.extraction.extractor import cache_identity
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.extraction import cache_identity
+    from vidclip.pipeline.video import Sampling
 
     folder = tmp_path_factory.mktemp("noise")
     encoder = load_encoder(tiny_model, device="cpu")

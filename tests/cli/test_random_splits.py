@@ -12,10 +12,10 @@ import pytest
 
 from helpers import a_record, vidclip
 from vidclip.cache import CacheWriter, FeatureCache
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.extraction.extractor import cache_identity
-from vidclip.pipeline.heads.checkpoint import load_head, save_head
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.extraction import cache_identity
+from vidclip.pipeline.heads import load_head, save_head
+from vidclip.pipeline.video import Sampling
 
 LABELS = ("tai chi", "cooking", "diving")
 

@@ -21,11 +21,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from helpers import a_record, change_file, save_video
 from vidclip.cache import CacheWriter, FeatureCache
 from vidclip.cli.main import main
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.evaluation.run import lexicon_from_labels
-from vidclip.pipeline.extraction.extractor import cache_identity
-from vidclip.pipeline.heads.checkpoint import load_head, save_head
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.evaluation import lexicon_from_labels
+from vidclip.pipeline.extraction import cache_identity
+from vidclip.pipeline.heads import load_head, save_head
+from vidclip.pipeline.video import Sampling
 
 LABELS = ("Air Drumming", "[b]juggling", "a $x_1$ & <b>", "tai chi", "打太极拳")
 TRAIN, TEST = 6, 8

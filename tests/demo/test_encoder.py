@@ -33,10 +33,15 @@ from vidclip.demo.train import (
     twice,
 )
 from vidclip.demo.world import render_still, video_scene
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.evaluation.metrics import top_k_accuracy
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
-from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings, unit
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.evaluation import top_k_accuracy
+from vidclip.pipeline.scoring import (
+    ConceptSpotter,
+    ConceptSpottingConfig,
+    cosine_scores,
+    mean_embeddings,
+    unit,
+)
 
 FOLDER = Path(vidclip.demo.__file__).parent / "encoder"
 MEGABYTE = 1e6

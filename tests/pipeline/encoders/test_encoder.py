@@ -15,14 +15,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from helpers import TINY_CONFIG, save_hugging_face_model, save_model_folder
-from vidclip.pipeline.encoders.encoder import (
+from vidclip.pipeline.encoders import (
     EncoderError,
+    WordsUnavailable,
     automatic_precision,
     average_prompts,
     cpu_has_bf16,
     load_encoder,
 )
-from vidclip.pipeline.encoders.tokens import WordsUnavailable
 
 
 @pytest.fixture(scope="module")

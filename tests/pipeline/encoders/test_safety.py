@@ -14,9 +14,7 @@ import pytest
 import torch
 
 from helpers import TINY_CONFIG, save_hugging_face_model, save_model_folder
-from vidclip.pipeline.encoders.encoder import EncoderError, load_encoder
-from vidclip.pipeline.encoders.safety import check_model_config
-from vidclip.pipeline.encoders.transformers_text import transformers_embedder
+from vidclip.pipeline.encoders import EncoderError, check_model_config, load_encoder, transformers_embedder
 
 pytest.importorskip("transformers")
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score
 
-from vidclip.pipeline.evaluation import average_precision
-from vidclip.pipeline.evaluation.average_precision import (
+from vidclip.pipeline.evaluation import (
+    average_precision,
     average_precisions,
     bootstrap_map,
     mean_average_precision,
     multi_label_metrics,
     resampled_maps,
+    top_k_accuracy,
 )
-from vidclip.pipeline.evaluation.metrics import top_k_accuracy
 
 
 @pytest.fixture

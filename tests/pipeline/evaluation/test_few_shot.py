@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from vidclip.cache import TextEmbeddings
+from vidclip.pipeline.evaluation import Examples, classification_metrics, draw_shots, train_and_evaluate
 from vidclip.pipeline.evaluation import run as evaluate
-from vidclip.pipeline.evaluation.few_shot import Examples, draw_shots, train_and_evaluate
-from vidclip.pipeline.evaluation.metrics import classification_metrics
-from vidclip.pipeline.heads.fit import ClassTexts, FitError, FitSettings, fit_head
-from vidclip.pipeline.heads.video_head import HeadConfig, VideoHead
-from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings
+from vidclip.pipeline.heads import ClassTexts, FitError, FitSettings, HeadConfig, VideoHead, fit_head
+from vidclip.pipeline.scoring import cosine_scores, mean_embeddings
 
 C, D = 4, 16
 NAMES = ("a", "b", "c", "d")

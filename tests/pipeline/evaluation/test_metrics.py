@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
-from vidclip.pipeline.evaluation import metrics
-from vidclip.pipeline.evaluation.metrics import (
+from vidclip.pipeline.evaluation import (
     bootstrap_interval,
     classification_metrics,
     label_ranks,
     mean_class_accuracy,
+    metrics,
     top_k_accuracy,
     top_k_hits,
 )

@@ -10,16 +10,20 @@ from sklearn.metrics import average_precision_score
 from helpers import a_record, an_identity
 from vidclip.cache import CacheWriter, FeatureCache, MissingVideo, write_missing
 from vidclip.lexicons import Lexicon
-from vidclip.pipeline.evaluation.average_precision import multi_label_metrics
-from vidclip.pipeline.evaluation.multi_label import (
+from vidclip.pipeline.evaluation import (
+    EvaluationError,
     MultiLabelSet,
+    choose_rows,
+    compare,
     compare_maps,
+    evaluate,
     evaluate_multi_label,
+    multi_label_metrics,
     released_convention,
     select_multi_label,
+    select_test_set,
 )
-from vidclip.pipeline.evaluation.run import EvaluationError, choose_rows, compare, evaluate, select_test_set
-from vidclip.pipeline.scoring.scorers import FusionScorer, MaxScorer, MeanScorer, VoteScorer
+from vidclip.pipeline.scoring import FusionScorer, MaxScorer, MeanScorer, VoteScorer
 
 NAMES = ("a", "b", "c", "never")
 CLASSES = Lexicon("four", NAMES, NAMES)

@@ -10,12 +10,11 @@ import pytest
 from helpers import save_video
 from vidclip.cache import FeatureCache
 from vidclip.pipeline.datasets import read_videos
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.evaluation.prediction import Prediction, predict
-from vidclip.pipeline.extraction.extractor import extract
-from vidclip.pipeline.heads.checkpoint import HeadError, StoredHead, load_head, save_head
-from vidclip.pipeline.heads.video_head import HeadConfig, VideoHead
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.evaluation import Prediction, predict
+from vidclip.pipeline.extraction import extract
+from vidclip.pipeline.heads import HeadConfig, HeadError, StoredHead, VideoHead, load_head, save_head
+from vidclip.pipeline.video import Sampling
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from vidclip.pipeline.evaluation.protocols import full_classes, half_classes, trials
+from vidclip.pipeline.evaluation import full_classes, half_classes, trials
 
 
 def mersenne_twister(seed):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidclip.lexicons import load_lexicon
-from vidclip.pipeline.evaluation.protocols import PROTOCOLS as ZERO_SHOT_PROTOCOLS
+from vidclip.pipeline.evaluation import PROTOCOLS as ZERO_SHOT_PROTOCOLS
 from vidclip.pipeline.evaluation.published import (
     DATASETS,
     PAPERS,

@@ -8,10 +8,9 @@ import pytest
 from helpers import a_record, an_identity
 from vidclip.cache import CacheWriter, Failure, FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon, load_lexicon
-from vidclip.pipeline.encoders.text_cache import EncoderLoader, text_embeddings
-from vidclip.pipeline.evaluation.run import EvaluationError, evaluate, lexicon_from_labels, select_test_set
-from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings
-from vidclip.pipeline.scoring.scorers import MeanScorer
+from vidclip.pipeline.encoders import EncoderLoader, text_embeddings
+from vidclip.pipeline.evaluation import EvaluationError, evaluate, lexicon_from_labels, select_test_set
+from vidclip.pipeline.scoring import MeanScorer, cosine_scores, mean_embeddings
 
 CLASSES = Lexicon(
     "four", ("air drumming", "bee keeping", "cooking", "dancing"), ("air_drumming", "b", "c", "d")
@@ -152,9 +151,9 @@ def test_mean_embeddings_are_unit_means_of_raw_frames(rng):
 
 
 def test_texts_are_embedded_once(write_cache, tiny_model):
-    from vidclip.pipeline.encoders.encoder import load_encoder
-    from vidclip.pipeline.extraction.extractor import cache_identity
-    from vidclip.pipeline.video.sampling import Sampling
+    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.extraction import cache_identity
+    from vidclip.pipeline.video import Sampling
 
     encoder = load_encoder(tiny_model, device="cpu", precision="fp32")
     cache = FeatureCache(write_cache([], identity=cache_identity(encoder, Sampling(), encoder.preprocess)))

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from helpers import a_record
 from vidclip.cache import FeatureCache
-from vidclip.pipeline.evaluation.run import EvaluationError, lexicon_from_labels, select_test_set
-from vidclip.pipeline.evaluation.splits import (
+from vidclip.pipeline.evaluation import (
+    EvaluationError,
     check_disjoint,
     drawn_split,
     draws_test_set,
     leave_out_trained,
+    lexicon_from_labels,
+    select_test_set,
     stratified_split,
     training_set,
     video_fingerprints,

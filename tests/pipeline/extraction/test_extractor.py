@@ -21,9 +21,9 @@ import torch
 from helpers import save_video
 from vidclip.cache import CacheBusy, CacheWriter, FeatureCache, verify
 from vidclip.pipeline.datasets import read_videos
-from vidclip.pipeline.encoders.encoder import EncoderError, load_encoder
-from vidclip.pipeline.extraction.extractor import cache_identity, extract
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.encoders import EncoderError, load_encoder
+from vidclip.pipeline.extraction import cache_identity, extract
+from vidclip.pipeline.video import Sampling
 
 SAMPLING = Sampling(frames=4)
 
@@ -175,9 +175,9 @@ import os, sys, time, torch
 torch.set_num_threads(1)      # no threads before the fork
 sys.path.insert(0, {tests!r})
 from vidclip.pipeline.datasets import read_videos
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.extraction.extractor import extract
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.extraction import extract
+from vidclip.pipeline.video import Sampling
 
 encoder = load_encoder({model!r}, device="cpu")
 # At most 25 videos a second: twenty kills come before the end, however fast the machine.

@@ -19,17 +19,17 @@ from PIL import Image
 from helpers import a_record, an_identity, save_video, vidclip
 from vidclip.cache import CacheMismatch, CacheWriter, FeatureCache, VideoRecord, verify
 from vidclip.pipeline.datasets import VideoList, read_videos
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.extraction.extractor import extract
-from vidclip.pipeline.extraction.plan import (
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.extraction import (
     SourceChanged,
     Stamp,
+    extract,
     part_of,
     root_of,
     stamp_of,
     videos_of_part,
 )
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.video import Sampling
 
 
 @pytest.fixture(scope="module")

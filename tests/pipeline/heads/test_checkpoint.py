@@ -12,11 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import an_identity
-from vidclip.pipeline.heads.checkpoint import AttributesHead, HeadError, StoredHead, load_head, save_head
-from vidclip.pipeline.heads.fit import FitSettings
-from vidclip.pipeline.heads.video_head import HeadConfig, VideoHead
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpottingConfig
-from vidclip.pipeline.scoring.scorers import HeadScorer, NoScores
+from vidclip.pipeline.heads import (
+    AttributesHead,
+    FitSettings,
+    HeadConfig,
+    HeadError,
+    StoredHead,
+    VideoHead,
+    load_head,
+    save_head,
+)
+from vidclip.pipeline.scoring import ConceptSpottingConfig, HeadScorer, NoScores
 
 D, C, T = 8, 3, 4
 NAMES = ("dig", "swim", "bake")

@@ -21,8 +21,8 @@ from sklearn.preprocessing import FunctionTransformer, normalize
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
-from vidclip.pipeline.encoders.transformers_text import transformers_embedder
-from vidclip.pipeline.heads.estimators import (
+from vidclip.pipeline.encoders import transformers_embedder
+from vidclip.pipeline.heads import (
     CLASSIFIERS,
     LDAClassifier,
     LinearProbe,
@@ -31,7 +31,7 @@ from vidclip.pipeline.heads.estimators import (
     TextClassifier,
     classifier_weights,
 )
-from vidclip.pipeline.scoring.pooling import cosine_scores, unit
+from vidclip.pipeline.scoring import cosine_scores, unit
 
 NAMES = ["archery", "baby crawling", "clapping", "diving", "eating"]
 

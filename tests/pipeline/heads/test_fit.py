@@ -10,9 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import an_identity
-from vidclip.pipeline.heads.checkpoint import AttributesHead, HeadError, StoredHead, load_head, save_head
-from vidclip.pipeline.heads.fit import FitError, FitSettings, fit_attributes
-from vidclip.pipeline.heads.losses import scores_loss
+from vidclip.pipeline.heads import (
+    AttributesHead,
+    FitError,
+    FitSettings,
+    HeadError,
+    StoredHead,
+    fit_attributes,
+    load_head,
+    save_head,
+    scores_loss,
+)
 
 
 def u(x):

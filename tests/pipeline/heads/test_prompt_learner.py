@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from helpers import TINY_CONFIG, save_model_folder
-from vidclip.pipeline.encoders.encoder import EncoderError, load_encoder
-from vidclip.pipeline.heads.prompt_learner import LearnedPrompt, PromptUnavailable
+from vidclip.pipeline.encoders import EncoderError, load_encoder
+from vidclip.pipeline.heads import LearnedPrompt, PromptUnavailable
 
 NAMES = ["climbing a wall", "video", "playing the harp (outside)", "!!", "tai chi"]
 PROMPT = "a video of a {}."

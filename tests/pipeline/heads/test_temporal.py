@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from vidclip.cache import TextEmbeddings
-from vidclip.pipeline.heads.temporal import (
+from vidclip.pipeline.heads import (
     TEMPORAL,
     mean_pool,
     spotting_scores,
     temporal_module,
     word_owners,
 )
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
+from vidclip.pipeline.scoring import ConceptSpotter, ConceptSpottingConfig
 
 
 def some_frames(rng, videos=3, times=5, dimension=16, scale=0.4):

@@ -12,12 +12,29 @@ from torch import nn
 
 from helpers import an_identity
 from vidclip.cache import TextEmbeddings
-from vidclip.pipeline.heads.checkpoint import HeadError, StoredHead, load_head, save_head
-from vidclip.pipeline.heads.fit import ClassTexts, FitError, FitSettings, fit_head, untrained_head
-from vidclip.pipeline.heads.video_head import HeadConfig, VideoHead, head_inputs, word_queries
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
-from vidclip.pipeline.scoring.pooling import cosine_scores, mean_embeddings
-from vidclip.pipeline.scoring.scorers import HeadScorer, view_scores
+from vidclip.pipeline.heads import (
+    ClassTexts,
+    FitError,
+    FitSettings,
+    HeadConfig,
+    HeadError,
+    StoredHead,
+    VideoHead,
+    fit_head,
+    head_inputs,
+    load_head,
+    save_head,
+    untrained_head,
+    word_queries,
+)
+from vidclip.pipeline.scoring import (
+    ConceptSpotter,
+    ConceptSpottingConfig,
+    HeadScorer,
+    cosine_scores,
+    mean_embeddings,
+    view_scores,
+)
 
 NAMES = ("dig", "swim", "bake a cake")
 D = 16

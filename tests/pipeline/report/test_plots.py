@@ -11,8 +11,8 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from vidclip.lexicons import load_lexicon
-from vidclip.pipeline.heads.fit import Epoch
-from vidclip.pipeline.report.plots import (
+from vidclip.pipeline.heads import Epoch
+from vidclip.pipeline.report import (
     confusion_counts,
     confusion_map,
     correlation_maps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclip.pipeline.report.saliency import saliency_strip
+from vidclip.pipeline.report import saliency_strip
 
 BAR = (26, 115, 232)
 CAPTIONS = ["0.0 s", "1.0 s", "2.0 s"]

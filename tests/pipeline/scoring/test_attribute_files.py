@@ -10,17 +10,18 @@ import pytest
 
 from helpers import a_record
 from vidclip.cache import FeatureCache
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.extraction.extractor import cache_identity
-from vidclip.pipeline.scoring.attribute_files import (
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.extraction import cache_identity
+from vidclip.pipeline.scoring import (
+    AttributesError,
+    AttributesScorer,
+    MissingAttributes,
     attributes_from_files,
     match_videos,
     read_attribute_file,
     sentences_by_row,
 )
-from vidclip.pipeline.scoring.attributes import AttributesError
-from vidclip.pipeline.scoring.scorers import AttributesScorer, MissingAttributes
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.video import Sampling
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,16 @@ import pytest
 from helpers import a_record
 from vidclip.cache import CacheError, FeatureCache, read_attributes, verify
 from vidclip.lexicons import Lexicon, load_lexicon
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.encoders.text_cache import EncoderLoader
-from vidclip.pipeline.extraction.extractor import cache_identity
-from vidclip.pipeline.scoring import attributes
-from vidclip.pipeline.scoring.attributes import (
+from vidclip.pipeline.encoders import EncoderLoader, load_encoder
+from vidclip.pipeline.extraction import cache_identity
+from vidclip.pipeline.scoring import (
     AttributesError,
+    attributes,
     attributes_sentence,
     released_form,
     retrieve,
 )
-from vidclip.pipeline.video.sampling import Sampling
+from vidclip.pipeline.video import Sampling
 
 
 @pytest.mark.parametrize(("n", "phrases", "top"), [(7, 30, 5), (1, 5, 5), (50, 1000, 3)])

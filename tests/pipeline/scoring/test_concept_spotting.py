@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidclip.cache import TextEmbeddings
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
+from vidclip.pipeline.scoring import ConceptSpotter, ConceptSpottingConfig
 
 
 def some_texts(rng, counts, dimensions=12, word_mode="name"):

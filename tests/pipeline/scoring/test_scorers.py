@@ -8,12 +8,13 @@ import pytest
 from helpers import a_record
 from vidclip.cache import FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon
-from vidclip.pipeline.encoders.prompts import PROMPT_SETS, resolve_prompts
-from vidclip.pipeline.evaluation.run import EvaluationError, compare, evaluate, select_test_set
-from vidclip.pipeline.scoring.concept_spotting import ConceptSpotter, ConceptSpottingConfig
-from vidclip.pipeline.scoring.scorers import (
+from vidclip.pipeline.encoders import PROMPT_SETS, resolve_prompts
+from vidclip.pipeline.evaluation import EvaluationError, compare, evaluate, select_test_set
+from vidclip.pipeline.scoring import (
     RELEASED_FUSION,
     AttributesScorer,
+    ConceptSpotter,
+    ConceptSpottingConfig,
     FusionScorer,
     MaxScorer,
     MeanScorer,
@@ -199,7 +200,7 @@ def test_paired_comparison_against_exact_resampling(cache, texts):
 
 
 def test_a_real_difference_is_significant_and_none_is_not(rng):
-    from vidclip.pipeline.evaluation.run import Result
+    from vidclip.pipeline.evaluation import Result
 
     def result(hits, name):
         return Result("p", name, {}, [], len(hits), 2, {}, hits=[(np.arange(len(hits)), hits)])
@@ -215,7 +216,7 @@ def test_the_p_value_is_two_sided():
     """30 videos better, 18 worse, 152 the same: the sign test's normal form says how likely that is by chance."""
     from statistics import NormalDist
 
-    from vidclip.pipeline.evaluation.run import Result
+    from vidclip.pipeline.evaluation import Result
 
     better, worse = np.arange(200) < 30, (np.arange(200) >= 30) & (np.arange(200) < 48)
 

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidclip.pipeline.video.pool import (
+from vidclip.pipeline.video import (
     Decoded,
     DecodeError,
     DecodeFailure,
     DecodePool,
     DecodeWorkerError,
+    Preprocess,
+    Sampling,
+    capture_stderr,
     decode_video,
 )
-from vidclip.pipeline.video.preprocess import Preprocess
-from vidclip.pipeline.video.readers import capture_stderr
-from vidclip.pipeline.video.sampling import Sampling
 
 HEIGHT, WIDTH = 96, 128
 RATE = 25
@@ -509,7 +509,7 @@ def tricks(tmp_path, monkeypatch):
     (tmp_path / "decoding_tricks.py").write_text(
         textwrap.dedent("""
         import ctypes, os, pathlib
-        from vidclip.pipeline.video.readers import decode_request
+        from vidclip.pipeline.video import decode_request
 
         def decode(request, sampling, preprocess, decoder):
             name = os.path.basename(request.path)
@@ -789,8 +789,8 @@ def test_workers_die_with_their_parent_even_while_they_hang(videos, tmp_path, tr
     script.write_text(
         textwrap.dedent(f"""
         from vidclip.pipeline.video.pool import *
-        from vidclip.pipeline.video.preprocess import Preprocess
-        from vidclip.pipeline.video.sampling import Sampling
+        from vidclip.pipeline.video import Preprocess
+        from vidclip.pipeline.video import Sampling
         pool = DecodePool(Sampling(), Preprocess((32, 32)), workers=2, timeout_seconds=600, decode={tricks!r})
         for _ in pool.decode({[str(idle), str(hanging)]}):
             print("one is done", flush=True)

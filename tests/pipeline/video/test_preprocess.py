@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidclip.pipeline.video.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
+from vidclip.pipeline.video import OPENAI_MEAN, OPENAI_STD, Preprocess
 
 SHAPES = [(240, 320), (320, 240), (256, 340), (101, 77), (77, 101), (64, 64), (33, 32), (225, 224), (40, 300)]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidclip.pipeline.video.sampling import Sampling, random_frame_indices, training_rng
+from vidclip.pipeline.video import Sampling, random_frame_indices, training_rng
 
 samplings = st.builds(
     Sampling,

@@ -9,18 +9,18 @@ import pytest
 from helpers import save_video
 from vidclip.cache import FeatureCache, verify
 from vidclip.pipeline.datasets import Video, VideoList
-from vidclip.pipeline.encoders.encoder import load_encoder
-from vidclip.pipeline.extraction.extractor import extract
-from vidclip.pipeline.video.pool import (
+from vidclip.pipeline.encoders import load_encoder
+from vidclip.pipeline.extraction import extract
+from vidclip.pipeline.video import (
     Decoded,
     DecodeError,
     DecodeFailure,
     DecodePool,
+    Preprocess,
+    Sampling,
     VideoRequest,
     decode_video,
 )
-from vidclip.pipeline.video.preprocess import Preprocess
-from vidclip.pipeline.video.sampling import Sampling
 
 RATE = 25
 SIZE = 64

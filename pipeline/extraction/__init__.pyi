@@ -1,0 +1,12 @@
+from .extractor import cache_identity as cache_identity
+from .extractor import extract as extract
+from .plan import Progress as Progress
+from .plan import SourceChanged as SourceChanged
+from .plan import Stamp as Stamp
+from .plan import Summary as Summary
+from .plan import look as look
+from .plan import part_of as part_of
+from .plan import root_of as root_of
+from .plan import size_of as size_of
+from .plan import stamp_of as stamp_of
+from .plan import videos_of_part as videos_of_part

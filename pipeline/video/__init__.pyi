@@ -1,0 +1,17 @@
+from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
+from .pool import Decoded as Decoded
+from .pool import DecodeError as DecodeError
+from .pool import DecodeFailure as DecodeFailure
+from .pool import DecodePool as DecodePool
+from .pool import DecodeWorkerError as DecodeWorkerError
+from .pool import VideoRequest as VideoRequest
+from .pool import decode_video as decode_video
+from .preprocess import OPENAI_MEAN as OPENAI_MEAN
+from .preprocess import OPENAI_STD as OPENAI_STD
+from .preprocess import Preprocess as Preprocess
+from .readers import capture_stderr as capture_stderr
+from .readers import decode_request as decode_request
+from .request import DAMAGED as DAMAGED
+from .sampling import Sampling as Sampling
+from .sampling import random_frame_indices as random_frame_indices
+from .sampling import training_rng as training_rng
