@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> list[Scorer]:
     """One for each pool, released form, head and source of attributes that the options ask for, and fusions."""
     from ..pipeline.encoders import text_embeddings
-    from ..pipeline.heads import NO_FEATURES
+    from ..pipeline.heads import HeadScorer
     from ..pipeline.scoring import (
+        NO_FEATURES,
         AttributesScorer,
         FusionScorer,
-        HeadScorer,
         MaxScorer,
         MeanScorer,
         SpottingScorer,

@@ -323,7 +323,8 @@ def _test(
     """The head on the test split, beside the mean frame embedding without training."""
     from ...pipeline.encoders import EncoderError, text_embeddings
     from ...pipeline.evaluation import METRICS, evaluate
-    from ...pipeline.scoring import HeadScorer, MeanScorer, Scorer
+    from ...pipeline.heads import HeadScorer
+    from ...pipeline.scoring import MeanScorer, Scorer
     from ..output import console, count, printable, table, warn
 
     scorers: list[Scorer] = [HeadScorer(head, temperature=temperature, name=head.design.name)]

@@ -207,9 +207,9 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ...lexicons import load_lexicon
     from ...pipeline.encoders import text_embeddings
     from ...pipeline.evaluation import leave_out_trained, lexicon_from_labels, select_test_set, take
-    from ...pipeline.heads import load_head
+    from ...pipeline.heads import HeadScorer, load_head
     from ...pipeline.report import confusion_counts, confusion_map
-    from ...pipeline.scoring import HeadScorer, MeanScorer, Scorer
+    from ...pipeline.scoring import MeanScorer, Scorer
     from ..output import count, printable, warn
     from ..training import check_finite, head_over
 

@@ -10,18 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .ids import without_dots
 from .video_list import PROBLEMS_SHOWN, DatasetError, Video, plural
-
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-) | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
-"""Ends of the names that count as videos when a folder is read, in any case. Files that are named one by
-one, or in a CSV, are taken as videos whatever they are called."""
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-"""Ends of the names of images, in any case. A folder that holds images, and neither videos nor folders, is
-one video: its images are the frames."""
 
 SPLIT_FOLDERS = frozenset({"train", "val", "validation", "test"})
 """Names of folders that are splits rather than labels, in any case, where no other folder is beside them."""

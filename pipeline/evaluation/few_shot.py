@@ -27,9 +27,10 @@ from ..heads import (
     epoch_size,
     fit_head,
     head_inputs,
+    head_scores,
     untrained_head,
 )
-from ..scoring import head_scores, view_scores
+from ..scoring import view_scores
 from .metrics import label_ranks
 from .protocols import Trial
 from .run import LabeledVideos, Result, result_of_ranks

@@ -13,8 +13,7 @@ from ...cache import Failure, FeatureCache
 from ..datasets import VideoList
 from ..encoders import Encoder
 from ..extraction.extractor import Progress, extract
-from ..heads import HeadError, StoredHead, VideoHead
-from ..scoring import HeadScorer
+from ..heads import HeadError, HeadScorer, StoredHead, VideoHead
 from ..video import WORKER_MEMORY_GIB, Sampling
 
 

@@ -20,6 +20,10 @@ from .fit import epoch_size as epoch_size
 from .fit import fit_attributes as fit_attributes
 from .fit import fit_head as fit_head
 from .fit import untrained_head as untrained_head
+from .head_scorer import HeadScorer as HeadScorer
+from .head_scorer import NoScores as NoScores
+from .head_scorer import check_scores as check_scores
+from .head_scorer import head_scores as head_scores
 from .losses import scores_loss as scores_loss
 from .prompt_learner import LearnedPrompt as LearnedPrompt
 from .prompt_learner import PromptUnavailable as PromptUnavailable
@@ -28,9 +32,7 @@ from .temporal import mean_pool as mean_pool
 from .temporal import spotting_scores as spotting_scores
 from .temporal import temporal_module as temporal_module
 from .temporal import word_owners as word_owners
-from .video_head import NO_FEATURES as NO_FEATURES
 from .video_head import POOLS as POOLS
-from .video_head import VIEW_AVERAGES as VIEW_AVERAGES
 from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead
 from .video_head import head_inputs as head_inputs

@@ -23,7 +23,8 @@ from torch import nn
 
 from ...cache import Identity, write_whole
 from ...cache.identity import canonical_json
-from ..scoring import TEMPERATURE, check_scores, check_temperature
+from ..scoring import TEMPERATURE, check_temperature
+from .head_scorer import check_scores
 from .video_head import VideoHead
 
 HEAD_FORMAT = "vidclip-head"

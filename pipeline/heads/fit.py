@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from ...cache import TextEmbeddings
-from ..scoring import check_temperature, head_scores, mean_embeddings, view_scores
+from ..scoring import check_temperature, mean_embeddings, view_scores
 from .checkpoint import AttributesHead
 from .estimators import classifier_weights
+from .head_scorer import head_scores
 from .losses import LOSSES, scores_loss
 from .video_head import HeadConfig, VideoHead, head_inputs, word_queries
 

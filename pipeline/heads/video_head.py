@@ -20,23 +20,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...cache import TextEmbeddings
-from ..scoring import check_temperature
+from ..scoring import NO_FEATURES, VIEW_AVERAGES, check_temperature
 from .temporal import TEMPORAL, check_owners, mean_pool, spotting_scores, temporal_module
 
 POOLS = ("mean", "vcs")
 WORDS = ("name", "sentence", "all")
 """Which tokens of a class are the words of concept spotting; see `words.WORD_MODES`."""
-VIEW_AVERAGES = ("probabilities", "unscaled", "features")
-"""How several views of a video become one score, by name:
-
-probabilities    mean of softmax(cosine / temperature): BIKE's paper, X-CLIP
-unscaled         mean of softmax(cosine), without the temperature: released BIKE
-features         cosine of the mean of the views' pooled embeddings, not normalized: Text4Vis
-"""
-NO_FEATURES = (
-    "concept spotting pools a video anew for every class, so there are no features to average over views; average "
-    "probabilities, or unscaled ones"
-)
 POSITION_SHARE = 0.25
 """Of the elements of frame embeddings, at which positions begin. At CLIP's own 0.01, a fortieth of its elements or
 less, the order of frames is not learned from hundreds of videos; chosen on the demo's validation videos."""

@@ -13,14 +13,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
-from ..heads import NO_FEATURES, VIEW_AVERAGES, VideoHead, head_inputs
 from .concept_spotting import ConceptSpotter
 from .pooling import cosine_scores, mean_embeddings
+from .views import NO_FEATURES, TEMPERATURE, ViewsScorer, check_view_average, softmax
 
-TEMPERATURE = 0.01
-"""Of the softmax over classes: cosines become probabilities as in CLIP."""
 FUSION_FORMS = ("paper", "released")
 """What fusion weighs: `paper` softmaxes of cosines / temperature; `released` BIKE softmaxes of the cosines as they are."""
 RELEASED_FUSION = 0.7
@@ -51,13 +48,6 @@ class Scorer(Protocol):
         ...
 
 
-def softmax(logits: np.ndarray, axis: int = -1) -> np.ndarray:
-    """In float64: with a temperature of 0.01, float32 makes ties of small probabilities."""
-    logits = np.asarray(logits, np.float64)
-    logits = np.exp(logits - logits.max(axis=axis, keepdims=True))
-    return logits / logits.sum(axis=axis, keepdims=True)
-
-
 class _Cosine:
     """Evidence [n, C] of cosines; probabilities are their softmax."""
 
@@ -72,40 +62,14 @@ class _Cosine:
         return softmax(similarities[:, classes] / (1 if scaled is False else self.temperature))
 
 
-def view_scores(
-    scores: np.ndarray, temperature: float = TEMPERATURE, view_average: str = "probabilities"
-) -> np.ndarray:
-    """Scores [n, C] of cosines [n, V, C]: those of a single view as they are, of several the mean of their
-    probabilities (BIKE, X-CLIP; `unscaled`: without the temperature, as released BIKE)."""
-    if scores.shape[1] == 1:
-        return scores[:, 0]
-    return softmax(scores / (1 if view_average == "unscaled" else temperature)).mean(axis=1)
-
-
-class _Views:
-    """Evidence [n, V, C] of cosines, one row a view; [n, 1, C] where features were averaged over views before."""
-
-    temperature: float = TEMPERATURE
-    view_average: str = "probabilities"
-
-    def scores(self, similarities: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return view_scores(similarities[:, :, classes], self.temperature, self.view_average)
-
-    def probabilities(
-        self, similarities: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
-    ) -> np.ndarray:
-        scaled = self.view_average != "unscaled" if scaled is None else scaled
-        return softmax(similarities[:, :, classes] / (self.temperature if scaled else 1)).mean(axis=1)
-
-
-class MeanScorer(_Views):
+class MeanScorer(ViewsScorer):
     """Cosine of the mean frame embedding with each sentence [C, D].
 
     view_average    `features`: the mean is over frames and views alike, as in Text4Vis; see VIEW_AVERAGES
     """
 
     def __init__(self, sentence: np.ndarray, name: str = "mean", *, view_average: str = "features") -> None:
-        self.name, self._sentence, self.view_average = name, sentence, _checked(view_average)
+        self.name, self._sentence, self.view_average = name, sentence, check_view_average(view_average)
 
     def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         n, views, times, dimensions = frames.shape
@@ -154,7 +118,7 @@ class VoteScorer:
         return softmax(similarities[:, :, classes] / (1 if plain else self._temperature)).mean(axis=1)
 
 
-class SpottingScorer(_Views):
+class SpottingScorer(ViewsScorer):
     """Video Concept Spotting.
 
     view_average    probabilities or unscaled; see VIEW_AVERAGES
@@ -168,7 +132,7 @@ class SpottingScorer(_Views):
         view_average: str = "probabilities",
         name: str = "vcs",
     ) -> None:
-        if _checked(view_average) == "features":
+        if check_view_average(view_average) == "features":
             raise ValueError(NO_FEATURES)
         self.name, self._spotter, self.temperature = name, spotter, temperature
         self.view_average = view_average
@@ -177,59 +141,6 @@ class SpottingScorer(_Views):
         n, views, times, dimensions = frames.shape
         scores = self._spotter.scores(frames.reshape(n * views, times, dimensions))
         return scores.reshape(n, views, -1)
-
-
-class HeadScorer(_Views):
-    """A trained video head.
-
-    view_average    None: that of the head's own design; see VIEW_AVERAGES
-    """
-
-    def __init__(
-        self,
-        head: VideoHead,
-        *,
-        temperature: float = TEMPERATURE,
-        view_average: str | None = None,
-        name: str = "head",
-    ) -> None:
-        self.name, self._head, self.temperature = name, head, temperature
-        self.view_average = _checked(view_average or head.design.view_average)
-        if self.view_average == "features" and head.design.pool == "vcs":
-            raise ValueError(NO_FEATURES)
-
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """Raises NoScores."""
-        inputs = head_inputs(frames, self._head.design)
-        scores = head_scores(self._head, inputs, frames.shape[1], self.view_average)
-        check_scores(scores, self.name)
-        return scores
-
-
-def head_scores(
-    head: VideoHead, inputs: torch.Tensor, views: int, view_average: str | None = None
-) -> np.ndarray:
-    """What a head makes of the views of its inputs [n * V, T, D]: scores [n, V, C], or [n, 1, C] where features are
-    averaged before the score. `view_scores` makes one score of them.
-
-    view_average    None: that of the head's own design
-    """
-    together = views if (view_average or head.design.view_average) == "features" else 1
-    scores = head.scores(inputs, views=together)
-    return scores.reshape(-1, views // together, scores.shape[-1])
-
-
-class NoScores(ValueError):
-    """A head makes of finite features what is no number."""
-
-
-def check_scores(scores: np.ndarray, name: str) -> None:
-    """Raises NoScores where one is not finite."""
-    if not np.isfinite(scores).all():
-        raise NoScores(
-            f"the head {name} gives scores that are not finite: its weights are too large for these features. Train "
-            "it again with `vidclip fit`."
-        )
 
 
 class MissingAttributes(ValueError):
@@ -310,12 +221,6 @@ class _Pair:
 
     def __getitem__(self, rows: np.ndarray) -> _Pair:
         return _Pair(self.video[rows], self.attributes[rows])
-
-
-def _checked(view_average: str) -> str:
-    if view_average not in VIEW_AVERAGES:
-        raise ValueError(f"view_average must be one of {', '.join(VIEW_AVERAGES)}, got {view_average!r}")
-    return view_average
 
 
 def frame_cosines(frames: np.ndarray, sentence: np.ndarray) -> np.ndarray:

@@ -15,3 +15,5 @@ from .request import DAMAGED as DAMAGED
 from .sampling import Sampling as Sampling
 from .sampling import random_frame_indices as random_frame_indices
 from .sampling import training_rng as training_rng
+from .suffixes import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .suffixes import VIDEO_SUFFIXES as VIDEO_SUFFIXES

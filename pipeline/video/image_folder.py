@@ -24,9 +24,9 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..datasets import IMAGE_SUFFIXES
 from .readers import FrameSelection, capture_stderr
 from .request import Decoded, DecodeError, check_n_pixels
+from .suffixes import IMAGE_SUFFIXES
 
 STRAY_BYTES = 16
 """So many bytes between the last block of a JPEG and its end mark are no sign of damage."""

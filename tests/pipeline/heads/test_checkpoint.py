@@ -17,12 +17,14 @@ from vidclip.pipeline.heads import (
     FitSettings,
     HeadConfig,
     HeadError,
+    HeadScorer,
+    NoScores,
     StoredHead,
     VideoHead,
     load_head,
     save_head,
 )
-from vidclip.pipeline.scoring import ConceptSpottingConfig, HeadScorer, NoScores
+from vidclip.pipeline.scoring import ConceptSpottingConfig
 
 D, C, T = 8, 3, 4
 NAMES = ("dig", "swim", "bake")

@@ -18,6 +18,7 @@ from vidclip.pipeline.heads import (
     FitSettings,
     HeadConfig,
     HeadError,
+    HeadScorer,
     StoredHead,
     VideoHead,
     fit_head,
@@ -30,7 +31,6 @@ from vidclip.pipeline.heads import (
 from vidclip.pipeline.scoring import (
     ConceptSpotter,
     ConceptSpottingConfig,
-    HeadScorer,
     cosine_scores,
     mean_embeddings,
     view_scores,

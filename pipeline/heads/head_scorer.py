@@ -1,0 +1,62 @@
+"""A trained video head as a scorer."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..scoring import NO_FEATURES, TEMPERATURE, ViewsScorer, check_view_average
+from .video_head import VideoHead, head_inputs
+
+
+class HeadScorer(ViewsScorer):
+    """A trained video head.
+
+    view_average    None: that of the head's own design; see VIEW_AVERAGES
+    """
+
+    def __init__(
+        self,
+        head: VideoHead,
+        *,
+        temperature: float = TEMPERATURE,
+        view_average: str | None = None,
+        name: str = "head",
+    ) -> None:
+        self.name, self._head, self.temperature = name, head, temperature
+        self.view_average = check_view_average(view_average or head.design.view_average)
+        if self.view_average == "features" and head.design.pool == "vcs":
+            raise ValueError(NO_FEATURES)
+
+    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """Raises NoScores."""
+        inputs = head_inputs(frames, self._head.design)
+        scores = head_scores(self._head, inputs, frames.shape[1], self.view_average)
+        check_scores(scores, self.name)
+        return scores
+
+
+def head_scores(
+    head: VideoHead, inputs: torch.Tensor, views: int, view_average: str | None = None
+) -> np.ndarray:
+    """What a head makes of the views of its inputs [n * V, T, D]: scores [n, V, C], or [n, 1, C] where features are
+    averaged before the score. `view_scores` makes one score of them.
+
+    view_average    None: that of the head's own design
+    """
+    together = views if (view_average or head.design.view_average) == "features" else 1
+    scores = head.scores(inputs, views=together)
+    return scores.reshape(-1, views // together, scores.shape[-1])
+
+
+class NoScores(ValueError):
+    """A head makes of finite features what is no number."""
+
+
+def check_scores(scores: np.ndarray, name: str) -> None:
+    """Raises NoScores where one is not finite."""
+    if not np.isfinite(scores).all():
+        raise NoScores(
+            f"the head {name} gives scores that are not finite: its weights are too large for these features. Train "
+            "it again with `vidclip fit`."
+        )

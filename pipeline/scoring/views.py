@@ -1,0 +1,59 @@
+"""Several views of a video (clips x crops) become one score."""
+
+from __future__ import annotations
+
+import numpy as np
+
+VIEW_AVERAGES = ("probabilities", "unscaled", "features")
+"""How several views of a video become one score, by name:
+
+probabilities    mean of softmax(cosine / temperature): BIKE's paper, X-CLIP
+unscaled         mean of softmax(cosine), without the temperature: released BIKE
+features         cosine of the mean of the views' pooled embeddings, not normalized: Text4Vis
+"""
+NO_FEATURES = (
+    "concept spotting pools a video anew for every class, so there are no features to average over views; average "
+    "probabilities, or unscaled ones"
+)
+TEMPERATURE = 0.01
+"""Of the softmax over classes: cosines become probabilities as in CLIP."""
+
+
+def softmax(logits: np.ndarray, axis: int = -1) -> np.ndarray:
+    """In float64: with a temperature of 0.01, float32 makes ties of small probabilities."""
+    logits = np.asarray(logits, np.float64)
+    logits = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    return logits / logits.sum(axis=axis, keepdims=True)
+
+
+def check_view_average(view_average: str) -> str:
+    """The name, if it is one of VIEW_AVERAGES. Raises ValueError."""
+    if view_average not in VIEW_AVERAGES:
+        raise ValueError(f"view_average must be one of {', '.join(VIEW_AVERAGES)}, got {view_average!r}")
+    return view_average
+
+
+def view_scores(
+    scores: np.ndarray, temperature: float = TEMPERATURE, view_average: str = "probabilities"
+) -> np.ndarray:
+    """Scores [n, C] of cosines [n, V, C]: those of a single view as they are, of several the mean of their
+    probabilities (BIKE, X-CLIP; `unscaled`: without the temperature, as released BIKE)."""
+    if scores.shape[1] == 1:
+        return scores[:, 0]
+    return softmax(scores / (1 if view_average == "unscaled" else temperature)).mean(axis=1)
+
+
+class ViewsScorer:
+    """Evidence [n, V, C] of cosines, one row a view; [n, 1, C] where features were averaged over views before."""
+
+    temperature: float = TEMPERATURE
+    view_average: str = "probabilities"
+
+    def scores(self, similarities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        return view_scores(similarities[:, :, classes], self.temperature, self.view_average)
+
+    def probabilities(
+        self, similarities: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
+    ) -> np.ndarray:
+        scaled = self.view_average != "unscaled" if scaled is None else scaled
+        return softmax(similarities[:, :, classes] / (self.temperature if scaled else 1)).mean(axis=1)
