@@ -113,8 +113,14 @@ def warm_up() -> None:
     from vidclip.cli.main import COMMANDS
 
     for name in COMMANDS:
-        importlib.import_module(f"vidclip.cli.{name}")
-    for name in ("encoder", "extract", "few_shot", "fit", "heads", "plots", "predict", "protocols"):
+        importlib.import_module(f"vidclip.cli.commands.{name}")
+    for name in (
+        "encoders.encoder",
+        "evaluation.few_shot",
+        "evaluation.prediction",
+        "heads.checkpoint",
+        "report.plots",
+    ):
         importlib.import_module(f"vidclip.pipeline.{name}")
 
 

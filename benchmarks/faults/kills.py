@@ -68,7 +68,7 @@ def scenarios(world: World, folder: Path) -> list[Scenario]:
         ),
         Scenario(
             "extract, two parts at once", _nothing,
-            tuple(_command(*extract, "--shard", f"{part}/2") for part in (0, 1)), _cache, (0, 1),
+            tuple(_command(*extract, "--part", f"{part}/2") for part in (0, 1)), _cache, (0, 1),
             check=("verify",),
         ),
         Scenario(
