@@ -175,7 +175,7 @@ def _lock(descriptor: int, folder: Path, *, shared: bool) -> None:
     except BlockingIOError:
         raise CacheBusy(
             f"another extraction is writing to {folder}. Wait for it to end; or extract parts side by side "
-            "with --shard 0/2, --shard 1/2, ...; or give this run another --cache and join the two with "
+            "with --part 0/2, --part 1/2, ...; or give this run another --cache and join the two with "
             "`vidclip merge`."
         ) from None
 

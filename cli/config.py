@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from .parameters import CONFIG_FILE, VidclipParameter, spellings, values_of
+from .parameters import CONFIG_FILE, RENAMED, VidclipParameter, spellings, values_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -130,4 +130,6 @@ def _unknown(key: str, why: str, known: set[str]) -> click.UsageError:
 
     close = difflib.get_close_matches(_name(key.strip("[]")), known, n=1)
     hint = f" Did you mean {close[0].replace('_', '-')}?" if close else ""
+    if key.replace("_", "-") in RENAMED:
+        hint = f" It is called {RENAMED[key.replace('_', '-')]} now."
     return click.UsageError(f"{CONFIG_FILE}: {key}: {why}.{hint}")

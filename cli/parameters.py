@@ -23,6 +23,8 @@ from .conditions import NEARNESS, Call, Condition
 from .messages import note, printable
 
 CONFIG_FILE = "vidclip.toml"
+RENAMED = {"shard": "part", "renormalise": "renormalize", "no-renormalise": "no-renormalize"}
+"""What options were called in earlier versions: an error names the new one."""
 _UNSET = getattr(click.core, "UNSET", None)  # click 8.3 on
 
 # --- types of values
@@ -173,9 +175,16 @@ class Command(click.Command):
     """A command that heeds or refuses what it is given, before its work begins."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:
-            self._refuse_repeated(ctx, args)
-        rest = super().parse_args(ctx, args)
+        try:
+            if not ctx.resilient_parsing:
+                self._refuse_repeated(ctx, args)
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            new = RENAMED.get(error.option_name.removeprefix("--"))
+            if new is None:
+                raise
+            message = f"{error.option_name} is called --{new} now."
+            raise click.NoSuchOption(error.option_name, message, ctx=ctx) from error
         if not ctx.resilient_parsing:
             self._settle_parts(ctx)
             self._check_outputs(ctx)

@@ -141,7 +141,7 @@ class Part(click.ParamType):
     "bf16 on a CPU with instructions for it (avx512_bf16, AMX), fp32 on others.",
 )  # fmt: skip
 @option(
-    "--shard", "part", type=Part(),
+    "--part", type=Part(),
     help="Take the i-th of n parts of the videos, by a digest of their ids: for job arrays.",
 )  # fmt: skip
 @option(

@@ -161,7 +161,7 @@ def test_what_could_not_be_read_is_listed_and_counted(tmp_path, tiny_model):
             ["videos", "--crop-positions", "width"],
             "--crop-positions goes with --crops 3 alone",
         ),
-        (["videos", "--shard", "3/3"], "is not i/n with 0 <= i < n"),
+        (["videos", "--part", "3/3"], "is not i/n with 0 <= i < n"),
         (["videos", "--resize", "8"], "--resize"),
         (["videos", "--lexicon", "hmdb51"], "hmdb51"),
         (["videos", "--model", "ViT-B-23"], "Did you mean"),
@@ -263,7 +263,7 @@ def test_job_arrays_share_one_cache(tmp_path, videos, tiny_model):
                 "extract",
                 str(videos),
                 *map(str, settings),
-                "--shard",
+                "--part",
                 f"{i}/2",
             ]
         )
@@ -496,7 +496,7 @@ def test_merge_joins_two_shards(tmp_path, videos, tiny_model, folder):
     for part in range(2):
         done = vidclip(
             "extract", videos, "--model", tiny_model, "--frames", 4, "--device", "cpu", "--workers", 1,
-            "--precision", "fp32", "--shard", f"{part}/2", "--cache", tmp_path / f"part{part}",
+            "--precision", "fp32", "--part", f"{part}/2", "--cache", tmp_path / f"part{part}",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     done = vidclip("merge", tmp_path / "part0", tmp_path / "part1", "--output", tmp_path / "joined")

@@ -202,6 +202,27 @@ def test_unknown_variables_are_reported(tmp_path):
     assert "Make one with" in vidclip("info", cwd=tmp_path, VIDCLIP_PLOT_FEW_SHOT_OUTPUT="x.png").stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "videos", "--shard", "0/2"], "--shard is called --part now."),
+        (["eval", "--no-renormalise"], "--no-renormalise is called --no-renormalize now."),
+        (["eval", "--nonsense"], "No such option"),
+    ],
+)
+def test_an_option_of_earlier_names_the_new_one(tmp_path, arguments, message):
+    done = vidclip(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    if message.startswith("--"):
+        name = arguments[2 if arguments[0] == "extract" else 1].strip("-")
+        (tmp_path / "vidclip.toml").write_text(f'[{arguments[0]}]\n{name} = "0/2"\n')
+        assert (
+            f"{name}: `vidclip {arguments[0]}` has no such option. It is called"
+            in vidclip("info", cwd=tmp_path).stderr
+        )
+
+
 # --- nonsense
 
 HOSTILE = "\x1b[2J\x07\u202eevil\nError: forged"
@@ -296,7 +317,7 @@ def test_what_depends_on_the_data_is_refused_in_words(prepared):
         (["eval", "--device", "meta"], "is no device"),
         (["eval", "--device", "cuda:77"], "device 'cuda:77' cannot be used here"),
         (["attributes", "--prompt", "clip-kinetics"], "is 28 prompts, and here one is read"),
-        (["extract", "videos", "--shard", f"0/{10**30}"], "is not i/n"),
+        (["extract", "videos", "--part", f"0/{10**30}"], "is not i/n"),
         (["lexicons", "ssv2"], "something-something-v2 do not come with vidclip"),
         (["dataset", "check", "ssv2", "--root", "."], "something-something-v2 cannot be read"),
         (
@@ -436,8 +457,8 @@ def test_settings_of_another_kind_are_refused(tmp_path, text, message):
 IN_EVERY_CALL = {
     "demo": "workers videos-only",
     "dataset check": "annotations json list-missing root segments split",
-    "extract": "allow-missing as-released batch-size cache changed clips crops dataset device frames lexicon mode model precision "
-    "pretrained resize retry-failed root shard size strict timeout worker-memory workers",
+    "extract": "allow-missing as-released batch-size cache changed clips crops dataset device frames lexicon mode model part precision "
+    "pretrained resize retry-failed root size strict timeout worker-memory workers",
     "eval": "as-released cache compare device json lexicon model pool protocol single-view",
     "attributes": "attributes-prompt cache device from json model top",
     "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "
