@@ -84,8 +84,11 @@ def read_attributes(path: Path, *, whole: bool = False, contents: Contents | Non
         check_digest(file, columns)
         try:
             settings = json.loads(file.attributes["settings"])
-        except (KeyError, ValueError, TypeError):
+            settings["lexicon"]
+        except (KeyError, ValueError, TypeError, RecursionError):
             raise CacheError(f"{path} does not say how its attributes were made; delete it.") from None
+        if attributes_path(path.parent, str(settings.get("lexicon", "")), settings).name != path.name:
+            raise CacheError(f"{path} holds attributes of other settings than its name says; delete it.")
         if not (np.isfinite(columns["similarity"]).all() and np.isfinite(columns["sentence"]).all()):
             raise file.damaged("it has numbers that are not finite")
         if top.size and not 0 <= top.min() <= top.max() < len(phrases):

@@ -5,7 +5,8 @@
     offsets    [C + 1] int64       words of phrase c: words[offsets[c]:offsets[c + 1]]
     phrases, prompts, truncated_phrases    UTF-8 text
 
-and the attributes `format`, `version`, `encoder` (digest), `lexicon` and `word_mode`.
+and the attributes `format`, `version`, `encoder` (digest), `lexicon`, `word_mode`, `precision` (of the text encoder) and
+`name` (that of the file).
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def write_texts(
         "lexicon": lexicon,
         "word_mode": texts.word_mode,
         "precision": precision,
+        "name": path.name,
     }
     write_whole(path, *file_parts(columns, attributes))
 
@@ -101,7 +103,7 @@ def write_texts(
 def read_texts(
     path: Path, encoder_digest: str, *, whole: bool = False, contents: Contents | None = None
 ) -> TextEmbeddings:
-    """Raises CacheError where the file is damaged or of another encoder.
+    """Raises CacheError where the file is damaged, of another encoder, or under another's name.
 
     whole       also checks the bytes that are no embeddings and no text, but HDF5's own
     contents    what `describe_all` says of the file
@@ -111,6 +113,7 @@ def read_texts(
             file.check_image()
         if file.attributes.get("encoder") != encoder_digest:
             raise CacheError(f"{path} holds text embeddings of another encoder; delete it.")
+        _check_name(file)
         phrases = file.read_strings("phrases")
         sentence = file.read_numbers("sentence", np.float32, (len(phrases), None))
         columns = {
@@ -138,12 +141,23 @@ def read_texts(
         )
 
 
+def _check_name(file: OpenFile) -> None:
+    """Raises CacheError for a file that bears another's name: that says which phrases and prompts are inside. Older
+    files do not know theirs."""
+    name = file.attributes.get("name", file.path.name)
+    if name != file.path.name:
+        raise CacheError(
+            f"{file.path} was written under the name {name!r}, so it may hold other phrases or prompts than its name "
+            "says. Give it its name back, or delete it: it is computed again when it is needed."
+        )
+
+
 def copy_texts(source: Path, target: Path, encoder_digest: str) -> None:
     """Writes the embeddings of one file to another, after checking every byte. Raises CacheError, OSError."""
     contents = sound(describe_all([source])[0][1])
     texts = read_texts(source, encoder_digest, whole=True, contents=contents)
-    lexicon = str(contents.attributes.get("lexicon", ""))
-    write_texts(target, texts, lexicon=lexicon, encoder_digest=encoder_digest)
+    lexicon, precision = (str(contents.attributes.get(key, "")) for key in ("lexicon", "precision"))
+    write_texts(target, texts, lexicon=lexicon, encoder_digest=encoder_digest, precision=precision)
 
 
 @dataclass(frozen=True)
@@ -158,10 +172,11 @@ class TextFileInfo:
 
 
 def list_texts(folder: Path) -> list[TextFileInfo]:
-    """The text files of a cache. Raises CacheError for a damaged one."""
+    """The text files of a cache. Raises CacheError for a damaged one, or one under another's name."""
     infos = []
     for path, found in describe_all(sorted(folder.glob("text-*.h5"))):
         with OpenFile(path, TEXT_FORMAT, sound(found)) as file:
+            _check_name(file)
             infos.append(
                 TextFileInfo(
                     path,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...cache import (
+    CacheError,
     FeatureCache,
     Identity,
     TextEmbeddings,
@@ -62,8 +63,17 @@ def _read_or_encode(
     def path(precision: str) -> Path:
         return text_path(cache.folder, lexicon.name, lexicon.phrases, prompts, words, digest, precision)
 
+    def read(precision: str) -> TextEmbeddings:
+        texts = read_texts(path(precision), digest)
+        # A file from before a file knew its name may bear another's.
+        if texts.phrases != tuple(lexicon.phrases) or texts.prompts != tuple(prompts):
+            raise CacheError(
+                f"{path(precision)} holds other phrases or prompts than its name says; delete it."
+            )
+        return texts
+
     if path(PRECISION).exists():
-        return read_texts(path(PRECISION), digest)
+        return read(PRECISION)
     from .encoder import EncoderError
 
     try:
@@ -72,10 +82,10 @@ def _read_or_encode(
         if not path("").exists():
             raise
         _tell(load, f"{path('')} does not say in which precision it was computed; it is used as it is.")
-        return read_texts(path(""), digest)
+        return read("")
     own = path(encoder.precision)
     if own.exists():
-        return read_texts(own, digest)
+        return read(encoder.precision)
     texts = encoder.encode_text(lexicon.phrases, prompts, words=words)
     with where_writable(own):
         write_texts(own, texts, lexicon=lexicon.name, encoder_digest=digest, precision=encoder.precision)

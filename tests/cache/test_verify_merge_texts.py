@@ -16,12 +16,16 @@ from vidclip.cache import (
     Failure,
     FeatureCache,
     MissingVideo,
+    StoredAttributes,
     TextEmbeddings,
+    attributes_path,
     list_texts,
     merge,
+    read_attributes,
     read_texts,
     text_path,
     verify,
+    write_attributes,
     write_missing,
     write_texts,
 )
@@ -205,6 +209,50 @@ def test_texts_come_back(write_cache, rng):
         np.testing.assert_array_equal(getattr(read, name), getattr(texts, name))
     (info,) = list_texts(folder)
     assert (info.lexicon, info.phrases, info.word_mode) == ("my/lexicon", 2, "name")
+
+
+def test_a_file_under_the_name_of_another_is_refused(write_cache, tmp_path):
+    """The name says which phrases and prompts are inside: whoever asks for these must not get others."""
+    folder = write_cache([])
+    path, digest, texts = _write_some_texts(folder)
+    other = text_path(folder, "my/lexicon", texts.phrases, ("{}",), texts.word_mode, digest)
+    path.rename(other)
+    for use in (
+        lambda: read_texts(other, digest),
+        lambda: list_texts(folder),
+        lambda: merge([folder], tmp_path / "merged"),
+    ):
+        with pytest.raises(CacheError, match=f"was written under the name '{path.name}'"):
+            use()
+    assert any("was written under the name" in problem for problem in problems(folder))
+
+
+def test_attributes_under_the_name_of_others_are_refused(write_cache, rng):
+    folder = write_cache([])
+    for top in (1, 2):
+        settings = {"lexicon": "words", "top": top, "reader": FeatureCache(folder).identity.encoder_digest}
+        found = StoredAttributes(
+            ("a", "b"), (), np.zeros((0, top)), np.zeros((0, top)), np.zeros((0, 16)), settings
+        )
+        write_attributes(attributes_path(folder, "words", settings), found)
+    assert not problems(folder)
+    first, second = sorted(folder.glob("attributes-*"))
+    shutil.copy(first, second)
+    with pytest.raises(CacheError, match="of other settings than its name says"):
+        read_attributes(second)
+    assert len(problems(folder)) == 1
+
+
+def test_merging_keeps_the_precision_of_texts(write_cache, tmp_path):
+    folder = write_cache([])
+    texts = _some_texts(np.random.default_rng(1))
+    digest = FeatureCache(folder).identity.encoder_digest
+    for precision in ("bf16", ""):
+        path = text_path(folder, "l", texts.phrases, texts.prompts, texts.word_mode, digest, precision)
+        write_texts(path, texts, lexicon="l", encoder_digest=digest, precision=precision)
+    merge([folder], tmp_path / "merged")
+    for path in folder.glob("text-*"):
+        assert (tmp_path / "merged" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_another_prompt_phrase_mode_or_encoder_is_another_file(tmp_path):

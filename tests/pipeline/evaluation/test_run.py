@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
-from helpers import a_record, an_identity
-from vidclip.cache import CacheWriter, Failure, FeatureCache, TextEmbeddings
+from helpers import a_record, an_identity, change_file
+from vidclip.cache import CacheError, CacheWriter, Failure, FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon, load_lexicon
 from vidclip.pipeline.encoders import EncoderLoader, text_embeddings
 from vidclip.pipeline.evaluation import EvaluationError, evaluate, lexicon_from_labels, select_test_set
@@ -176,3 +178,28 @@ def test_texts_are_embedded_once(write_cache, tiny_model):
     np.testing.assert_allclose(
         from_identity.sentence, encoder.encode_text(lexicon.phrases, ["this is {}"]).sentence, atol=1e-5
     )
+
+
+def test_texts_of_other_phrases_are_not_taken_for_those_of_a_file_s_name(write_cache, tiny_model):
+    """Files of older versions do not know their names: what was asked for is compared."""
+    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.extraction import cache_identity
+    from vidclip.pipeline.video import Sampling
+
+    encoder = load_encoder(tiny_model, device="cpu", precision="fp32")
+    folder = write_cache([], identity=cache_identity(encoder, Sampling(), encoder.preprocess))
+    cache, lexicon = FeatureCache(folder), load_lexicon("hmdb51")
+    for prompt in ("one {}", "two {}"):
+        text_embeddings(cache, lexicon, [prompt], load=lambda _: encoder)
+    first, second = folder.glob("text-*.h5")
+    change_file(first, lambda _, attributes: attributes.pop("name"))
+    shutil.copy(first, second)
+    read = []
+    for prompt in ("one {}", "two {}"):
+        try:
+            read.append(
+                text_embeddings(cache, lexicon, [prompt], load=lambda _: encoder).prompts == (prompt,)
+            )
+        except CacheError as error:
+            read.append("holds other phrases or prompts than its name says" in str(error) and "refused")
+    assert sorted(map(str, read)) == ["True", "refused"]
