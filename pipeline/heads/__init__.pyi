@@ -29,9 +29,7 @@ from .prompt_learner import LearnedPrompt as LearnedPrompt
 from .prompt_learner import PromptUnavailable as PromptUnavailable
 from .temporal import TEMPORAL as TEMPORAL
 from .temporal import mean_pool as mean_pool
-from .temporal import spotting_scores as spotting_scores
 from .temporal import temporal_module as temporal_module
-from .temporal import word_owners as word_owners
 from .video_head import POOLS as POOLS
 from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead

@@ -6,7 +6,7 @@
     mit            blocks(x + positions) + x              X-CLIP's integration transformer: 1 block, 8 or 12 heads
 
 All map [B, T, D] to [B, T, D]. Frame embeddings go in as the encoder gave them, not unit; what comes out is
-pooled by `mean_pool` or `spotting_scores`. Untrained, the mean over frames keeps its direction exactly, so
+pooled by `mean_pool` or `scoring.spotting_scores`. Untrained, the mean over frames keeps its direction exactly, so
 training starts from the scores of the pre-trained encoder.
 
 B videos, T frames, D dimensions, C classes, Q queries of all classes.
@@ -15,12 +15,9 @@ Source: Wu et al. 2023 (Text4Vis), Table 8; Ni et al. 2022 (X-CLIP), equation 6.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from ..scoring import check_temperature
 
 TEMPORAL = ("mean", "conv", "transformer", "mit")
 
@@ -159,72 +156,8 @@ class _Block(nn.Module):
 
 
 def mean_pool(frames: torch.Tensor) -> torch.Tensor:
-    """Video embeddings [B, D] of frame embeddings [B, T, D]: their mean, not made unit."""
+    """Video embeddings [B, D] of frame embeddings [B, T, D]: their mean, not L2-normalized."""
     return frames.mean(dim=1)
-
-
-def word_owners(offsets: np.ndarray) -> torch.Tensor:
-    """The class of each word, [Q] int64, from the offsets [C + 1] of `TextEmbeddings`."""
-    return torch.from_numpy(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
-
-
-def spotting_scores(
-    frames: torch.Tensor,
-    queries: torch.Tensor,
-    owners: torch.Tensor,
-    targets: torch.Tensor,
-    *,
-    temperature: float = 0.01,
-    renormalize: bool = True,
-) -> torch.Tensor:
-    """Scores [B, C] of Video Concept Spotting, with gradient to everything that has one.
-
-    frames       [B, T, D], made unit here
-    queries      [Q, D] what asks the frames: the words of all classes, or their sentences; made unit here
-    owners       [Q] int64, the class of each query, in any order: see `word_owners`
-    targets      [C, D] what the weighted videos are compared with; made unit here
-    temperature  of the softmax over frames; no unit
-    renormalize  the paper's cosine; False: the released code's product with a pooled video that is not unit
-
-    The formula is that of `concept_spotting`, and so are the values. The largest arrays are [B, T, Q].
-    Raises ValueError for shapes that do not fit, owners beyond the classes, or a class without a query.
-    Source: Wu et al. 2023 (BIKE), section 2.3, equations 5 and 6.
-    """
-    classes, dimension = targets.shape
-    _check_frames(frames, dimension)
-    if queries.shape != (len(owners), dimension):
-        raise ValueError(
-            f"queries {tuple(queries.shape)}, owners {tuple(owners.shape)} and targets {tuple(targets.shape)} do not fit"
-        )
-    check_temperature(temperature)
-    share_of = _averaging(owners.to(frames.device), classes, frames.dtype)
-    frames, queries, targets = (F.normalize(x, dim=-1) for x in (frames, queries, targets))
-    shares = torch.softmax(frames @ (queries / temperature).T, dim=1)  # [B, T, Q]
-    saliency = shares @ share_of  # [B, T, C]
-    scores = (saliency * (frames @ targets.T)).sum(dim=1)
-    if not renormalize:
-        return scores
-    gram = frames @ frames.transpose(1, 2)  # [B, T, T]
-    squared_lengths = (saliency * (gram @ saliency)).sum(dim=1)
-    return scores / squared_lengths.clamp_min(1e-12).sqrt()
-
-
-def _averaging(owners: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
-    """[Q, C]: the product with it is the mean over the queries of each class. Sums by index would run in another
-    order every time on a GPU."""
-    counts = check_owners(owners, classes)
-    return F.one_hot(owners, classes).to(dtype) / counts.to(dtype)
-
-
-def check_owners(owners: torch.Tensor, classes: int) -> torch.Tensor:
-    """How many queries each class has, [C]. Raises ValueError for owners beyond the classes, or a class without a
-    query."""
-    if len(owners) and (int(owners.min()) < 0 or int(owners.max()) >= classes):
-        raise ValueError(f"owners must be between 0 and {classes - 1}, the last of the {classes} targets")
-    counts = torch.bincount(owners, minlength=classes)
-    if not bool(counts.all()):
-        raise ValueError(f"class {int(counts.argmin())} has no query; give each class a word or its sentence")
-    return counts
 
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:

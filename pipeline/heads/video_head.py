@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...cache import TextEmbeddings
-from ..scoring import NO_FEATURES, VIEW_AVERAGES, check_temperature
-from .temporal import TEMPORAL, check_owners, mean_pool, spotting_scores, temporal_module
+from ..scoring import NO_FEATURES, VIEW_AVERAGES, check_owners, check_temperature, spotting_scores
+from .temporal import TEMPORAL, mean_pool, temporal_module
 
 POOLS = ("mean", "vcs")
 WORDS = ("name", "sentence", "all")

@@ -7,15 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vidclip.cache import TextEmbeddings
 from vidclip.pipeline.heads import (
     TEMPORAL,
     mean_pool,
-    spotting_scores,
     temporal_module,
-    word_owners,
 )
-from vidclip.pipeline.scoring import ConceptSpotter, ConceptSpottingConfig
 
 
 def some_frames(rng, videos=3, times=5, dimension=16, scale=0.4):
@@ -192,89 +188,3 @@ def test_frames_that_do_not_fit(rng):
         with pytest.raises(ValueError, match=r"must be \[B, T, D\]"):
             module(torch.zeros(5, 32))
     assert temporal_module("conv", 16, 8)(some_frames(rng)).shape == (3, 5, 16), "it takes any number"
-
-
-# --- spotting
-
-
-def some_texts(rng, counts, dimension=16):
-    counts = np.asarray(counts)
-    return TextEmbeddings(
-        phrases=tuple(f"class {i}" for i in range(len(counts))),
-        prompts=("{}",),
-        word_mode="name",
-        sentence=rng.standard_normal((len(counts), dimension)).astype(np.float32) * 3,
-        words=rng.standard_normal((counts.sum(), dimension)).astype(np.float32) * 2,
-        offsets=np.concatenate([[0], np.cumsum(counts)]),
-    )
-
-
-@pytest.mark.parametrize("temperature", [0.01, 0.3])
-@pytest.mark.parametrize("renormalize", [True, False])
-@pytest.mark.parametrize("saliency", ["words", "sentence"])
-def test_spotting_gives_the_scores_of_concept_spotting(rng, temperature, renormalize, saliency):
-    texts = some_texts(rng, [3, 1, 2, 2, 5])
-    frames = some_frames(rng, videos=6, times=8) * 20
-    expected = ConceptSpotter(
-        texts, ConceptSpottingConfig(saliency, temperature=temperature, renormalize=renormalize)
-    ).scores(frames)
-    sentence, words = torch.from_numpy(texts.sentence), torch.from_numpy(texts.words)
-    owners = word_owners(texts.offsets)
-    if saliency == "sentence":
-        words, owners = sentence, torch.arange(5)
-    how = {"temperature": temperature, "renormalize": renormalize}
-    np.testing.assert_allclose(spotting_scores(frames, words, owners, sentence, **how), expected, atol=1e-5)
-    order = torch.randperm(len(owners), generator=torch.Generator().manual_seed(0))
-    mixed = spotting_scores(frames, words[order], owners[order], sentence, **how)
-    np.testing.assert_allclose(mixed, expected, atol=1e-5)
-
-
-def test_word_owners_of_a_class_without_words():
-    assert word_owners(np.array([0, 2, 2, 3])).tolist() == [0, 0, 2]
-
-
-@pytest.mark.parametrize("renormalize", [True, False])
-def test_spotting_passes_the_gradient_on(rng, renormalize):
-    frames, queries, targets = (
-        torch.from_numpy(rng.standard_normal(shape)).requires_grad_() for shape in [(2, 3, 4), (5, 4), (3, 4)]
-    )
-    owners = torch.tensor([0, 0, 1, 2, 2])
-
-    def scores(frames, queries, targets):
-        return spotting_scores(frames, queries, owners, targets, temperature=0.2, renormalize=renormalize)
-
-    assert torch.autograd.gradcheck(scores, (frames, queries, targets))
-
-
-def test_the_gradient_is_finite_where_numbers_are_extreme(rng):
-    frames = some_frames(rng, videos=4, times=3)
-    frames[0] = frames[0, 0]  # all frames alike
-    frames[1, 2] = -frames[1, 0]
-    frames[2] = 0  # no direction at all
-    leaf = frames.clone().requires_grad_()
-    texts = some_texts(rng, [2, 1])
-    scores = spotting_scores(
-        leaf,
-        torch.from_numpy(texts.words),
-        word_owners(texts.offsets),
-        torch.from_numpy(texts.sentence),
-        temperature=1e-4,
-    )
-    scores.sum().backward()
-    assert torch.isfinite(scores).all()
-    assert torch.isfinite(leaf.grad).all()
-
-
-def test_what_cannot_be_spotted(rng):
-    frames, targets = some_frames(rng), torch.ones(2, 16)
-    queries = torch.ones(3, 16)
-    with pytest.raises(ValueError, match="class 1 has no query"):
-        spotting_scores(frames, queries, torch.tensor([0, 0, 0]), targets)
-    with pytest.raises(ValueError, match="owners must be between 0 and 1"):
-        spotting_scores(frames, queries, torch.tensor([0, 1, 2]), targets)
-    with pytest.raises(ValueError, match=r"queries \(3, 16\), owners \(2,\) .* do not fit"):
-        spotting_scores(frames, queries, torch.tensor([0, 1]), targets)
-    with pytest.raises(ValueError, match="have 16 dimensions, but 8"):
-        spotting_scores(frames, torch.ones(2, 8), torch.tensor([0, 1]), torch.ones(2, 8))
-    with pytest.raises(ValueError, match="temperature must be above 0"):
-        spotting_scores(frames, targets, torch.tensor([0, 1]), targets, temperature=0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidclip.cache import TextEmbeddings
-from vidclip.pipeline.scoring import ConceptSpotter, ConceptSpottingConfig
+from vidclip.pipeline.scoring import ConceptSpotter, ConceptSpottingConfig, spotting_scores
 
 
 def some_texts(rng, counts, dimensions=12, word_mode="name"):
@@ -134,3 +135,81 @@ def test_what_cannot_be_spotted(rng):
         ConceptSpottingConfig(temperature=0)
     with pytest.raises(ValueError, match="saliency must be one of words, sentence"):
         ConceptSpottingConfig("word")
+
+
+# --- the definition and its fast equal
+
+
+def some_frames(rng, videos=3, times=5, dimension=16):
+    return torch.from_numpy(rng.standard_normal((videos, times, dimension)).astype(np.float32))
+
+
+def owners_of(texts):
+    return torch.from_numpy(np.repeat(np.arange(len(texts.phrases)), np.diff(texts.offsets)))
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.3])
+@pytest.mark.parametrize("renormalize", [True, False])
+@pytest.mark.parametrize("saliency", ["words", "sentence"])
+def test_blocks_equal_the_definition(rng, temperature, renormalize, saliency):
+    texts = some_texts(rng, [3, 1, 2, 2, 5], 16)
+    frames = some_frames(rng, videos=6, times=8) * 20
+    expected = ConceptSpotter(
+        texts, ConceptSpottingConfig(saliency, temperature=temperature, renormalize=renormalize)
+    ).scores(frames)
+    sentence, words = torch.from_numpy(texts.sentence), torch.from_numpy(texts.words)
+    owners = owners_of(texts)
+    if saliency == "sentence":
+        words, owners = sentence, torch.arange(5)
+    how = {"temperature": temperature, "renormalize": renormalize}
+    np.testing.assert_allclose(spotting_scores(frames, words, owners, sentence, **how), expected, atol=1e-5)
+    order = torch.randperm(len(owners), generator=torch.Generator().manual_seed(0))
+    mixed = spotting_scores(frames, words[order], owners[order], sentence, **how)
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("renormalize", [True, False])
+def test_definition_passes_gradcheck(rng, renormalize):
+    frames, queries, targets = (
+        torch.from_numpy(rng.standard_normal(shape)).requires_grad_() for shape in [(2, 3, 4), (5, 4), (3, 4)]
+    )
+    owners = torch.tensor([0, 0, 1, 2, 2])
+
+    def scores(frames, queries, targets):
+        return spotting_scores(frames, queries, owners, targets, temperature=0.2, renormalize=renormalize)
+
+    assert torch.autograd.gradcheck(scores, (frames, queries, targets))
+
+
+def test_gradient_is_finite_for_extreme_frames(rng):
+    frames = some_frames(rng, videos=4, times=3)
+    frames[0] = frames[0, 0]  # all frames alike
+    frames[1, 2] = -frames[1, 0]
+    frames[2] = 0  # no direction at all
+    leaf = frames.clone().requires_grad_()
+    texts = some_texts(rng, [2, 1], 16)
+    scores = spotting_scores(
+        leaf,
+        torch.from_numpy(texts.words),
+        owners_of(texts),
+        torch.from_numpy(texts.sentence),
+        temperature=1e-4,
+    )
+    scores.sum().backward()
+    assert torch.isfinite(scores).all()
+    assert torch.isfinite(leaf.grad).all()
+
+
+def test_definition_rejects_shapes_that_do_not_fit(rng):
+    frames, targets = some_frames(rng), torch.ones(2, 16)
+    queries = torch.ones(3, 16)
+    with pytest.raises(ValueError, match="class 1 has no query"):
+        spotting_scores(frames, queries, torch.tensor([0, 0, 0]), targets)
+    with pytest.raises(ValueError, match="owners must be between 0 and 1"):
+        spotting_scores(frames, queries, torch.tensor([0, 1, 2]), targets)
+    with pytest.raises(ValueError, match=r"queries \(3, 16\), owners \(2,\) .* do not fit"):
+        spotting_scores(frames, queries, torch.tensor([0, 1]), targets)
+    with pytest.raises(ValueError, match="have 16 dimensions, but 8"):
+        spotting_scores(frames, torch.ones(2, 8), torch.tensor([0, 1]), torch.ones(2, 8))
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        spotting_scores(frames, targets, torch.tensor([0, 1]), targets, temperature=0)
