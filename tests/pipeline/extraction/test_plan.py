@@ -34,7 +34,7 @@ from vidclip.pipeline.video import Sampling
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    return load_encoder(tiny_model, device="cpu")
+    return load_encoder(tiny_model, device="cpu", precision="fp32")
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_a_cache_keeps_its_precision(days, encoder, run, tmp_path, tiny_model):
 
 
 def test_embeddings_that_are_all_zeros_are_failures(days, tmp_path, tiny_model):
-    broken = load_encoder(tiny_model, device="cpu")
+    broken = load_encoder(tiny_model, device="cpu", precision="fp32")
     broken.network.visual.proj.data.mul_(0)
     summary = extract(read_videos(days / "monday"), broken, tmp_path / "features", Sampling(2), workers=1)
     assert [failure.stage for failure in summary.failures] == ["encode", "encode"]
@@ -453,7 +453,8 @@ def test_whatever_is_not_certain_is_looked_at(days, settled, what, other_tiny_mo
         (days / "model/another.safetensors").write_bytes(b"")
         expected = 0
     elif what == "precision":
-        arguments, message = [*arguments, "--precision", "bf16"], "Use --precision fp32"
+        # auto took fp32 or bf16, by the processor
+        arguments, message = [*arguments, "--precision", "fp16"], "this run would add some in fp16"
     elif what == "device":
         arguments, message = [*arguments, "--device", "gpu7"], "gpu7"
     settings = [*settled[:4], *settled[6:]] if what == "device" else settled
