@@ -155,7 +155,7 @@ _ZERO_SHOT += ("renormalize", "view_average", "fusion_form", "attributes_prompt"
 @words_option(SPOTS)
 @option(
     "--saliency", type=click.Choice(["words", "sentence"]), default="words", show_default=True,
-    needs=SCORES & SPOTS, help="vcs: what asks the frames.",
+    needs=SCORES & SPOTS, help="vcs: the query of the saliency softmax.",
 )  # fmt: skip
 @option(
     "--recognition", type=click.Choice(["words", "sentence"]), default="sentence", show_default=True,

@@ -58,11 +58,11 @@ class AttributesHead(nn.Module):
         )
 
     def embed_sentences(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """[N, D] of attributes sentences -> [N, D], unit rows."""
+        """[N, D] of attributes sentences -> [N, D], L2-normalized."""
         return F.normalize(self.sentence(F.normalize(embeddings, dim=-1)), dim=-1)
 
     def embed_classes(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """[C, D] of class sentences -> [C, D], unit rows."""
+        """[C, D] of class sentences -> [C, D], L2-normalized."""
         return F.normalize(self.classes(F.normalize(embeddings, dim=-1)), dim=-1)
 
     @torch.inference_mode()
