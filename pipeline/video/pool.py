@@ -408,7 +408,9 @@ class DecodePool:
             stage, reason = reply["stage"], reply["reason"]
             if stage == "memory":
                 reason = self._too_much
-            stage = task.troubles[0][0] if task.troubles else stage
+            # Of a crash and of too little memory, the second explains the first.
+            stages = [*(trouble[0] for trouble in task.troubles), stage]
+            stage = "memory" if "memory" in stages else stages[0]
             result = DecodeFailure(stage, _unicode("; ".join(dict.fromkeys([*troubles, reason]))))
             self._give_back(task.slot)
         with self._changed:
@@ -454,8 +456,7 @@ class DecodePool:
                 else:
                     self._free.append(task.slot)
         else:
-            stage = task.troubles[0][0]
-            reason = task.troubles.pop()[1]
+            stage, reason = task.troubles.pop()
             self._finish(task, {"stage": stage, "reason": reason})
 
 

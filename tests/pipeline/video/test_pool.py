@@ -674,7 +674,7 @@ def test_a_video_that_needs_more_memory_than_a_worker_may_take_is_named(videos, 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps no such limit")
 def test_large_frames_meet_the_limit_and_small_ones_do_not(videos, tmp_path):
     def draw(number):
-        return np.full((4096, 4096, 3), number, np.uint8)
+        return np.full((8192, 8192, 3), number, np.uint8)
 
     large = render(tmp_path / "large.mkv", 2, draw=draw, preset="ultrafast", bf="0", g="1")
     with DecodePool(Sampling(frames=1), Preprocess((32, 32)), workers=1, memory_gib=0.25) as pool:
