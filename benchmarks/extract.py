@@ -29,6 +29,8 @@ from typing import Any
 import av
 import numpy as np
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `vidclip extract` does; the loops gain by it as well
+
 CLIPS = (
     # name, codec, width, height, frames, options
     ("h264-340x256.mp4", "libx264", 340, 256, 300, {"preset": "veryfast"}),
@@ -214,6 +216,7 @@ def measure_against_loop(arguments: argparse.Namespace, folder: Path) -> None:
         "vidclip bf16": lambda: pipeline("bf16"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    cpu: dict[str, list[float]] = {name: [] for name in runs}
     with torch.inference_mode():
         network.encode_image(clips[0])  # warm
         for _ in range(arguments.rounds):
@@ -221,11 +224,12 @@ def measure_against_loop(arguments: argparse.Namespace, folder: Path) -> None:
                 with Clock() as clock:
                     run()
                 seconds[name].append(clock.measured.wall)
+                cpu[name].append(clock.measured.cpu / len(videos))
     print(
         f"{len(videos)} videos x {arguments.frames} frames, {arguments.model}, {cores()} cores, {workers} workers; medians "
         f"of {arguments.rounds} rounds by turns [least, most]; avx512_bf16 or amx_bf16: {'yes' if cpu_has_bf16() else 'no'}"
     )
-    print(f"{'':14}{'videos/s':>20}{'x plain loop':>22}{'x DataLoader':>22}")
+    print(f"{'':14}{'videos/s':>20}{'x plain loop':>22}{'x DataLoader':>22}{'CPU s / video':>15}")
     for name, own in seconds.items():
         rates = [len(videos) / value for value in own]
         ratios = [
@@ -238,6 +242,7 @@ def measure_against_loop(arguments: argparse.Namespace, folder: Path) -> None:
                 f"{_spread(values):>{width}}"
                 for values, width in zip((rates, *ratios), (20, 22, 22), strict=True)
             )
+            + f"{np.median(cpu[name]):15.3f}"
         )
 
 

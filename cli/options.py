@@ -43,6 +43,15 @@ lexicon_option: Decorator = option(
 )
 
 
+def share_cores() -> None:
+    """Let the threads of the encoder sleep while they wait for each other, instead of spinning.
+
+    The processes that decode want the same cores. OpenMP reads the variable once, when torch is imported: call
+    this before. What the user has set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--model` and `--pretrained` of the commands that may have to encode more with a cache's encoder."""
     model = option(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..conditions import NEARNESS, Condition, with_option
-from ..options import cache_option, decoding_options, device_option, vidclip_command
+from ..options import cache_option, decoding_options, device_option, share_cores, vidclip_command
 from ..parameters import argument, option
 from ..released import apply_released, as_released_option, released_line, released_short_side
 
@@ -231,6 +231,7 @@ def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) ->
     from ...pipeline.video import Sampling
     from ..output import printable, warn
 
+    share_cores()
     videos = _videos(source, dataset, options)
     for note in videos.notes:
         warn(note)

@@ -13,6 +13,7 @@ from ..options import (
     encoder_loader,
     json_option,
     model_options,
+    share_cores,
     vidclip_command,
 )
 from ..parameters import argument, option
@@ -46,6 +47,7 @@ def command(
 
     Exit status: 0 done; 1 done, but some videos could not be read; 2 could not.
     """
+    share_cores()
     from ...lexicons import load_lexicon
     from ...pipeline.datasets import read_videos
     from ...pipeline.evaluation import predict
