@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.evaluation import Comparison, LabeledVideos, Result, Run, TrainTest
-    from ..pipeline.heads import FitSettings, HeadConfig
+    from ..pipeline.heads import HeadConfig, TrainSettings
 
 
 def plan_learning(
@@ -52,7 +52,7 @@ def _learn(
     made: list[HeadConfig],
     shots: tuple[int | None, ...],
     sides: TrainTest,
-    fit: FitSettings,
+    fit: TrainSettings,
     options: dict[str, Any],
     settings: dict[str, Any],
     json_file: Path | None,

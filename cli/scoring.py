@@ -73,8 +73,8 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     for path, stored in heads:
         if stored.kind == "video":
             head = head_over(stored, classes, load, features)
-            name = f"{head.design.name} ({path.stem})"
-            if view_average == "features" and head.design.pool == "vcs":
+            name = f"{head.config.name} ({path.stem})"
+            if view_average == "features" and head.config.pool == "vcs":
                 raise click.UsageError(f"--view-average features, --head {path}: {NO_FEATURES}.")
             made.append(
                 HeadScorer(head, temperature=stored.temperature, view_average=view_average, name=name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.encoders import EncoderLoader
     from ..pipeline.evaluation import Examples, LabeledVideos
-    from ..pipeline.heads import ClassTexts, FitSettings, HeadConfig, StoredHead, VideoHead
+    from ..pipeline.heads import ClassTexts, HeadConfig, StoredHead, TrainSettings, VideoHead
 
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 TEMPORAL = ("mean", "conv", "transformer", "mit")
@@ -165,9 +165,9 @@ def head_configs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadCo
         raise click.UsageError(str(error)) from error
 
 
-def fit_settings(options: dict[str, Any], **given: Any) -> FitSettings:
-    """How to train, from options; those not given are the defaults of `given`, then of `FitSettings`."""
-    from ..pipeline.heads import FitSettings
+def fit_settings(options: dict[str, Any], **given: Any) -> TrainSettings:
+    """How to train, from options; those not given are the defaults of `given`, then of `TrainSettings`."""
+    from ..pipeline.heads import TrainSettings
 
     asked = {
         key: options[key]
@@ -175,7 +175,7 @@ def fit_settings(options: dict[str, Any], **given: Any) -> FitSettings:
         if options.get(key) is not None
     }
     try:
-        return FitSettings(**{**given, **asked})
+        return TrainSettings(**{**given, **asked})
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 
@@ -273,7 +273,7 @@ def head_over(
     head = stored.module
     if not isinstance(head, VideoHead):
         raise HeadError("this is an attributes head: `vidclip eval --head` uses it, on stored attributes.")
-    if head.design.pool == "mean" and (features is None or classes is None):
+    if head.config.pool == "mean" and (features is None or classes is None):
         rows = head.rows.detach().cpu().numpy()
         shared = shared_embeddings_note(rows, stored.classes, "classes of the head")
         load.note(f"{shared}." if shared else "")
@@ -285,13 +285,13 @@ def head_over(
         position = {name: i for i, name in enumerate(stored.classes)}
         return head.select([position[own.labels[place[0]]] for place in places])
     unknown = [label for label, place in zip(classes.labels, places, strict=True) if len(place) != 1]
-    if head.design.classifier != "text" or stored.settings.get("text_encoder"):
+    if head.config.classifier != "text" or stored.settings.get("text_encoder"):
         raise HeadError(
             f"the head was trained for {len(stored.classes)} classes, and {unknown[0]!r} is none of them "
             f"({len(unknown)} such): the classes of this classifier are fixed. Use the --lexicon it was trained with."
         )
-    spots = head.design.pool == "vcs"
-    words, prompts = head.design.words if spots else "none", stored.prompts
+    spots = head.config.pool == "vcs"
+    words, prompts = head.config.words if spots else "none", stored.prompts
     if features is None:
         texts = load(stored.identity).encode_text(classes.phrases, prompts, words=words)
         load.note(collapse_note(texts))

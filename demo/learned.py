@@ -5,12 +5,12 @@ from __future__ import annotations
 from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon
 from ..pipeline.evaluation import FEW_SHOT_SETTINGS, Examples, Result, select_test_set, train_and_evaluate
-from ..pipeline.heads import CLASSIFIERS, TEMPORAL, ClassTexts, FitSettings, HeadConfig
+from ..pipeline.heads import CLASSIFIERS, TEMPORAL, ClassTexts, HeadConfig, TrainSettings
 from .actions import ORDER_PAIRS
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 SEEDS = 3
-ORDER_SETTINGS = FitSettings(epochs=15, held_out=0)
+ORDER_SETTINGS = TrainSettings(epochs=15, held_out=0)
 """Chosen on the validation videos; the rest are the defaults."""
 
 

@@ -327,7 +327,7 @@ def _test(
     from ...pipeline.scoring import MeanScorer, Scorer
     from ..output import console, count, printable, table, warn
 
-    scorers: list[Scorer] = [HeadScorer(head, temperature=temperature, name=head.design.name)]
+    scorers: list[Scorer] = [HeadScorer(head, temperature=temperature, name=head.config.name)]
     try:
         texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
         scorers.insert(0, MeanScorer(texts.sentence, "mean, untrained"))

@@ -123,7 +123,7 @@ def correlation(
         stored = load_head(path)
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         trained = head_over(stored, classes, load, features)
-        name = f"{trained.design.classifier} ({path.stem})"
+        name = f"{trained.config.classifier} ({path.stem})"
         if name in maps:
             raise click.UsageError(f"two maps would be called {name!r}: give the heads other file names.")
         maps[name] = trained.rows.detach().numpy()
@@ -232,7 +232,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         stored.check_features(features.shape, str(cache))
         module = head_over(stored, classes, load, features)
-        scorer = HeadScorer(module, temperature=stored.temperature, name=module.design.name)
+        scorer = HeadScorer(module, temperature=stored.temperature, name=module.config.name)
     else:
         texts = text_embeddings(features, classes, prompts_of(*options["prompts"]), words="none", load=load)
         scorer = MeanScorer(texts.sentence, "mean, zero-shot")

@@ -19,9 +19,9 @@ from ..heads import (
     ClassTexts,
     Epoch,
     FitError,
-    FitSettings,
     Fitted,
     HeadConfig,
+    TrainSettings,
     VideoHead,
     check_classes_have_videos,
     epoch_size,
@@ -38,7 +38,7 @@ from .run import LabeledVideos, Result, result_of_ranks
 LEARNING_PROTOCOLS = ("general", "few-shot")
 FEW_SHOT_SHOTS = (0, 1, 2, 4, 8, 16, None)
 """K; None: all videos."""
-FEW_SHOT_SETTINGS = FitSettings(epochs=10, held_out=0)
+FEW_SHOT_SETTINGS = TrainSettings(epochs=10, held_out=0)
 """Ten epochs of as many iterations as the full set has, and nothing held out of so few (Text4Vis, B.1)."""
 
 
@@ -105,7 +105,7 @@ def train_and_evaluate(
     shots: Sequence[int | None] = FEW_SHOT_SHOTS,
     seeds: int = 3,
     first_seed: int = 0,
-    fit: FitSettings = FEW_SHOT_SETTINGS,
+    fit: TrainSettings = FEW_SHOT_SETTINGS,
     settings: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
     on_run: Callable[[Run], None] | None = None,
@@ -117,7 +117,7 @@ def train_and_evaluate(
     seeds    so many draws, the first with the seed `first_seed`; of the videos and of the head's own initialization
     Every run has as many iterations an epoch as the whole training set would take.
 
-    Returns for each design and number of shots a Result over the seeds: mean and standard deviation, and the
+    Returns for each config and number of shots a Result over the seeds: mean and standard deviation, and the
     bootstrap interval over test videos. `settings["shots"]` says which it is.
     Raises FitError before the first run where a class has too few videos, a head cannot be had at all, or all videos
     are of one class.
@@ -130,26 +130,26 @@ def train_and_evaluate(
     last: list[Epoch] = []
     n_runs = sum(1 if k == 0 else seeds for _, k in plan)
     number = 0
-    for design, k in plan:
+    for config, k in plan:
         ranks, tested = [], []
         for seed in range(first_seed, first_seed + (1 if k == 0 else seeds)):
             number += 1
             if on_run:
-                on_run(Run(number, n_runs, design.name, k, seed))
-            fitted = _learn(train, classes, design, k, replace(fit, seed=seed), device)
+                on_run(Run(number, n_runs, config.name, k, seed))
+            fitted = _learn(train, classes, config, k, replace(fit, seed=seed), device)
             head, last = fitted.head, fitted.epochs[-1:]
-            key = (design.temporal if design.temporal == "mean" else "", design.pool)
+            key = (config.temporal if config.temporal == "mean" else "", config.pool)
             if key not in inputs:
-                inputs[key] = head_inputs(test.frames, design)
+                inputs[key] = head_inputs(test.frames, config)
             scores = head_scores(head.to(device), inputs[key], test.frames.shape[1])
-            scores = view_scores(scores, fit.temperature, design.view_average)
+            scores = view_scores(scores, fit.temperature, config.view_average)
             ranks.append(label_ranks(scores, test.of.labels))
             tested.append(
                 Trial(f"seed {seed}", np.arange(len(names)), np.arange(len(test.of.labels)), test.of.labels)
             )
         results.append(
             result_of_ranks(
-                design.name,
+                config.name,
                 protocol,
                 tested,
                 ranks,
@@ -158,7 +158,7 @@ def train_and_evaluate(
                 {
                     **(settings or {}),
                     **{f"fit_{key}": value for key, value in vars(fit).items() if key != "seed"},
-                    **vars(design),
+                    **vars(config),
                     "shots": "all" if k is None else k,
                     "train_split": train.of.split,
                     "n_train": len(train.of.rows) if k is None else k * len(names),
@@ -190,24 +190,24 @@ def plan_runs(
             draw_shots(labels, names, k, 0)
     if len(np.unique(labels)) < 2 and any(k != 0 for k in shots):
         raise FitError("the training videos are all of one class; there is nothing to tell apart")
-    for design in head_configs:
-        if design.classifier == "orthogonal" and len(names) > dimension:
+    for config in head_configs:
+        if config.classifier == "orthogonal" and len(names) > dimension:
             raise FitError(
                 f"{len(names)} orthogonal rows do not fit into {dimension} dimensions. Use --classifier random."
             )
-        if design.classifier == "lda" and any(k != 0 for k in shots):
+        if config.classifier == "lda" and any(k != 0 for k in shots):
             check_classes_have_videos(labels, names)
-    plan = [(design, k) for design in head_configs for k in shots if _possible(design, k, labels, names)]
+    plan = [(config, k) for config in head_configs for k in shots if _possible(config, k, labels, names)]
     notes = _left_out(head_configs, shots, plan)
     if not plan:
         raise FitError(f"nothing can be trained: {' '.join(notes)}")
     return plan, notes
 
 
-def _possible(design: HeadConfig, shots: int | None, labels: np.ndarray, names: Sequence[str]) -> bool:
+def _possible(config: HeadConfig, shots: int | None, labels: np.ndarray, names: Sequence[str]) -> bool:
     """LDA is fitted on more videos than classes."""
     n_videos = len(labels) if shots is None else shots * len(names)
-    return design.classifier != "lda" or n_videos > len(names)
+    return config.classifier != "lda" or n_videos > len(names)
 
 
 def _left_out(
@@ -217,12 +217,12 @@ def _left_out(
 ) -> list[str]:
     """Notes on the heads that `_possible` leaves out; nobody expects a trained classifier without any video."""
     notes = []
-    for design in head_configs:
-        missing = ["all" if k is None else str(k) for k in shots if k != 0 and (design, k) not in plan]
-        if missing or not any(own is design for own, _ in plan):
+    for config in head_configs:
+        missing = ["all" if k is None else str(k) for k in shots if k != 0 and (config, k) not in plan]
+        if missing or not any(own is config for own, _ in plan):
             at = f" at {' and '.join(missing)} shot{'s' * (missing != ['1'])}" if missing else ""
             notes.append(
-                f"{design.name} is left out{at}: lda is fitted on more videos than classes, so on 2 of each at least."
+                f"{config.name} is left out{at}: lda is fitted on more videos than classes, so on 2 of each at least."
             )
     return notes
 
@@ -230,20 +230,20 @@ def _left_out(
 def _learn(
     train: Examples,
     classes: ClassTexts,
-    design: HeadConfig,
+    config: HeadConfig,
     shots: int | None,
-    settings: FitSettings,
+    settings: TrainSettings,
     device: str | torch.device,
 ) -> Fitted[VideoHead]:
     if shots == 0:
-        head = untrained_head(train.frames[:0], train.of.labels[:0], classes, design, seed=settings.seed)
+        head = untrained_head(train.frames[:0], train.of.labels[:0], classes, config, seed=settings.seed)
         return Fitted(head, [], 0)
     rows = draw_shots(train.of.labels, classes.names, shots, settings.seed)
     return fit_head(
         train.frames[rows],
         train.of.labels[rows],
         classes,
-        design,
+        config,
         settings,
         epoch_size=epoch_size(train.of.labels, train.frames.shape[1], settings.held_out),
         device=device,

@@ -13,8 +13,8 @@ from .estimators import classifier_weights as classifier_weights
 from .fit import ClassTexts as ClassTexts
 from .fit import Epoch as Epoch
 from .fit import FitError as FitError
-from .fit import FitSettings as FitSettings
 from .fit import Fitted as Fitted
+from .fit import TrainSettings as TrainSettings
 from .fit import check_classes_have_videos as check_classes_have_videos
 from .fit import epoch_size as epoch_size
 from .fit import fit_attributes as fit_attributes

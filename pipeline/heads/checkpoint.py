@@ -131,7 +131,7 @@ class StoredHead:
                 f"the head reads embeddings of {head.dimension} dimensions, but those of {what} have {shape[3]}. Train "
                 "one here with `vidclip fit`."
             )
-        if not isinstance(head, VideoHead) or head.design.temporal not in ("transformer", "mit"):
+        if not isinstance(head, VideoHead) or head.config.temporal not in ("transformer", "mit"):
             return
         if shape[2] != head.frames:
             raise HeadError(
@@ -234,7 +234,7 @@ def _stored_head(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor
         raise ValueError("its prompts are no list of sentences")
     context, length = weights.get("prompt.context"), 0
     if isinstance(module, VideoHead):
-        length = module.design.prompt_context
+        length = module.config.prompt_context
     if (0 if context is None else len(context)) != length or (context is not None and context.ndim != 2):
         raise ValueError(f"its learned prompt does not have {length} vectors")
     trained_on = weights.get("trained_on")

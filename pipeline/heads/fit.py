@@ -38,7 +38,7 @@ class FitError(ValueError):
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class TrainSettings:
     """How a head is trained. Defaults: BIKE's and Text4Vis' batch, epochs, warm-up and schedule; the rest for heads
     alone."""
 
@@ -133,14 +133,14 @@ def fit_head(
     frames: np.ndarray,
     labels: np.ndarray,
     classes: ClassTexts,
-    design: HeadConfig | None = None,
-    settings: FitSettings | None = None,
+    config: HeadConfig | None = None,
+    settings: TrainSettings | None = None,
     *,
     epoch_size: int | None = None,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Fitted[VideoHead]:
-    """Trains a temporal module, and where the design has them a projection, a classifier or a prompt.
+    """Trains a temporal module, and where the config has them a projection, a classifier or a prompt.
 
     frames             [N, V, T, D] as the cache has them; every view is an example
     labels             [N] class indices
@@ -152,23 +152,23 @@ def fit_head(
     cannot do without, or shapes that do not fit.
     Source: Wu et al. 2023 (Text4Vis), 2.2, 4.3, A.4, B.1.
     """
-    design, settings = design or HeadConfig(), settings or FitSettings()
+    config, settings = config or HeadConfig(), settings or TrainSettings()
     if frames.ndim != 4:
         raise FitError(f"frames must be [N, V, T, D], got shape {frames.shape}")
     _check(frames, labels, len(classes.names))
     rng = np.random.default_rng(settings.seed)
     training, held = _hold_out(labels, settings.held_out, rng)
     # All training videos where rows are made of them; else some, to see how large their elements are.
-    looked_at = training if design.classifier == "lda" else training[:: max(1, len(training) // 256)]
-    head = untrained_head(frames[looked_at], labels[looked_at], classes, design, seed=settings.seed)
+    looked_at = training if config.classifier == "lda" else training[:: max(1, len(training) // 256)]
+    head = untrained_head(frames[looked_at], labels[looked_at], classes, config, seed=settings.seed)
     prompt = None
-    if design.prompt_context:
+    if config.prompt_context:
         if classes.prompt is None:
             raise FitError("a learnable prompt needs the text tower of its classes")
         prompt = classes.prompt(settings.seed)
     head.to(device)
     views = frames.shape[1]
-    x = head_inputs(frames, design)
+    x = head_inputs(frames, config)
     with contextlib.suppress(torch.OutOfMemoryError):  # then batches are brought over one by one
         x = x.to(device)
     y = torch.from_numpy(np.repeat(labels.astype(np.int64), views)).to(device)
@@ -192,7 +192,7 @@ def fit_head(
         ),
         _Batches(rows, len(rows) if epoch_size is None else epoch_size, settings, rng),
         settings,
-        Validation(val_scores, labels[held], settings.temperature, design.view_average)
+        Validation(val_scores, labels[held], settings.temperature, config.view_average)
         if len(held)
         else None,
         sync_prompt,
@@ -211,23 +211,23 @@ def epoch_size(labels: np.ndarray, views: int, held_out: float) -> int:
 
 
 def untrained_head(
-    frames: np.ndarray, labels: np.ndarray, classes: ClassTexts, design: HeadConfig, *, seed: int = 0
+    frames: np.ndarray, labels: np.ndarray, classes: ClassTexts, config: HeadConfig, *, seed: int = 0
 ) -> VideoHead:
     """The head as it is before the first step.
 
     frames, labels    [N, V, T, D] and [N] of training videos: all for lda; else any, as positions are as large as a
                       share of their elements
 
-    Raises FitError where the design needs texts or videos that are not there.
+    Raises FitError where the config needs texts or videos that are not there.
     """
-    if (design.classifier == "text" or design.pool == "vcs") and classes.texts is None:
-        raise FitError(f"the head {design.name!r} needs the text embeddings of its classes")
-    lda = design.classifier == "lda"
+    if (config.classifier == "text" or config.pool == "vcs") and classes.texts is None:
+        raise FitError(f"the head {config.name!r} needs the text embeddings of its classes")
+    lda = config.classifier == "lda"
     if lda:
         check_classes_have_videos(labels, classes.names)
     try:
         weights = classifier_weights(
-            design.classifier,
+            config.classifier,
             n_classes=len(classes.names),
             dimension=frames.shape[-1],
             text=None if classes.texts is None else classes.texts.sentence,
@@ -235,9 +235,9 @@ def untrained_head(
             labels=labels if lda else None,
             seed=seed,
         )
-        words = word_queries(classes.texts) if design.pool == "vcs" and classes.texts is not None else None
+        words = word_queries(classes.texts) if config.pool == "vcs" and classes.texts is not None else None
         return VideoHead(
-            design, weights, frames.shape[-1], frames.shape[2], words, seed=seed, scale=_element_size(frames)
+            config, weights, frames.shape[-1], frames.shape[2], words, seed=seed, scale=_element_size(frames)
         ).eval()
     except ValueError as error:
         raise FitError(str(error)) from error
@@ -263,7 +263,7 @@ def fit_attributes(
     sentences: np.ndarray,
     labels: np.ndarray,
     classes: np.ndarray,
-    settings: FitSettings | None = None,
+    settings: TrainSettings | None = None,
     *,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -278,7 +278,7 @@ def fit_attributes(
     As in `fit_head`, the held-out part chooses the epoch, and the same seed gives the same head. Raises FitError
     for NaN, fewer than two classes with videos, or shapes that do not fit.
     """
-    settings = settings or FitSettings(loss="released")
+    settings = settings or TrainSettings(loss="released")
     if sentences.ndim != 2 or classes.ndim != 2 or sentences.shape[1] != classes.shape[1]:
         raise FitError(f"sentences {sentences.shape} and classes {classes.shape} do not fit")
     _check(sentences, labels, len(classes))
@@ -342,7 +342,7 @@ class _Batches:
     """Rows in random order; an epoch is a fixed number of them, each row as often as every other, give or take one."""
 
     def __init__(
-        self, rows: np.ndarray, epoch_size: int, settings: FitSettings, rng: np.random.Generator
+        self, rows: np.ndarray, epoch_size: int, settings: TrainSettings, rng: np.random.Generator
     ) -> None:
         self._rows, self._an_epoch, self._rng = rows, epoch_size, rng
         self._size = settings.batch_of(epoch_size)
@@ -360,7 +360,7 @@ def _train(
     module: nn.Module,
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     batches: _Batches,
-    settings: FitSettings,
+    settings: TrainSettings,
     held: Validation | None,
     sync_prompt: Callable[[], None] | None,
     on_epoch: Callable[[Epoch], None] | None,

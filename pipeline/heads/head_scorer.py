@@ -12,7 +12,7 @@ from .video_head import VideoHead, head_inputs
 class HeadScorer(ViewsScorer):
     """A trained video head.
 
-    view_average    None: that of the head's own design; see VIEW_AVERAGES
+    view_average    None: that of the head's own config; see VIEW_AVERAGES
     """
 
     def __init__(
@@ -24,13 +24,13 @@ class HeadScorer(ViewsScorer):
         name: str = "head",
     ) -> None:
         self.name, self._head, self.temperature = name, head, temperature
-        self.view_average = check_view_average(view_average or head.design.view_average)
-        if self.view_average == "features" and head.design.pool == "vcs":
+        self.view_average = check_view_average(view_average or head.config.view_average)
+        if self.view_average == "features" and head.config.pool == "vcs":
             raise ValueError(NO_FEATURES)
 
     def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Raises NoScores."""
-        inputs = head_inputs(frames, self._head.design)
+        inputs = head_inputs(frames, self._head.config)
         scores = head_scores(self._head, inputs, frames.shape[1], self.view_average)
         check_scores(scores, self.name)
         return scores
@@ -42,9 +42,9 @@ def head_scores(
     """What a head makes of the views of its inputs [n * V, T, D]: scores [n, V, C], or [n, 1, C] where features are
     averaged before the score. `view_scores` makes one score of them.
 
-    view_average    None: that of the head's own design
+    view_average    None: that of the head's own config
     """
-    together = views if (view_average or head.design.view_average) == "features" else 1
+    together = views if (view_average or head.config.view_average) == "features" else 1
     scores = head.scores(inputs, views=together)
     return scores.reshape(-1, views // together, scores.shape[-1])
 

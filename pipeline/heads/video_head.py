@@ -118,7 +118,7 @@ class VideoHead(nn.Module):
 
     def __init__(
         self,
-        design: HeadConfig,
+        config: HeadConfig,
         weights: np.ndarray,
         dimension: int,
         frames: int,
@@ -128,26 +128,26 @@ class VideoHead(nn.Module):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.design, self.dimension, self.frames = design, dimension, frames
+        self.config, self.dimension, self.frames = config, dimension, frames
         self.temporal = temporal_module(
-            design.temporal,
+            config.temporal,
             dimension,
             frames,
-            heads=design.heads,
+            heads=config.heads,
             seed=seed,
             position_std=POSITION_SHARE * scale,
         )
         rows = torch.from_numpy(np.array(weights, np.float32))
-        if design.classifier == "linear":
+        if config.classifier == "linear":
             # Unit rows: a step of the optimizer turns long ones too little.
             self.rows = nn.Parameter(F.normalize(rows, dim=-1))
         else:
             self.register_buffer("rows", rows)
         out = rows.shape[1]
-        trains = design.temporal != "mean" or design.classifier == "linear" or design.prompt_context > 0
-        wanted = not trains if design.projection is None else design.projection
+        trains = config.temporal != "mean" or config.classifier == "linear" or config.prompt_context > 0
+        wanted = not trains if config.projection is None else config.projection
         self.projection = _Projection(dimension, out, seed) if wanted or out != dimension else None
-        if design.pool == "vcs":
+        if config.pool == "vcs":
             if words is None:
                 raise ValueError("concept spotting needs the words of the classes")
             queries, owners = words
@@ -166,11 +166,11 @@ class VideoHead(nn.Module):
                  (`view_average` features); 1: each is scored by itself
         Raises ValueError for another D, for another T where there are positions, and for views of concept spotting.
         """
-        if views > 1 and self.design.pool == "vcs":
+        if views > 1 and self.config.pool == "vcs":
             raise ValueError(NO_FEATURES)
         rows = self.rows if rows is None else rows
         sequence = self.temporal(frames)
-        if self.design.pool == "vcs":
+        if self.config.pool == "vcs":
             if self.projection is not None:
                 sequence = self.projection(sequence)
             return spotting_scores(
@@ -178,8 +178,8 @@ class VideoHead(nn.Module):
                 self.get_buffer("queries"),
                 self.get_buffer("owners"),
                 rows,
-                temperature=self.design.spotting_temperature,
-                renormalize=self.design.renormalize,
+                temperature=self.config.spotting_temperature,
+                renormalize=self.config.renormalize,
             )
         video = mean_pool(sequence).unflatten(0, (-1, views)).mean(dim=1)
         if self.projection is not None:
@@ -203,13 +203,13 @@ class VideoHead(nn.Module):
     ) -> VideoHead:
         """The same trained parts over other classes. Raises ValueError for rows of another dimension, and for a
         classifier that does not read names."""
-        if self.design.classifier != "text":
-            raise ValueError(f"the classes of a head with the classifier {self.design.classifier} are fixed")
+        if self.config.classifier != "text":
+            raise ValueError(f"the classes of a head with the classifier {self.config.classifier} are fixed")
         if weights.shape[1] != self.rows.shape[1]:
             raise ValueError(
                 f"the classes have {weights.shape[1]} dimensions, the head's {self.rows.shape[1]}"
             )
-        other = VideoHead(self.design, weights, self.dimension, self.frames, words)
+        other = VideoHead(self.config, weights, self.dimension, self.frames, words)
         kept = {k: v for k, v in self.state_dict().items() if k not in ("rows", "queries", "owners")}
         other.load_state_dict(kept, strict=False)
         return other.to(self.rows.device).eval()
@@ -229,7 +229,7 @@ class VideoHead(nn.Module):
     @property
     def structure(self) -> dict[str, Any]:
         """What `from_structure` needs beside the state; JSON-able."""
-        made = replace(self.design, projection=self.projection is not None)
+        made = replace(self.config, projection=self.projection is not None)
         return {**vars(made), "dimension": self.dimension, "frames": self.frames}
 
     @classmethod
@@ -258,11 +258,11 @@ def word_queries(texts: TextEmbeddings) -> tuple[np.ndarray, np.ndarray]:
     return texts.words, np.repeat(np.arange(len(counts)), counts)
 
 
-def head_inputs(frames: np.ndarray, design: HeadConfig) -> torch.Tensor:
-    """What a head of this design reads of features [N, V, T, D]: [N * V, T, D] in their own type; where nothing is
+def head_inputs(frames: np.ndarray, config: HeadConfig) -> torch.Tensor:
+    """What a head of this config reads of features [N, V, T, D]: [N * V, T, D] in their own type; where nothing is
     done before the mean over frames, that mean alone, [N * V, 1, D] float32."""
     x = torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1)
-    if design.temporal != "mean" or design.pool != "mean" or not len(x):
+    if config.temporal != "mean" or config.pool != "mean" or not len(x):
         return x
     return torch.cat([part.float().mean(dim=1, keepdim=True) for part in x.split(4096)])
 

@@ -178,8 +178,8 @@ def test_a_head_keeps_the_forms_it_was_trained_in(world, tiny_model, tmp_path):
         in done.stdout
     )
     stored = load_head(head)
-    design = stored.module.design
-    assert (design.words, design.renormalize, design.view_average) == ("all", False, "unscaled")
+    config = stored.module.config
+    assert (config.words, config.renormalize, config.view_average) == ("all", False, "unscaled")
     assert stored.settings["as_released"]["paper"] == "bike"
     assert stored.settings["loss"] == "released"
     assert len(stored.module.owners) == 4 * 20, "all positions of four classes"
@@ -196,7 +196,7 @@ def test_a_head_keeps_the_forms_it_was_trained_in(world, tiny_model, tmp_path):
     fine(
         "fit", "--temporal", "transformer", "--temporal-heads", 4, "--epochs", 1, "--output", head, cwd=world
     )
-    assert load_head(head).module.design.heads == 4
+    assert load_head(head).module.config.heads == 4
     assert load_head(head).module.temporal.blocks[0].heads == 4
     refused = vidclip("fit", "--temporal", "transformer", "--temporal-heads", 5, cwd=world)
     assert refused.returncode == 2
@@ -226,7 +226,7 @@ def test_heads_of_the_temporal_transformer_follow_the_text_tower(world, tmp_path
             cwd=folder,
         )
         module = load_head(folder / "h").module
-        assert module.design.heads == heads
+        assert module.config.heads == heads
         assert module.temporal.blocks[0].heads == (heads or 16)
         assert ("--temporal-heads 8" in done.stdout) == bool(heads)
 

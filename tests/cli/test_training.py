@@ -214,7 +214,7 @@ def test_every_design_is_trained_stored_and_used(world, tmp_path, flags, design)
     if "orthogonal" in flags:
         np.testing.assert_allclose(rows @ rows.T, np.eye(5), atol=1e-5)
     used = fine("eval", "--head", head, cwd=world)
-    assert f"{stored.module.design.name} (h)" in used.stdout
+    assert f"{stored.module.config.name} (h)" in used.stdout
 
 
 def test_lda_is_scikit_learns(world, heads):

@@ -9,12 +9,12 @@ import torch
 from vidclip.cache import TextEmbeddings
 from vidclip.pipeline.evaluation import Examples, classification_metrics, draw_shots, train_and_evaluate
 from vidclip.pipeline.evaluation import run as evaluate
-from vidclip.pipeline.heads import ClassTexts, FitError, FitSettings, HeadConfig, VideoHead, fit_head
+from vidclip.pipeline.heads import ClassTexts, FitError, HeadConfig, TrainSettings, VideoHead, fit_head
 from vidclip.pipeline.scoring import cosine_scores, mean_embeddings
 
 C, D = 4, 16
 NAMES = ("a", "b", "c", "d")
-FAST = FitSettings(epochs=2, held_out=0)
+FAST = TrainSettings(epochs=2, held_out=0)
 
 
 @pytest.fixture
@@ -78,13 +78,13 @@ def test_a_cell_is_the_head_trained_on_that_draw(world):
     assert [(r.scorer, r.settings["shots"]) for r in results] == [
         ("text", 2), ("text", "all"), ("linear", 2), ("linear", "all"),
     ]  # fmt: skip
-    for result, design, k in zip(results, np.repeat(head_configs, 2), [2, None, 2, None], strict=True):
+    for result, config, k in zip(results, np.repeat(head_configs, 2), [2, None, 2, None], strict=True):
         found = []
         for seed in (0, 1):
             rows = draw_shots(train.of.labels, NAMES, k, seed)
             head = fit_head(
-                train.frames[rows], train.of.labels[rows], known, design,
-                FitSettings(epochs=2, held_out=0, seed=seed), epoch_size=60,
+                train.frames[rows], train.of.labels[rows], known, config,
+                TrainSettings(epochs=2, held_out=0, seed=seed), epoch_size=60,
             ).head  # fmt: skip
             found.append(classification_metrics(head.scores(test.frames[:, 0]), test.of.labels))
         assert [metrics for _, metrics in result.repetitions] == found
@@ -125,7 +125,7 @@ def test_general_few_shot_and_fit_see_as_many_examples_an_epoch(world, rng, coun
         if isinstance(module, VideoHead) and module.training:
             seen.append(len(inputs[0]))
 
-    settings = FitSettings(epochs=1, held_out=held_out)
+    settings = TrainSettings(epochs=1, held_out=held_out)
     expected = len(labels) - sum(min(round(held_out * n), n - 1) for n in counts)
     handle = torch.nn.modules.module.register_module_forward_hook(count)
     try:

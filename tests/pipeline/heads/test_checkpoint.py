@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from helpers import an_identity
 from vidclip.pipeline.heads import (
     AttributesHead,
-    FitSettings,
     HeadConfig,
     HeadError,
     HeadScorer,
     NoScores,
     StoredHead,
+    TrainSettings,
     VideoHead,
     load_head,
     save_head,
@@ -218,7 +218,7 @@ def test_features_of_another_dimension_are_refused(rng):
 @pytest.mark.parametrize("value", [0, -1, 1e-320, 1e-9, 1e9, float("inf"), float("nan"), True, "0.01"])
 def test_temperatures_that_no_softmax_stands(value):
     for made in (
-        lambda: FitSettings(temperature=value),
+        lambda: TrainSettings(temperature=value),
         lambda: HeadConfig(spotting_temperature=value),
         lambda: ConceptSpottingConfig(temperature=value),
     ):

@@ -13,9 +13,9 @@ from helpers import an_identity
 from vidclip.pipeline.heads import (
     AttributesHead,
     FitError,
-    FitSettings,
     HeadError,
     StoredHead,
+    TrainSettings,
     fit_attributes,
     load_head,
     save_head,
@@ -93,7 +93,7 @@ def test_a_head_learns_what_the_cosine_cannot_see(learnable):
         sentences[:120],
         labels[:120],
         classes,
-        FitSettings(loss="released", batch_size=32, epochs=60, patience=60),
+        TrainSettings(loss="released", batch_size=32, epochs=60, patience=60),
     )
     assert untrained < 50
     assert accuracy(fitted.head, sentences[120:], labels[120:], classes) > 90
@@ -106,7 +106,7 @@ def test_held_out_videos_are_not_learned_from(rng):
     """Labels drawn at random can be learned by heart, but not foretold."""
     sentences = rng.standard_normal((120, 64)).astype(np.float32)
     labels, classes = rng.integers(4, size=120), rng.standard_normal((4, 64)).astype(np.float32)
-    settings = FitSettings(loss="released", epochs=150, batch_size=32, held_out=0.5, patience=150)
+    settings = TrainSettings(loss="released", epochs=150, batch_size=32, held_out=0.5, patience=150)
     fitted = fit_attributes(sentences, labels, classes, settings)
     assert fitted.epochs[-1].loss < 0.1, "its own half by heart"
     assert fitted.epochs[-1].held_out_top1 < 50, "of the other it knows nothing: chance is 25"
@@ -114,7 +114,7 @@ def test_held_out_videos_are_not_learned_from(rng):
 
 def test_one_seed_makes_one_file_and_another_seed_another(learnable, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        fitted = fit_attributes(*learnable, FitSettings(epochs=3, seed=seed))
+        fitted = fit_attributes(*learnable, TrainSettings(epochs=3, seed=seed))
         save_head(tmp_path / name, StoredHead(fitted.head, an_identity(), ("x",), {"seed": 0}))
     files = [(tmp_path / name).read_bytes() for name in "abc"]
     assert files[0] == files[1]
@@ -122,7 +122,7 @@ def test_one_seed_makes_one_file_and_another_seed_another(learnable, tmp_path):
 
 
 def test_a_head_comes_back_with_what_it_is(learnable, tmp_path):
-    fitted = fit_attributes(*learnable, FitSettings(epochs=2))
+    fitted = fit_attributes(*learnable, TrainSettings(epochs=2))
     stored = StoredHead(fitted.head, an_identity(), ("one", "zwei ü"), {"epochs": 2})
     save_head(tmp_path / "h", stored)
     loaded = load_head(tmp_path / "h")
@@ -168,11 +168,11 @@ def test_what_cannot_be_learned_from(learnable):
     with pytest.raises(FitError, match="do not fit"):
         fit_attributes(sentences, labels, classes[:, :3])
     with pytest.raises(ValueError, match="epochs must be at least 1"):
-        FitSettings(epochs=0)
+        TrainSettings(epochs=0)
 
 
 def test_classes_with_a_single_video_are_still_learned_from(learnable):
     sentences, _, classes = learnable
-    fitted = fit_attributes(sentences[:6], np.arange(6), classes, FitSettings(epochs=2, held_out=0.5))
+    fitted = fit_attributes(sentences[:6], np.arange(6), classes, TrainSettings(epochs=2, held_out=0.5))
     assert [epoch.held_out_top1 for epoch in fitted.epochs] == [None, None]
     assert fitted.best_epoch == 2

@@ -15,11 +15,11 @@ from vidclip.cache import TextEmbeddings
 from vidclip.pipeline.heads import (
     ClassTexts,
     FitError,
-    FitSettings,
     HeadConfig,
     HeadError,
     HeadScorer,
     StoredHead,
+    TrainSettings,
     VideoHead,
     fit_head,
     head_inputs,
@@ -61,9 +61,9 @@ def test_an_untrained_text_head_is_the_cosine_of_the_mean_frame(texts, videos):
     frames, _ = videos
     expected = cosine_scores(mean_embeddings(frames[:, :1]), texts.sentence)
     for temporal in ("mean", "conv", "transformer", "mit"):
-        design = HeadConfig("text", temporal)
-        head = untrained_head(frames, np.zeros(90, int), ClassTexts(NAMES, texts), design)
-        found = head.scores(head_inputs(frames[:, :1], design))
+        config = HeadConfig("text", temporal)
+        head = untrained_head(frames, np.zeros(90, int), ClassTexts(NAMES, texts), config)
+        found = head.scores(head_inputs(frames[:, :1], config))
         np.testing.assert_allclose(found, expected, atol=2e-4, err_msg=temporal)
         np.testing.assert_allclose(head.scores(frames[:, 0]), expected, atol=2e-4)
 
@@ -95,23 +95,23 @@ def test_several_views_are_the_mean_of_their_probabilities(texts, videos):
     np.testing.assert_array_equal(view_scores(single), single[:, 0])
 
 
-def fitted_scores(frames, labels, texts, design, **settings):
-    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), design, FitSettings(epochs=8, **settings))
-    return fitted, fitted.head.scores(head_inputs(frames[:, :1], design))
+def fitted_scores(frames, labels, texts, config, **settings):
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), config, TrainSettings(epochs=8, **settings))
+    return fitted, fitted.head.scores(head_inputs(frames[:, :1], config))
 
 
 @pytest.mark.parametrize("classifier", ["text", "random", "orthogonal", "lda", "linear"])
 def test_frozen_rows_stay_and_linear_rows_learn(texts, videos, classifier):
     frames, labels = videos
-    design = HeadConfig(classifier)
-    before = untrained_head(frames, labels, ClassTexts(NAMES, texts), design)
-    fitted, scores = fitted_scores(frames, labels, texts, design, held_out=0, learning_rate=0.02)
+    config = HeadConfig(classifier)
+    before = untrained_head(frames, labels, ClassTexts(NAMES, texts), config)
+    fitted, scores = fitted_scores(frames, labels, texts, config, held_out=0, learning_rate=0.02)
     if classifier == "linear":
         assert not torch.allclose(fitted.head.rows, before.rows, atol=0.1)
     else:
         torch.testing.assert_close(fitted.head.rows, before.rows, rtol=0, atol=0)
     accuracy = (scores.argmax(axis=1) == labels).mean()
-    start = (before.scores(head_inputs(frames[:, :1], design)).argmax(axis=1) == labels).mean()
+    start = (before.scores(head_inputs(frames[:, :1], config)).argmax(axis=1) == labels).mean()
     assert accuracy > max(0.6, start)
     assert fitted.epochs[-1].loss < fitted.epochs[0].loss
 
@@ -139,9 +139,9 @@ def test_order_is_learned_by_the_transformers_alone(rng, texts):
     )
     right = {}
     for temporal in ("mean", "transformer", "mit"):
-        design = HeadConfig("text", temporal)
-        settings = FitSettings(epochs=30, held_out=0, learning_rate=3e-3)
-        head = fit_head(frames[:100], labels[:100], ClassTexts(NAMES[:2], two), design, settings).head
+        config = HeadConfig("text", temporal)
+        settings = TrainSettings(epochs=30, held_out=0, learning_rate=3e-3)
+        head = fit_head(frames[:100], labels[:100], ClassTexts(NAMES[:2], two), config, settings).head
         right[temporal] = (head.scores(frames[100:, 0]).argmax(axis=1) == labels[100:]).mean()
     assert right["mean"] < 0.75
     assert min(right["transformer"], right["mit"]) > 0.9
@@ -155,18 +155,18 @@ def head_configs():
     yield HeadConfig("lda", projection=True)
 
 
-@pytest.mark.parametrize("design", list(head_configs()), ids=lambda design: design.name)
-def test_a_head_comes_back_from_its_file(texts, videos, tmp_path, design):
+@pytest.mark.parametrize("config", list(head_configs()), ids=lambda config: config.name)
+def test_a_head_comes_back_from_its_file(texts, videos, tmp_path, config):
     frames, labels = videos
-    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), design, FitSettings(epochs=1, seed=3))
-    again = fit_head(frames, labels, ClassTexts(NAMES, texts), design, FitSettings(epochs=1, seed=3))
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), config, TrainSettings(epochs=1, seed=3))
+    again = fit_head(frames, labels, ClassTexts(NAMES, texts), config, TrainSettings(epochs=1, seed=3))
     for name, each in (("a", fitted), ("b", again)):
         save_head(tmp_path / name, StoredHead(each.head, an_identity(), NAMES, {"epochs": 1}))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes(), "one seed, one file"
     loaded = load_head(tmp_path / "a")
     assert (loaded.kind, loaded.classes, loaded.context) == ("video", NAMES, None)
     assert isinstance(loaded.module, VideoHead)
-    assert loaded.module.design == replace(design, projection=fitted.head.projection is not None)
+    assert loaded.module.config == replace(config, projection=fitted.head.projection is not None)
     np.testing.assert_array_equal(loaded.module.scores(frames[:, 0]), fitted.head.scores(frames[:, 0]))
 
 
@@ -174,7 +174,11 @@ def test_another_seed_is_another_head(texts, videos, tmp_path):
     frames, labels = videos
     made = [
         fit_head(
-            frames, labels, ClassTexts(NAMES, texts), HeadConfig("text", "mit"), FitSettings(epochs=1, seed=s)
+            frames,
+            labels,
+            ClassTexts(NAMES, texts),
+            HeadConfig("text", "mit"),
+            TrainSettings(epochs=1, seed=s),
         ).head
         for s in (1, 2)
     ]
@@ -184,8 +188,8 @@ def test_another_seed_is_another_head(texts, videos, tmp_path):
 def test_some_classes_of_a_head_or_other_ones(texts, videos):
     frames, labels = videos
     for pool in ("mean", "vcs"):
-        design = HeadConfig("text", "mit", pool)
-        head = fit_head(frames, labels, ClassTexts(NAMES, texts), design, FitSettings(epochs=2)).head
+        config = HeadConfig("text", "mit", pool)
+        head = fit_head(frames, labels, ClassTexts(NAMES, texts), config, TrainSettings(epochs=2)).head
         every = head.scores(frames[:, 0])
         np.testing.assert_allclose(head.select([2, 0]).scores(frames[:, 0]), every[:, [2, 0]], atol=1e-6)
         turned = replace(
@@ -245,9 +249,9 @@ def test_a_learned_prompt_makes_the_rows(texts, videos):
         made.append(CountedPrompt(texts.sentence - 3, seed))
         return made[-1]
 
-    design = HeadConfig(prompt_context=2)
-    settings = FitSettings(epochs=6, batch_size=20, held_out=0, learning_rate=0.2)
-    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts, prompt), design, settings)
+    config = HeadConfig(prompt_context=2)
+    settings = TrainSettings(epochs=6, batch_size=20, held_out=0, learning_rate=0.2)
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts, prompt), config, settings)
     assert fitted.head.projection is None, "the prompt is what is trained"
     torch.testing.assert_close(fitted.context, made[0].context.detach())
     torch.testing.assert_close(fitted.head.rows, made[0]().detach())
@@ -262,7 +266,7 @@ def test_an_epoch_has_as_many_iterations_as_it_is_told(texts, videos):
         made.append(CountedPrompt(texts.sentence, seed))
         return made[-1]
 
-    settings = FitSettings(epochs=3, batch_size=10, held_out=0)
+    settings = TrainSettings(epochs=3, batch_size=10, held_out=0)
     for an_epoch, batches in ((None, 2), (95, 10)):
         rows = np.arange(9)  # two views each: 18 examples
         fit_head(
@@ -276,7 +280,7 @@ def test_training_ends_when_the_held_out_part_gains_nothing(rng, texts):
     """Labels drawn at random: what is learned of them is of no use to other videos."""
     frames = rng.standard_normal((120, 1, 4, D)).astype(np.float32)
     labels = rng.integers(3, size=120)
-    settings = FitSettings(epochs=60, warm_up_epochs=2, patience=4, held_out=0.5, learning_rate=0.01)
+    settings = TrainSettings(epochs=60, warm_up_epochs=2, patience=4, held_out=0.5, learning_rate=0.01)
     fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig(), settings)
     held = [(epoch.held_out_top1, -epoch.held_out_loss) for epoch in fitted.epochs]
     assert len(held) < 60
@@ -308,9 +312,9 @@ def test_what_cannot_be_learned_from(texts, videos):
     with pytest.raises(FitError, match="1 of 3 classes have no training video, 'bake a cake' among them"):
         fit_head(frames[labels < 2], labels[labels < 2], known, HeadConfig("lda"))
     with pytest.raises(ValueError, match="learning_rate must be above 0 and at most 1"):
-        FitSettings(learning_rate=1e38)
+        TrainSettings(learning_rate=1e38)
     with pytest.raises(ValueError, match="weight_decay must be at least 0"):
-        FitSettings(weight_decay=-1)
+        TrainSettings(weight_decay=-1)
     with pytest.raises(FitError, match=r"must be \[N, V, T, D\]"):
         fit_head(frames[0], labels, known)
     with pytest.raises(ValueError, match="classifier must be one of text, random"):
@@ -322,7 +326,7 @@ def test_what_cannot_be_learned_from(texts, videos):
 def test_a_head_with_positions_wants_as_many_frames(texts, videos, tmp_path):
     frames, labels = videos
     head = fit_head(
-        frames, labels, ClassTexts(NAMES, texts), HeadConfig("text", "mit"), FitSettings(epochs=1)
+        frames, labels, ClassTexts(NAMES, texts), HeadConfig("text", "mit"), TrainSettings(epochs=1)
     ).head
     stored = StoredHead(head, an_identity(), NAMES, {})
     stored.check_features((5, 1, 4, D), "features")
@@ -342,7 +346,7 @@ def test_a_head_trained_on_a_gpu_runs_on_a_cpu(texts, videos, tmp_path):
         labels,
         ClassTexts(NAMES, texts),
         HeadConfig("text", "mit"),
-        FitSettings(epochs=2),
+        TrainSettings(epochs=2),
         device="cuda",
     )
     save_head(tmp_path / "h", StoredHead(fitted.head, an_identity(), NAMES, {}))
@@ -367,13 +371,13 @@ def released_transformer(frames, head):
         return x @ weight[f"{name}.weight"].T + weight[f"{name}.bias"]
 
     x = frames.astype(np.float64) + weight["positions"]
-    width = D // head.design.heads
+    width = D // head.config.heads
     for block in (f"blocks.{i}" for i in range(6)):
         query, key, value = np.split(
             linear(norm(x, f"{block}.attention_norm"), f"{block}.attention_in"), 3, 1
         )
         out = np.zeros_like(x)
-        for h in range(head.design.heads):
+        for h in range(head.config.heads):
             own = slice(h * width, (h + 1) * width)
             for t in range(len(x)):
                 powers = np.exp(key[:, own] @ query[t, own] / np.sqrt(width))
@@ -387,13 +391,13 @@ def released_transformer(frames, head):
 def test_a_head_in_the_released_forms_scores_as_released_code(texts, videos, tmp_path):
     """Four attention heads, features averaged over views (Text4Vis), stored and read again."""
     frames, labels = videos
-    design = HeadConfig("text", "transformer", heads=4, view_average="features")
-    settings = FitSettings(epochs=2, learning_rate=1e-2)
-    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), design, settings)
+    config = HeadConfig("text", "transformer", heads=4, view_average="features")
+    settings = TrainSettings(epochs=2, learning_rate=1e-2)
+    fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), config, settings)
     save_head(tmp_path / "h", StoredHead(fitted.head, an_identity(), NAMES, {}))
     head = load_head(tmp_path / "h").module
     assert isinstance(head, VideoHead)
-    assert head.design == replace(design, projection=False)
+    assert head.config == replace(config, projection=False)
     scorer = HeadScorer(head)
     found = scorer.scores(scorer.similarities(np.arange(3), frames[:3]), np.arange(3))
     for n in range(3):
@@ -403,7 +407,7 @@ def test_a_head_in_the_released_forms_scores_as_released_code(texts, videos, tmp
     other = HeadScorer(head, view_average="probabilities")
     assert not np.allclose(other.scores(other.similarities(np.arange(3), frames[:3]), np.arange(3)), found)
     assert (
-        untrained_head(frames, labels, ClassTexts(NAMES, texts), replace(design, heads=None))
+        untrained_head(frames, labels, ClassTexts(NAMES, texts), replace(config, heads=None))
         .temporal.blocks[0]
         .heads
         == 1
@@ -412,12 +416,12 @@ def test_a_head_in_the_released_forms_scores_as_released_code(texts, videos, tmp
 
 def test_concept_spotting_of_the_released_form_in_a_head(texts, videos, tmp_path):
     frames, labels = videos
-    design = HeadConfig(pool="vcs", projection=False, words="all", renormalize=False, view_average="unscaled")
-    head = untrained_head(frames, labels, ClassTexts(NAMES, texts), design)
+    config = HeadConfig(pool="vcs", projection=False, words="all", renormalize=False, view_average="unscaled")
+    head = untrained_head(frames, labels, ClassTexts(NAMES, texts), config)
     save_head(tmp_path / "h", StoredHead(head, an_identity(), NAMES, {}))
     loaded = load_head(tmp_path / "h").module
     assert isinstance(loaded, VideoHead)
-    assert loaded.design == design
+    assert loaded.config == config
     for n, v in ((0, 0), (5, 1)):
         x = frames[n, v].astype(np.float64)
         x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -430,7 +434,7 @@ def test_concept_spotting_of_the_released_form_in_a_head(texts, videos, tmp_path
             sentence = texts.sentence[c] / np.linalg.norm(texts.sentence[c])
             assert loaded.scores(frames[n, v : v + 1])[0, c] == pytest.approx(shares @ x @ sentence, abs=1e-4)
     with pytest.raises(ValueError, match="no features to average over views"):
-        replace(design, view_average="features")
+        replace(config, view_average="features")
     with pytest.raises(ValueError, match="no attention heads"):
         HeadConfig(heads=4)
 
@@ -444,7 +448,7 @@ def test_a_head_of_before_these_settings_is_read_with_their_defaults(texts, vide
         if name not in ("words", "renormalize", "heads", "view_average")
     }
     again = VideoHead.from_structure(old, head.state_dict())
-    assert again.design == head.design
+    assert again.config == head.config
     np.testing.assert_array_equal(again.scores(frames[:, 0]), head.scores(frames[:, 0]))
 
 
@@ -465,7 +469,7 @@ def test_the_held_out_part_averages_views_as_probabilities(rng, texts):
             break
     else:
         pytest.fail("no seed tells the two rules apart")
-    settings = FitSettings(epochs=1, held_out=0.5, learning_rate=1e-9, temperature=0.05)
+    settings = TrainSettings(epochs=1, held_out=0.5, learning_rate=1e-9, temperature=0.05)
     (epoch,) = fit_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig(), settings).epochs
     assert epoch.held_out_top1 == pytest.approx(100 * right)
     loss = -np.log(probabilities[np.arange(3), np.arange(3)]).mean()
