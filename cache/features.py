@@ -32,7 +32,7 @@ SHARD_PATTERN = "frames-*.h5"
 _PIECE = 1 << 20
 """Bytes that are read, checked and put in place at once: they stay in the processor's cache."""
 _WORTH_THREADS = 4 << 20
-_Rows = Sequence[int] | np.ndarray | slice | None
+_Indices = Sequence[int] | np.ndarray | slice | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Shard:
     """A closed file of features."""
 
     path: Path
-    rows: int
+    num_videos: int
     precision: str
     """In which the encoder ran: fp32, fp16, bf16."""
     contents: Contents = field(repr=False, compare=False)
@@ -75,7 +75,7 @@ class FeatureCache:
     """The features of a folder, read out of core; safe to use while an extraction writes there.
 
     Videos stand in the order of their ids, whatever the order or number of extractions that brought
-    them: row n of every array and list here is the same video. A cache is as it was when it was
+    them: position n of every array and list here is the same video. A cache is as it was when it was
     opened; `refresh` adds what has been closed since. Of a video that was read anew because its file
     had changed, the row of the highest generation counts, and none where the changed file could not be read.
 
@@ -125,21 +125,21 @@ class FeatureCache:
         self.labels: list[tuple[str, ...]] = [video.labels for video in self._videos]
         """The labels of each video: none, one or several."""
         self.splits: list[str] = [video.split for video in self._videos]
-        self._row_of = {id: row for row, id in enumerate(self.ids)}
+        self._index_of = {id: index for index, id in enumerate(self.ids)}
         return len(self._videos) - len(before["_videos"])
 
     def _sort(self) -> None:
         """Puts the videos that count in the order of their ids, each once."""
         first: list[int] = []
         again: list[tuple[int, int]] = []
-        for row in self._rows_that_count():
-            if first and self._videos[first[-1]].id == self._videos[row].id:
-                again.append((first[-1], row))
+        for index in self._newest():
+            if first and self._videos[first[-1]].id == self._videos[index].id:
+                again.append((first[-1], index))
             else:
-                first.append(row)
+                first.append(index)
         self._check_alike(again)
-        self._videos = [self._videos[row] for row in first]
-        self._places = [self._places[row] for row in first]
+        self._videos = [self._videos[index] for index in first]
+        self._places = [self._places[index] for index in first]
 
     def _check_alike(self, pairs: list[tuple[int, int]]) -> None:
         """Raises CacheError unless the videos of each pair, which have one id, have one content too."""
@@ -151,44 +151,44 @@ class FeatureCache:
                 ("frame_indices", np.int64),
                 ("timestamps", np.float64),
             ):
-                one, other = (self._read(name, rows, dtype).view(np.uint8) for rows in piece)
+                one, other = (self._read(name, indices, dtype).view(np.uint8) for indices in piece)
                 same &= (one == other).reshape(len(same), -1).all(axis=1)
             for i, j in piece.T[~same][:1]:
-                one, other = (self._shards[self._places[row][0]].path.name for row in (i, j))
+                one, other = (self._shards[self._places[index][0]].path.name for index in (i, j))
                 where = f"in {one} and {other}" if one != other else f"both times in {one}"
                 raise CacheError(
                     f"{self.folder} holds the video {self._videos[i].id!r} twice and not alike, {where}. Delete one "
                     "of the files and run `vidclip extract` again, which encodes what is missing then."
                 )
 
-    def _rows_that_count(self) -> list[int]:
-        """The rows in the order of their ids, without those that a later reading of the same video replaces."""
+    def _newest(self) -> list[int]:
+        """The indices in the order of their ids, without those that a later reading of the same video replaces."""
         newest: dict[str, int] = {
             id: failure.generation for id, failure in self._failures.items() if failure.generation
         }
         for video in self._videos:
             if video.generation > newest.get(video.id, 0):
                 newest[video.id] = video.generation
-        rows = [
-            row
-            for row, video in enumerate(self._videos)
+        indices = [
+            index
+            for index, video in enumerate(self._videos)
             if video.generation == newest.get(video.id, video.generation)
         ]
-        self.replaced += len(self._videos) - len(rows)
-        return sorted(rows, key=lambda row: (self._videos[row].id, self._places[row]))
+        self.replaced += len(self._videos) - len(indices)
+        return sorted(indices, key=lambda index: (self._videos[index].id, self._places[index]))
 
     def next_generation(self, id: str) -> int:
         """Of what the next reading of a video must be, to count: 0 for one that was never there."""
-        row = self._row_of.get(id)
+        index = self._index_of.get(id)
         failure = self._failures.get(id)
-        after = 0 if row is None else self._videos[row].generation + 1
+        after = 0 if index is None else self._videos[index].generation + 1
         return max(after, failure.generation if failure else 0)
 
     def __len__(self) -> int:
         return len(self._videos)
 
     def __contains__(self, id: object) -> bool:
-        return id in self._row_of
+        return id in self._index_of
 
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.folder)!r}: {len(self)} videos, {self.identity})"
@@ -214,49 +214,51 @@ class FeatureCache:
 
     @property
     def videos(self) -> Sequence[VideoInfo]:
-        """What is known of each video, by row."""
+        """What is known of each video, in order."""
         return self._videos
 
     @property
     def shards(self) -> Sequence[Shard]:
         return self._shards
 
-    def row(self, id: str) -> int:
-        """The row of a video. Raises KeyError."""
-        return self._row_of[id]
+    def index(self, id: str) -> int:
+        """The position of a video in the cache. Raises KeyError."""
+        return self._index_of[id]
 
-    def shard_of(self, row: int) -> Shard:
-        """The file that has the features of a row."""
-        return self._shards[self._places[row][0]]
+    def shard_of(self, index: int) -> Shard:
+        """The file that has the features of a video."""
+        return self._shards[self._places[index][0]]
 
     def failures(self) -> list[Failure]:
         """The videos that could not be read, and have no features from a later attempt."""
-        return [failure for failure in read_failures(self.folder).values() if failure.id not in self._row_of]
+        return [
+            failure for failure in read_failures(self.folder).values() if failure.id not in self._index_of
+        ]
 
     def missing(self) -> list[MissingVideo]:
         """The listed videos that were not there at the last extraction, and have no features from another."""
-        return [video for video in read_missing(self.folder) if video.id not in self._row_of]
+        return [video for video in read_missing(self.folder) if video.id not in self._index_of]
 
-    def frames(self, rows: _Rows = None) -> np.ndarray:
-        """Frame embeddings [n, V, T, D] float16, not normalized; all, or those of `rows`, in that order."""
-        return self._read("frames", rows, np.float16)
+    def frames(self, indices: _Indices = None) -> np.ndarray:
+        """Frame embeddings [n, V, T, D] float16, not normalized; all, or those of `indices`, in that order."""
+        return self._read("frames", indices, np.float16)
 
-    def frame_indices(self, rows: _Rows = None) -> np.ndarray:
+    def frame_indices(self, indices: _Indices = None) -> np.ndarray:
         """[n, V, T] int64: which frames of each video were embedded, zero-based."""
-        return self._read("frame_indices", rows, np.int64)
+        return self._read("frame_indices", indices, np.int64)
 
-    def timestamps(self, rows: _Rows = None) -> np.ndarray:
+    def timestamps(self, indices: _Indices = None) -> np.ndarray:
         """[n, V, T] float64 seconds from the start of each video."""
-        return self._read("timestamps", rows, np.float64)
+        return self._read("timestamps", indices, np.float64)
 
-    def batches(self, size: int = 1024, rows: _Rows = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows [n], frames [n, V, T, D]) in pieces of at most `size` videos, in order of `rows`.
+    def batches(self, size: int = 1024, indices: _Indices = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(indices [n], frames [n, V, T, D]) in pieces of at most `size` videos, in order of `indices`.
 
         Memory is that of one piece.
         """
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
-        wanted = self._rows(rows)
+        wanted = self._positions(indices)
         for start in range(0, len(wanted), size):
             piece = wanted[start : start + size]
             yield piece, self.frames(piece)
@@ -279,21 +281,23 @@ class FeatureCache:
         self._videos.extend(video_infos(details))
         self._places.extend((number, row) for row in range(frames.shape[0]))
 
-    def _rows(self, rows: _Rows) -> np.ndarray:
-        if rows is None:
+    def _positions(self, indices: _Indices) -> np.ndarray:
+        if indices is None:
             return np.arange(len(self))
-        if isinstance(rows, slice):
-            return np.arange(len(self))[rows]
-        wanted = np.asarray(rows)
+        if isinstance(indices, slice):
+            return np.arange(len(self))[indices]
+        wanted = np.asarray(indices)
         if wanted.dtype == bool:
-            raise TypeError("rows are numbers; use numpy.flatnonzero for a mask")
+            raise TypeError("indices are numbers; use numpy.flatnonzero for a mask")
         wanted = wanted.astype(np.int64).reshape(-1)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise IndexError(f"rows lie between 0 and {len(self) - 1}, got {wanted.min()} to {wanted.max()}")
+            raise IndexError(
+                f"indices lie between 0 and {len(self) - 1}, got {wanted.min()} to {wanted.max()}"
+            )
         return wanted
 
-    def _read(self, name: str, rows: _Rows, dtype: type[np.generic]) -> np.ndarray:
-        wanted = self._rows(rows)
+    def _read(self, name: str, indices: _Indices, dtype: type[np.generic]) -> np.ndarray:
+        wanted = self._positions(indices)
         shape = self._shape or (0, 0, 0)
         dimensions = shape if name == "frames" else shape[:2]
         out = np.empty((len(wanted), *dimensions), dtype)
@@ -307,7 +311,7 @@ class FeatureCache:
                     if shard.contents.version == 1 and number not in self._sound:
                         read_columns(file)  # there are no checksums of parts
                         self._sound.add(number)
-                    column = file.numbers(name, dtype, (shard.rows, *dimensions))
+                    column = file.numbers(name, dtype, (shard.num_videos, *dimensions))
                     work = list(_reads(file, column, places[targets, 1], out, targets))
                     if threads == 1:
                         for read in work:

@@ -61,19 +61,19 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
     ) as writer:
         there = writer.stored or FeatureCache(output)
         for cache in caches:
-            rows = []
-            for row, video in enumerate(cache.videos):
+            wanted = []
+            for index, video in enumerate(cache.videos):
                 if video.id in decided:  # an earlier source has it
                     continue
                 decided.add(video.id)
-                known = there.videos[there.row(video.id)] if video.id in there else None
+                known = there.videos[there.index(video.id)] if video.id in there else None
                 if known is None or _changed(known, video):
-                    rows.append(row)
+                    wanted.append(index)
                 elif (known.labels, known.split) != (video.labels, video.split):
                     facts[video.id] = ListFacts(video.labels, video.split)
-            skipped += len(cache) - len(rows)
-            for start in range(0, len(rows), batch):
-                piece = rows[start : start + batch]
+            skipped += len(cache) - len(wanted)
+            for start in range(0, len(wanted), batch):
+                piece = wanted[start : start + batch]
                 arrays = zip(
                     piece,
                     cache.frames(piece),
@@ -81,15 +81,15 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                     cache.timestamps(piece),
                     strict=True,
                 )
-                for row, frames, indices, seconds in arrays:
-                    info = dict(vars(cache.videos[row]))
+                for index, frames, indices, seconds in arrays:
+                    info = dict(vars(cache.videos[index]))
                     info["generation"] = max(info["generation"], there.next_generation(info["id"]))
                     record = VideoRecord(**info, frames=frames, frame_indices=indices, timestamps=seconds)
                     try:
                         writer.add(record)
                     except ValueError as error:
                         raise CacheError(
-                            f"{cache.shard_of(row).path} cannot be merged: {error}. Delete the file, run the "
+                            f"{cache.shard_of(index).path} cannot be merged: {error}. Delete the file, run the "
                             "command that made it again, then `vidclip merge`."
                         ) from None
                     taken += 1

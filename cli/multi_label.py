@@ -27,14 +27,14 @@ def plan_multi_label(
         released_convention,
         select_multi_label,
     )
-    from .scoring import untrained_rows
+    from .scoring import untrained_indices
 
     convention = options["map_convention"]
     if convention == "released":
         convention = released_convention(classes.name)
     test = select_multi_label(features, classes, options["split"])
-    keep, notes = untrained_rows(features, test.rows, options)
-    test = replace(test, rows=test.rows[keep], targets=test.targets[keep], notes=[*test.notes, *notes])
+    keep, notes = untrained_indices(features, test.indices, options)
+    test = replace(test, indices=test.indices[keep], targets=test.targets[keep], notes=[*test.notes, *notes])
 
     def score(scorers: Sequence[Scorer]) -> tuple[list[Result], list[Comparison]]:
         results = evaluate_multi_label(features, test, scorers, convention=convention, settings=settings)

@@ -108,19 +108,19 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     return made
 
 
-def untrained_rows(
-    features: FeatureCache, rows: np.ndarray, options: dict[str, Any]
+def untrained_indices(
+    features: FeatureCache, indices: np.ndarray, options: dict[str, Any]
 ) -> tuple[np.ndarray, list[str]]:
     """Which of the videos are tested, [n] booleans, and notes: those that a head was trained on are left out, unless
     --split names them."""
     import numpy as np
 
     if not options["heads"]:
-        return np.ones(len(rows), bool), []
+        return np.ones(len(indices), bool), []
     from ..pipeline.evaluation import leave_out_trained
 
     trained_on = {f"the head {path.name}": stored.trained_on for path, stored in stored_heads(options)}
-    return leave_out_trained(features, rows, trained_on, asked_for=options["split"] is not None)
+    return leave_out_trained(features, indices, trained_on, asked_for=options["split"] is not None)
 
 
 def stored_heads(options: dict[str, Any]) -> list[tuple[Path, StoredHead]]:

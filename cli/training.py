@@ -241,11 +241,11 @@ def examples(features: FeatureCache, chosen: LabeledVideos) -> Examples:
     from ..pipeline.evaluation import Examples
 
     found = Examples.read(features, chosen)
-    check_finite(features, found.of.rows, found.frames)
+    check_finite(features, found.of.indices, found.frames)
     return found
 
 
-def check_finite(features: FeatureCache, rows: np.ndarray, frames: np.ndarray) -> None:
+def check_finite(features: FeatureCache, indices: np.ndarray, frames: np.ndarray) -> None:
     """Raises CacheError, by the name of the video, for numbers that nothing can be learned from or tested with."""
     import numpy as np
 
@@ -256,7 +256,7 @@ def check_finite(features: FeatureCache, rows: np.ndarray, frames: np.ndarray) -
         whole = np.isfinite(piece.reshape(len(piece), -1)).all(axis=1)
         if not whole.all():
             raise CacheError(
-                f"the features of the video {features.ids[rows[start + int(whole.argmin())]]!r} in {features.folder} "
+                f"the features of the video {features.ids[indices[start + int(whole.argmin())]]!r} in {features.folder} "
                 "hold numbers that are not finite; `vidclip verify` names the damaged file."
             )
 

@@ -58,7 +58,7 @@ def by_temporal_module(cache: FeatureCache, texts: TextEmbeddings) -> tuple[list
     cells = {(result.scorer, result.settings["shots"]): result for result in results}
     names = [HeadConfig(temporal=kind).name for kind in TEMPORAL]
     rows = [[name, _top1(cells[name, 0]), _top1(cells[name, "all"])] for name in names]
-    return ["top-1 % among 10 classes", "untrained", f"trained on {len(train.of.rows)} videos"], rows
+    return ["top-1 % among 10 classes", "untrained", f"trained on {len(train.of.indices)} videos"], rows
 
 
 def _top1(result: Result | None) -> object:

@@ -58,4 +58,4 @@ def results_by_kind(
 def subset(test: LabeledVideos, keep: np.ndarray) -> LabeledVideos:
     """The test videos whose class is among `keep`."""
     chosen = np.isin(test.labels, keep)
-    return LabeledVideos(test.rows[chosen], test.labels[chosen], test.split, test.notes)
+    return LabeledVideos(test.indices[chosen], test.labels[chosen], test.split, test.notes)

@@ -117,7 +117,7 @@ def zero_shot(world: Measurements) -> str:
             len(every),
             class_sets={name: candidates},
         )[0]
-        rows.append([name, part.rows.size, result.figures["top1"], f"{100 / len(candidates):.1f}", target])
+        rows.append([name, part.indices.size, result.figures["top1"], f"{100 / len(candidates):.1f}", target])
     return _table(["videos", "n", "top-1 %", "chance", "target"], rows)
 
 
@@ -183,7 +183,7 @@ def attributes_trained(world: Measurements) -> str:
     texts = world.texts()
     read = _attributes(world)
     training = select_test_set(world.cache, world.classes, "train")
-    fitted = fit_attributes(read[training.rows], training.labels, texts.sentence)
+    fitted = fit_attributes(read[training.indices], training.labels, texts.sentence)
     trained = AttributesScorer(*fitted.head.apply_to(read, texts.sentence), name="attributes, trained")
     mean, spotting = MeanScorer(texts.sentence), spotting_scorer(texts)
     scorers: list[Scorer] = [mean, AttributesScorer(read, texts.sentence), trained]
@@ -230,9 +230,9 @@ def order_pairs(world: Measurements) -> str:
         result = evaluate(
             world.cache, part, [scorer], "kinetics600", len(names), class_sets={names[first]: both}
         )[0]
-        rows.append([f"{names[first]} / {names[first + 1]}", part.rows.size, result.figures["top1"]])
+        rows.append([f"{names[first]} / {names[first + 1]}", part.indices.size, result.figures["top1"]])
         right.append(result.figures["top1"].mean)
-    rows.append(["mean", test.rows.size, f"{np.mean(right):.1f}"])
+    rows.append(["mean", test.indices.size, f"{np.mean(right):.1f}"])
     return _table(["pair", "n", "mean pooling, top-1 % (chance 50)"], rows)
 
 

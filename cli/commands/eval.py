@@ -316,10 +316,10 @@ def _plan_single_label(
 ) -> Score:
     """Chooses the videos; what runs the protocol for all scorers gives their results, and each against the first."""
     from ...pipeline.evaluation import EvaluationError, compare, evaluate, select_test_set, take, trials
-    from ..scoring import untrained_rows
+    from ..scoring import untrained_indices
 
     test = select_test_set(features, classes, options["split"], by_split_sets=protocol == "splits")
-    keep, notes = untrained_rows(features, test.rows, options)
+    keep, notes = untrained_indices(features, test.indices, options)
     test = replace(take(test, keep), notes=[*test.notes, *notes])
     asked = {"repeats": options["repeats"], **_sets(protocol, classes, test)}
     try:

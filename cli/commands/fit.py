@@ -184,8 +184,8 @@ def _train_video(
     shots = options["shots"]
     settings = fit_settings(options, **({"epochs": 10, "held_out": 0.0} if shots else {}))
     rows = draw_shots(chosen.labels, classes.labels, shots, settings.seed)
-    frames = features.frames(chosen.rows[rows])
-    check_finite(features, chosen.rows[rows], frames)
+    frames = features.frames(chosen.indices[rows])
+    check_finite(features, chosen.indices[rows], frames)
     knowledge = class_texts(features, classes, [design], options, load)
     with progress_bar("training") as advance:
         fitted = fit_head(
@@ -221,18 +221,18 @@ def _train_attributes(
     texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
     stored = stored_attributes(features, options, load)
     sentences = sentences_by_row(stored, features)
-    check_attributes(sentences, chosen.rows)
+    check_attributes(sentences, chosen.indices)
     settings = fit_settings(options, loss="released")
     with progress_bar("training") as advance:
         fitted = fit_attributes(
-            sentences[chosen.rows],
+            sentences[chosen.indices],
             chosen.labels,
             texts.sentence,
             settings,
             device=choose_device(options["device"]),
             on_epoch=lambda epoch: advance(epoch.number, settings.epochs, progress_text(epoch)),
         )
-    kept = {**vars(settings), "attributes": dict(stored.settings), "n_train": len(chosen.rows)}
+    kept = {**vars(settings), "attributes": dict(stored.settings), "n_train": len(chosen.indices)}
     return fitted, "attributes", kept
 
 
@@ -281,10 +281,10 @@ def _trained_on(
 
     from ...pipeline.evaluation import draw_shots, video_fingerprints
 
-    rows = chosen.rows
+    indices = chosen.indices
     if options["shots"] and not whole:
-        rows = rows[draw_shots(chosen.labels, classes.labels, options["shots"], options["seed"])]
-    return np.unique(video_fingerprints(features, rows), axis=0)
+        indices = indices[draw_shots(chosen.labels, classes.labels, options["shots"], options["seed"])]
+    return np.unique(video_fingerprints(features, indices), axis=0)
 
 
 def _test_set(features: FeatureCache, classes: Lexicon, trained_on: LabeledVideos) -> LabeledVideos | None:
@@ -335,5 +335,5 @@ def _test(
         warn(f"there is no zero-shot row to compare with: {error}")
     results = evaluate(features, test, scorers, "full-classes", len(classes))
     rows = [[result.scorer, *(str(result.figures[field]) for field in METRICS)] for result in results]
-    title = f"{count(len(test.rows), 'video')} of split {printable(test.split)}"
+    title = f"{count(len(test.indices), 'video')} of split {printable(test.split)}"
     console().print(table(title, ["", *(f"{name} %" for name in METRICS.values())], rows))

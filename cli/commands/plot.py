@@ -111,12 +111,12 @@ def correlation(
         texts = None
         if kind == "text":
             texts = text_embeddings(features, classes, prompts, words="none", load=load)
-        rows = training_set(features, classes, options["train_split"]) if kind == "lda" else None
-        frames = features.frames(rows.rows if rows else [])
-        if rows:
-            check_finite(features, rows.rows, frames)
+        chosen = training_set(features, classes, options["train_split"]) if kind == "lda" else None
+        frames = features.frames(chosen.indices if chosen else [])
+        if chosen:
+            check_finite(features, chosen.indices, frames)
         known = ClassTexts(classes.labels, texts)
-        labels = rows.labels if rows else frames[:, 0, 0, 0].astype(int)
+        labels = chosen.labels if chosen else frames[:, 0, 0, 0].astype(int)
         made = untrained_head(frames, labels, known, HeadConfig(kind), seed=options["seed"])
         maps[kind] = made.rows.detach().numpy()
     for path in heads:
@@ -222,7 +222,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         stored = load_head(head)
         keep, notes = leave_out_trained(
             features,
-            test.rows,
+            test.indices,
             {f"the head {head.name}": stored.trained_on},
             asked_for=options["split"] is not None,
         )
@@ -238,12 +238,12 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         scorer = MeanScorer(texts.sentence, "mean, zero-shot")
     every = np.arange(len(classes))
     predicted = []
-    for rows, frames in features.batches(1024, test.rows):
-        check_finite(features, rows, frames)
-        predicted.append(scorer.scores(scorer.similarities(rows, frames), every).argmax(axis=1))
+    for indices, frames in features.batches(1024, test.indices):
+        check_finite(features, indices, frames)
+        predicted.append(scorer.scores(scorer.similarities(indices, frames), every).argmax(axis=1))
     counts = confusion_counts(np.concatenate(predicted), test.labels, len(classes))
     right = 100 * np.trace(counts) / counts.sum()
-    title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test.rows), 'video')}"
+    title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test.indices), 'video')}"
     _save(confusion_map(counts, classes.labels, title), output)
     click.echo(f"{printable(output)}: {title}.")
     wrong = counts * (1 - np.eye(len(classes), dtype=int))

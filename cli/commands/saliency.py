@@ -66,7 +66,7 @@ def command(
 
     prompts = prompts_of(options["prompt"])
     features = FeatureCache(cache)
-    row = _find(features, video)
+    index = _find(features, video)
     if view >= features.shape[1]:
         raise click.BadParameter(f"{cache} has the views 0 to {features.shape[1] - 1}.", param_hint="--view")
     asked = Lexicon("phrases", tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(phrases)))
@@ -74,11 +74,11 @@ def command(
     texts = load(features.identity).encode_text(asked.phrases, prompts, words=options["words"])
     load.note(collapse_note(texts))
     spotter = ConceptSpotter(texts, ConceptSpottingConfig(temperature=options["temperature"]))
-    frames = features.frames([row])[:, view]
+    frames = features.frames([index])[:, view]
     shares, scores = spotter.saliency(frames)[0], spotter.scores(frames)[0]
-    seconds = features.timestamps([row])[0, view]
-    indices = features.frame_indices([row])[0, view]
-    click.echo(printable(features.ids[row]))
+    seconds = features.timestamps([index])[0, view]
+    indices = features.frame_indices([index])[0, view]
+    click.echo(printable(features.ids[index]))
     for phrase, of_phrase, score in zip(asked.phrases, shares, scores, strict=True):
         click.echo(f"\n  {printable(phrase)}   (score of the video {score:.3f})")
         for share, index, second in zip(of_phrase, indices, seconds, strict=True):
@@ -93,25 +93,25 @@ def command(
             f"frame {index}" if math.isnan(second) else f"{second:.1f} s"
             for index, second in zip(indices, seconds, strict=True)
         ]
-        picture = saliency_strip(_pixels(features, row)[view], shares, asked.phrases, captions)
+        picture = saliency_strip(_pixels(features, index)[view], shares, asked.phrases, captions)
         picture.save(png, format="PNG")
         click.echo(f"\n{printable(png)}: {picture.width} x {picture.height} pixels.")
 
 
 def _find(features: FeatureCache, video: str) -> int:
-    """The row of a video. Raises click.BadParameter where none, or several, are meant."""
+    """The index of a video. Raises click.BadParameter where none, or several, are meant."""
     if video in features:
-        return features.row(video)
+        return features.index(video)
     path = Path(video)
     found = [
-        row
-        for row, info in enumerate(features.videos)
+        index
+        for index, info in enumerate(features.videos)
         if info.id.endswith(f"/{video}") or (path.exists() and Path(info.path) == path.absolute())
     ]
     if len(found) == 1:
         return found[0]
     if found:
-        several = ", ".join(features.ids[row] for row in found[:3])
+        several = ", ".join(features.ids[index] for index in found[:3])
         raise click.BadParameter(
             f"{video!r} may be any of {several}; say more of the id.", param_hint="VIDEO"
         )
@@ -125,7 +125,7 @@ def _find(features: FeatureCache, video: str) -> int:
     )
 
 
-def _pixels(features: FeatureCache, row: int) -> Any:
+def _pixels(features: FeatureCache, index: int) -> Any:
     """[V, T, h, w, 3] uint8: what the encoder saw of a video, decoded again.
 
     Raises Failed where the video cannot be read any more, or is not the one that the features are of.
@@ -140,7 +140,7 @@ def _pixels(features: FeatureCache, row: int) -> Any:
     identity = features.identity
     sampling = {key: value for key, value in identity.sampling.items() if key != "resize"}
     preprocess = {**identity.encoder["preprocess"], "resize": identity.sampling.get("resize")}
-    info = features.videos[row]
+    info = features.videos[index]
     name = printable(info.id)
     request = VideoRequest(info.path, *segment_of(info.id, info.path))
     try:
@@ -150,7 +150,7 @@ def _pixels(features: FeatureCache, row: int) -> Any:
             f"{name} cannot be drawn: {printable(info.path)}: {printable(error.reason)}. Leave --png out, or bring "
             "the video back."
         ) from error
-    stored = features.frame_indices([row])[0]  # [V, T]
+    stored = features.frame_indices([index])[0]  # [V, T]
     now = decoded.frame_indices.repeat(len(stored) // len(decoded.frame_indices), axis=0)
     if not np.array_equal(stored, now):
         raise Failed(

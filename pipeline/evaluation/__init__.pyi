@@ -39,7 +39,7 @@ from .run import Comparison as Comparison
 from .run import EvaluationError as EvaluationError
 from .run import LabeledVideos as LabeledVideos
 from .run import Result as Result
-from .run import choose_rows as choose_rows
+from .run import choose_indices as choose_indices
 from .run import compare as compare
 from .run import default_split as default_split
 from .run import evaluate as evaluate

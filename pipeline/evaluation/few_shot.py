@@ -53,7 +53,7 @@ class Examples:
 
     @classmethod
     def read(cls, cache: FeatureCache, chosen: LabeledVideos) -> Examples:
-        return cls(cache.frames(chosen.rows), chosen)
+        return cls(cache.frames(chosen.indices), chosen)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def train_and_evaluate(
                     **vars(config),
                     "shots": "all" if k is None else k,
                     "train_split": train.of.split,
-                    "n_train": len(train.of.rows) if k is None else k * len(names),
+                    "n_train": len(train.of.indices) if k is None else k * len(names),
                     "epoch_examples": last[0].n_examples if last else 0,
                     "n_held_out": last[0].n_held_out if last else 0,
                 },

@@ -30,7 +30,7 @@ from .run import (
     bootstrap_p_value,
     check_finite,
     check_same_videos,
-    choose_rows,
+    choose_indices,
     coverage_notes,
     similarities_of,
 )
@@ -61,8 +61,8 @@ _BATCH_VIDEOS = 1024
 class MultiLabelSet:
     """The videos that are tested, and the classes of each."""
 
-    rows: np.ndarray
-    """[n] rows of the cache."""
+    indices: np.ndarray
+    """[n] positions of the videos in the cache."""
     targets: np.ndarray
     """[n, C] booleans, classes in the order of the lexicon."""
     split: str
@@ -100,17 +100,17 @@ def select_multi_label(cache: FeatureCache, lexicon: Lexicon, split: str | None 
     Raises EvaluationError for a split the cache does not have, a label the lexicon does not have, and when no
     video has a label.
     """
-    rows, split, notes = choose_rows(cache, split)
-    targets = np.zeros((len(rows), len(lexicon)), bool)
-    places = [i for i, row in enumerate(rows) for _ in cache.labels[row]]
+    indices, split, notes = choose_indices(cache, split)
+    targets = np.zeros((len(indices), len(lexicon)), bool)
+    places = [i for i, index in enumerate(indices) for _ in cache.labels[index]]
     if not places:
         raise EvaluationError(
-            f"none of the {len(rows)} videos of {cache.folder}{f' in the split {split}' if split else ''} has a "
+            f"none of the {len(indices)} videos of {cache.folder}{f' in the split {split}' if split else ''} has a "
             "label, so there is nothing to find. Labels come from --dataset, from folders, or from a CSV with the "
             "columns path,labels; extract such a list into another --cache."
         )
     try:
-        classes = lexicon.resolve(label for row in rows for label in cache.labels[row])
+        classes = lexicon.resolve(label for index in indices for label in cache.labels[index])
     except LexiconError as error:
         raise EvaluationError(f"{error} The labels of {cache.folder} and --lexicon must fit.") from error
     targets[places, classes] = True
@@ -125,7 +125,7 @@ def select_multi_label(cache: FeatureCache, lexicon: Lexicon, split: str | None 
             f"{absent} classes have no video here: left out of mAP, or 0 in it with --map-convention released."
         )
     notes += [*coverage_notes(cache, split.split()), *ambiguity_notes(lexicon)]
-    return MultiLabelSet(np.array(rows), targets, split, notes)
+    return MultiLabelSet(np.array(indices), targets, split, notes)
 
 
 def released_convention(lexicon: str) -> str:
@@ -157,7 +157,7 @@ def evaluate_multi_label(
         raise EvaluationError("none of the videos to be tested has a label, so there is nothing to find.")
     classes = np.arange(test.targets.shape[1])
     pieces: list[list[np.ndarray]] = [[] for _ in scorers]
-    for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):
+    for piece, frames in cache.batches(_BATCH_VIDEOS, test.indices):
         check_finite(cache, piece, frames)
         known: dict[int, Any] = {}
         for scorer, of_scorer in zip(scorers, pieces, strict=True):

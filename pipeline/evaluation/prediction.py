@@ -75,8 +75,8 @@ def predict(
         stored.check_encoder(cache.identity.encoder_digest, encoder.name)
         scorer, every = HeadScorer(head, temperature=stored.temperature), np.arange(len(head.rows))
         found: dict[str, Prediction] = {}
-        for rows, frames in cache.batches():
-            probabilities = scorer.probabilities(scorer.similarities(rows, frames), every)
-            for row, own in zip(rows.tolist(), probabilities, strict=True):
-                found[cache.ids[row]] = Prediction(cache.ids[row], own)
+        for indices, frames in cache.batches():
+            probabilities = scorer.probabilities(scorer.similarities(indices, frames), every)
+            for index, own in zip(indices.tolist(), probabilities, strict=True):
+                found[cache.ids[index]] = Prediction(cache.ids[index], own)
     return [found[video.id] for video in videos if video.id in found], summary.failures

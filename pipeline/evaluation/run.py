@@ -94,15 +94,15 @@ class Result:
 class LabeledVideos:
     """The videos that are tested, and the class of each."""
 
-    rows: np.ndarray
-    """[n] rows of the cache."""
+    indices: np.ndarray
+    """[n] positions of the videos in the cache."""
     labels: np.ndarray
     """[n] class indices, in the order of the lexicon."""
     split: str
     """Empty where all videos are tested."""
     notes: Sequence[str]
     split_sets: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """For the protocol `splits`: {test1: positions in `rows` of its videos, ...}."""
+    """For the protocol `splits`: {test1: positions in `indices` of its videos, ...}."""
 
 
 def lexicon_from_labels(cache: FeatureCache) -> Lexicon:
@@ -136,8 +136,8 @@ def split_names(cache: FeatureCache, *, labeled: bool = False) -> list[str]:
     return sorted({word for name, labels in pairs if labels or not labeled for word in name.split()})
 
 
-def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str, list[str]]:
-    """The rows of a split, its name (empty: all), and what is to be said about the choice.
+def choose_indices(cache: FeatureCache, split: str | None) -> tuple[list[int], str, list[str]]:
+    """The indices of a split, its name (empty: all), and what is to be said about the choice.
 
     split    None: `default_split`. `all`: every video, unless a split is called so
     Raises EvaluationError for a split the cache does not have, and where none can be chosen for the user.
@@ -167,8 +167,10 @@ def choose_rows(cache: FeatureCache, split: str | None) -> tuple[list[int], str,
             f"{cache.folder} has {', '.join(has)}, not {split!r}. Name one of these as the split, or {ALL} for every "
             "labeled video."
         )
-    rows = [row for row, name in enumerate(cache.splits) if not split or split in (name, *name.split())]
-    return rows, split, notes
+    indices = [
+        index for index, name in enumerate(cache.splits) if not split or split in (name, *name.split())
+    ]
+    return indices, split, notes
 
 
 def select_test_set(
@@ -193,18 +195,18 @@ def select_test_set(
                 'spaces between several ("test1 test3").'
             )
         split, notes = "", []
-        chosen = [row for row, name in enumerate(cache.splits) if set(name.split()) & set(test_splits)]
+        chosen = [index for index, name in enumerate(cache.splits) if set(name.split()) & set(test_splits)]
     else:
-        chosen, split, notes = choose_rows(cache, split)
-    labeled = [row for row in chosen if cache.labels[row]]
-    several = [row for row in labeled if len(cache.labels[row]) > 1]
+        chosen, split, notes = choose_indices(cache, split)
+    labeled = [index for index in chosen if cache.labels[index]]
+    several = [index for index in labeled if len(cache.labels[index]) > 1]
     if len(several) > _FEW_SEVERAL * len(labeled):
         raise EvaluationError(
             f"{len(several)} videos have several labels (the first is {cache.ids[several[0]]!r}): accuracy among "
             "single labels is not defined for them. Use --protocol multi-label."
         )
     if several:
-        labeled = [row for row in labeled if len(cache.labels[row]) == 1]
+        labeled = [index for index in labeled if len(cache.labels[index]) == 1]
         notes.append(
             f"{len(several)} videos with several labels are not tested (the first is {cache.ids[several[0]]!r}); "
             "--protocol multi-label takes them."
@@ -212,7 +214,7 @@ def select_test_set(
     if not labeled:
         raise EvaluationError(_no_labels(cache, len(chosen)))
     try:
-        classes = lexicon.resolve(cache.labels[row][0] for row in labeled)
+        classes = lexicon.resolve(cache.labels[index][0] for index in labeled)
     except LexiconError as error:
         raise EvaluationError(f"{error} The labels of {cache.folder} and --lexicon must fit.") from error
     unlabeled = len(chosen) - len(labeled) - len(several)
@@ -221,7 +223,9 @@ def select_test_set(
     notes += coverage_notes(cache, test_splits if by_split_sets else split.split())
     notes += ambiguity_notes(lexicon)
     members = {
-        name: np.array([i for i, row in enumerate(labeled) if name in cache.splits[row].split()], np.int64)
+        name: np.array(
+            [i for i, index in enumerate(labeled) if name in cache.splits[index].split()], np.int64
+        )
         for name in test_splits
     }
     return LabeledVideos(np.array(labeled), np.array(classes), split, notes, members)
@@ -279,7 +283,7 @@ def evaluate(
         raise EvaluationError(str(error)) from error
     ranks = [[np.empty(len(run.videos), np.int64) for run in runs] for _ in scorers]
     start = 0
-    for piece, frames in cache.batches(_BATCH_VIDEOS, test.rows):
+    for piece, frames in cache.batches(_BATCH_VIDEOS, test.indices):
         stop = start + len(piece)
         check_finite(cache, piece, frames)
         known: dict[int, Any] = {}
@@ -299,25 +303,25 @@ def evaluate(
     ]
 
 
-def check_finite(cache: FeatureCache, rows: np.ndarray, frames: np.ndarray) -> None:
+def check_finite(cache: FeatureCache, indices: np.ndarray, frames: np.ndarray) -> None:
     """Raises EvaluationError, by the name of the video, for features [n, V, T, D] that no score can be made of."""
     bad = np.flatnonzero(~np.isfinite(frames).all(axis=(1, 2, 3)))
     if len(bad):
         raise EvaluationError(
-            f"the features of {cache.ids[rows[bad[0]]]!r} hold numbers that are not finite. `vidclip verify` looks "
+            f"the features of {cache.ids[indices[bad[0]]]!r} hold numbers that are not finite. `vidclip verify` looks "
             "at every file of the cache."
         )
 
 
-def similarities_of(scorer: Scorer, rows: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
+def similarities_of(scorer: Scorer, indices: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
     """The scorer's evidence, made of what is known where it is a fusion of scorers."""
     if id(scorer) not in known:
         if isinstance(scorer, FusionScorer):
             known[id(scorer)] = scorer.join(
-                *(similarities_of(part, rows, frames, known) for part in scorer.parts)
+                *(similarities_of(part, indices, frames, known) for part in scorer.parts)
             )
         else:
-            known[id(scorer)] = scorer.similarities(rows, frames)
+            known[id(scorer)] = scorer.similarities(indices, frames)
     return known[id(scorer)]
 
 
@@ -360,7 +364,7 @@ def result_of_ranks(
         scorer=scorer,
         figures=figures,
         repetitions=found,
-        n_videos=len(test.rows),
+        n_videos=len(test.indices),
         n_classes=n_classes,
         settings={**(settings or {}), "split": test.split},
         notes=test.notes,

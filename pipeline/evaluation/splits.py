@@ -118,7 +118,7 @@ def drawn_split(
     """
     share = TEST_SHARE if share is None else share
     pool = training_set(cache, lexicon, train_split)
-    videos = [cache.videos[row] for row in pool.rows]
+    videos = [cache.videos[index] for index in pool.indices]
     tested = stratified_split(
         [video.id for video in videos], pool.labels, share, seed=seed, sources=[v.path for v in videos]
     )
@@ -149,7 +149,7 @@ def take(chosen: LabeledVideos, keep: np.ndarray) -> LabeledVideos:
     place = np.cumsum(keep) - 1
     return replace(
         chosen,
-        rows=chosen.rows[keep],
+        indices=chosen.indices[keep],
         labels=chosen.labels[keep],
         split_sets={name: place[own[keep[own]]] for name, own in chosen.split_sets.items()},
     )
@@ -158,19 +158,19 @@ def take(chosen: LabeledVideos, keep: np.ndarray) -> LabeledVideos:
 def check_disjoint(cache: FeatureCache, train: LabeledVideos, test: LabeledVideos) -> list[str]:
     """Raises EvaluationError where a video would be trained on and tested; returns notes on files that are on both
     sides, as segments or under two ids."""
-    both = np.intersect1d(train.rows, test.rows)
+    both = np.intersect1d(train.indices, test.indices)
     if len(both):
-        some = "" if len(both) == len(test.rows) else f"{len(both)} of "
+        some = "" if len(both) == len(test.indices) else f"{len(both)} of "
         raise EvaluationError(
-            f"{some}the {len(test.rows)} test videos{_named(test)} would be trained on and tested (the first is "
+            f"{some}the {len(test.indices)} test videos{_named(test)} would be trained on and tested (the first is "
             f"{cache.ids[both[0]]!r}). Name another split."
         )
-    trained = {cache.videos[row].path for row in train.rows}
-    shared = [row for row in test.rows if cache.videos[row].path in trained]
+    trained = {cache.videos[index].path for index in train.indices}
+    shared = [index for index in test.indices if cache.videos[index].path in trained]
     if not shared:
         return []
     return [
-        f"{len(shared)} of the {len(test.rows)} test videos come from files that are trained on too, as other segments "
+        f"{len(shared)} of the {len(test.indices)} test videos come from files that are trained on too, as other segments "
         f"or under another id (the first is {cache.ids[shared[0]]!r})."
     ]
 
@@ -182,13 +182,13 @@ def _named(chosen: LabeledVideos) -> str:
 # --- what a head remembers of its training videos
 
 
-def video_fingerprints(cache: FeatureCache, rows: np.ndarray) -> np.ndarray:
+def video_fingerprints(cache: FeatureCache, indices: np.ndarray) -> np.ndarray:
     """[n, 2] int64 of videos: a hash of the id, and one of the features of the first clip's center crop."""
-    made = np.empty((len(rows), 2), np.int64)
+    made = np.empty((len(indices), 2), np.int64)
     place = 0
-    for piece, frames in cache.single_view().batches(1024, rows):
-        for row, own in zip(piece, frames, strict=True):
-            made[place] = _hash(cache.ids[row].encode("utf-8", "surrogatepass")), _hash(own.tobytes())
+    for piece, frames in cache.single_view().batches(1024, indices):
+        for index, own in zip(piece, frames, strict=True):
+            made[place] = _hash(cache.ids[index].encode("utf-8", "surrogatepass")), _hash(own.tobytes())
             place += 1
     return made
 
@@ -197,21 +197,21 @@ def _hash(data: bytes) -> int:
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "little", signed=True)
 
 
-def trained_rows(
-    cache: FeatureCache, rows: np.ndarray, trained_on: np.ndarray
+def find_trained(
+    cache: FeatureCache, indices: np.ndarray, trained_on: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """([n], [n]) booleans: videos with the same features as a training video, and those that share its id alone.
 
     trained_on    `video_fingerprints` of the training videos, in any order
     """
-    own = video_fingerprints(cache, rows)
+    own = video_fingerprints(cache, indices)
     same = np.isin(own[:, 1], trained_on[:, 1])
     return same, np.isin(own[:, 0], trained_on[:, 0]) & ~same
 
 
 def leave_out_trained(
     cache: FeatureCache,
-    rows: np.ndarray,
+    indices: np.ndarray,
     heads: Mapping[str, np.ndarray | None],
     *,
     asked_for: bool,
@@ -225,33 +225,33 @@ def leave_out_trained(
     a training video's id and other features is tested, with a note: another file, or the same one read otherwise.
     Raises EvaluationError where nothing is left.
     """
-    keep, notes = np.ones(len(rows), bool), []
+    keep, notes = np.ones(len(indices), bool), []
     for name, trained_on in heads.items():
         if trained_on is None:
             notes.append(
                 f"{name} does not say which videos it was trained on: some of those tested may be among them."
             )
             continue
-        same, named = trained_rows(cache, rows, trained_on)
+        same, named = find_trained(cache, indices, trained_on)
         if same.any() and asked_for:
             notes.append(
-                f"{name} was trained on {same.sum()} of the {len(rows)} tested videos: on these its figures say nothing "
+                f"{name} was trained on {same.sum()} of the {len(indices)} tested videos: on these its figures say nothing "
                 "of new videos."
             )
         elif same.any():
             keep &= ~same
             notes.append(
-                f"{same.sum()} of the {len(rows)} videos are not tested, because {name} was trained on them; name a "
+                f"{same.sum()} of the {len(indices)} videos are not tested, because {name} was trained on them; name a "
                 f"--split, or {ALL}, to test them too."
             )
         if named.any():
             notes.append(
-                f"{named.sum()} of the {len(rows)} videos have the ids of videos that {name} was trained on, and other "
+                f"{named.sum()} of the {len(indices)} videos have the ids of videos that {name} was trained on, and other "
                 "features; they are tested."
             )
     if not keep.any():
         raise EvaluationError(
-            f"all {len(rows)} videos that would be tested were trained on by {' or '.join(heads)}. Name other videos "
+            f"all {len(indices)} videos that would be tested were trained on by {' or '.join(heads)}. Name other videos "
             "with --split, or train on fewer."
         )
     return keep, notes

@@ -211,7 +211,7 @@ def plan_extraction(
     says = (any(video.labels for video in videos), any(video.split for video in videos))
     collisions: list[Change] = []
     for video in mine:
-        info = cache.videos[cache.row(video.id)] if video.id in cache else None
+        info = cache.videos[cache.index(video.id)] if video.id in cache else None
         known = cache.list_facts.get(video.id) if info is None else ListFacts(info.labels, info.split)
         said = ListFacts(
             video.labels if says[0] or known is None else known.labels,
@@ -301,7 +301,7 @@ def stored_precisions(cache: FeatureCache) -> list[str]:
     rows: Counter[str] = Counter()
     for shard in cache.shards:
         for precision in filter(None, shard.precision.split("+")):
-            rows[precision] += shard.rows
+            rows[precision] += shard.num_videos
     return [precision for precision, _ in rows.most_common()]
 
 

@@ -28,7 +28,7 @@ class HeadScorer(ViewsScorer):
         if self.view_average == "features" and head.config.pool == "vcs":
             raise ValueError(NO_FEATURES)
 
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Raises NoScores."""
         inputs = head_inputs(frames, self._head.config)
         scores = head_scores(self._head, inputs, frames.shape[1], self.view_average)

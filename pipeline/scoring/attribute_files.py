@@ -252,9 +252,9 @@ def attributes_from_files(
 
 
 def sentences_by_row(stored: StoredAttributes, cache: FeatureCache) -> np.ndarray:
-    """[N, D] embeddings of the attributes sentences, by row of the cache; NaN where a video has none."""
+    """[N, D] embeddings of the attributes sentences, by position in the cache; NaN where a video has none."""
     place = {id: i for i, id in enumerate(stored.ids)}
     found = np.full((len(cache), stored.sentence.shape[1]), np.nan, np.float32)
-    rows = [row for row, id in enumerate(cache.ids) if id in place]
-    found[rows] = stored.sentence[[place[cache.ids[row]] for row in rows]]
+    indices = [index for index, id in enumerate(cache.ids) if id in place]
+    found[indices] = stored.sentence[[place[cache.ids[index]] for index in indices]]
     return found

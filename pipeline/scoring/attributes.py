@@ -162,8 +162,8 @@ def attributes_of(
     texts = text_embeddings(
         retriever, Lexicon(name, phrases, phrases), [phrase_prompt], words="none", load=load
     )
-    rows = np.array([retriever.row(id) for id in cache.ids])
-    videos = np.concatenate([mean_embeddings(frames) for _, frames in retriever.batches(1024, rows)])
+    indices = np.array([retriever.index(id) for id in cache.ids])
+    videos = np.concatenate([mean_embeddings(frames) for _, frames in retriever.batches(1024, indices)])
     found = retrieve(videos, texts.sentence, top, index=index)
     sentences = [attributes_sentence([phrases[i] for i in row]) for row in found.top]
     different = list(dict.fromkeys(sentences))

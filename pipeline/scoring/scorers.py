@@ -29,8 +29,8 @@ class Scorer(Protocol):
 
     name: str
 
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> Any:
-        """Of the videos `rows` [n] of the cache, with frames [n, V, T, D]: an array with n rows."""
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> Any:
+        """Of the videos `indices` [n] of the cache, with frames [n, V, T, D]: an array with n rows."""
         ...
 
     def scores(self, similarities: Any, classes: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ class MeanScorer(ViewsScorer):
     def __init__(self, sentence: np.ndarray, name: str = "mean", *, view_average: str = "features") -> None:
         self.name, self._sentence, self.view_average = name, sentence, check_view_average(view_average)
 
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
         n, views, times, dimensions = frames.shape
         if self.view_average != "features":
             frames = frames.reshape(n * views, 1, times, dimensions)
@@ -84,7 +84,7 @@ class MaxScorer(_Cosine):
     def __init__(self, sentence: np.ndarray, name: str = "max") -> None:
         self.name, self._sentence = name, sentence
 
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
         return frame_cosines(frames, self._sentence).max(axis=1)
 
 
@@ -100,7 +100,7 @@ class VoteScorer:
     ) -> None:
         self.name, self._sentence, self._temperature, self._raw = name, sentence, temperature, raw
 
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
         cosines = frame_cosines(frames, self._sentence)  # [n, V * T, C]
         if self._raw:
             lengths = np.linalg.norm(frames.astype(np.float32), axis=-1).reshape(len(frames), -1, 1)
@@ -137,7 +137,7 @@ class SpottingScorer(ViewsScorer):
         self.name, self._spotter, self.temperature = name, spotter, temperature
         self.view_average = view_average
 
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
         n, views, times, dimensions = frames.shape
         scores = self._spotter.scores(frames.reshape(n * views, times, dimensions))
         return scores.reshape(n, views, -1)
@@ -158,23 +158,23 @@ class AttributesScorer(_Cosine):
         *,
         temperature: float = TEMPERATURE,
     ) -> None:
-        """embeddings [N, D] of the attributes sentences, by row of the cache, NaN where a video has none;
+        """embeddings [N, D] of the attributes sentences, by position in the cache, NaN where a video has none;
         sentence [C, D]."""
         self.name, self._embeddings, self._sentence = name, embeddings, sentence
         self.temperature = temperature
 
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Raises MissingAttributes."""
-        check_attributes(self._embeddings, rows)
-        return cosine_scores(self._embeddings[rows], self._sentence)
+        check_attributes(self._embeddings, indices)
+        return cosine_scores(self._embeddings[indices], self._sentence)
 
 
-def check_attributes(embeddings: np.ndarray, rows: np.ndarray) -> None:
-    """Raises MissingAttributes where one of these rows of a cache has no embedding of an attributes sentence."""
+def check_attributes(embeddings: np.ndarray, indices: np.ndarray) -> None:
+    """Raises MissingAttributes where one of these videos of a cache has no embedding of an attributes sentence."""
     without = np.isnan(embeddings[:, 0])
-    if without[rows].any():
+    if without[indices].any():
         raise MissingAttributes(
-            f"{int(without[rows].sum())} of the {len(rows)} videos that are read now have no attributes, nor do "
+            f"{int(without[indices].sum())} of the {len(indices)} videos that are read now have no attributes, nor do "
             f"{int(without.sum())} of the cache: their file does not name them. Test another --split, or give the "
             "file of these videos too."
         )
@@ -193,8 +193,8 @@ class FusionScorer:
         self.name = f"{video.name} + {attributes.name} ({weight:g})"
         self.parts, self._weight, self._scaled = (video, attributes), weight, form == "paper"
 
-    def similarities(self, rows: np.ndarray, frames: np.ndarray) -> Any:
-        return self.join(*(part.similarities(rows, frames) for part in self.parts))
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> Any:
+        return self.join(*(part.similarities(indices, frames) for part in self.parts))
 
     def join(self, video: Any, attributes: Any) -> Any:
         """The evidence, from that of its two parts."""

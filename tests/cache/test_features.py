@@ -53,7 +53,7 @@ def test_what_is_written_is_read(write_cache, rng):
     np.testing.assert_array_equal(cache.frames()[1], records[0].frames.astype(np.float16))
     np.testing.assert_array_equal(cache.frame_indices()[0], records[1].frame_indices)
     np.testing.assert_array_equal(cache.timestamps()[0], records[1].timestamps)
-    assert cache.row("b/2.mp4") == 1
+    assert cache.index("b/2.mp4") == 1
     assert "b/2.mp4" in cache
     assert "c" not in cache
 

@@ -296,7 +296,7 @@ def test_kinetics_with_missing_videos(extract, evaluate, tmp_path):
     assert len(missing(tmp_path / "features")) == 8
     assert "Warning: 1 file named without the times of the clip" in done.stderr
     cache = FeatureCache(tmp_path / "features")
-    row = cache.row("val/bbb.mp4#t=0,2")
+    row = cache.index("val/bbb.mp4#t=0,2")
     assert (cache.timestamps([row]) < 2).all()
     assert cache.videos[row].duration_seconds == pytest.approx(4)
     done, (document,) = evaluate("--lexicon", "k400", "--compare", "text4vis")

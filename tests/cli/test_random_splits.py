@@ -213,8 +213,8 @@ def test_features_that_are_no_numbers_are_named_by_multi_label(plain, tmp_path, 
     folder = make(tmp_path / "w", noise(rng, 3))
     whole = FeatureCache.frames
 
-    def damaged(cache, rows=None):
-        frames = whole(cache, rows)
+    def damaged(cache, indices=None):
+        frames = whole(cache, indices)
         frames[-1, 0, 1, 2] = np.nan
         return frames
 

@@ -13,7 +13,7 @@ from vidclip.lexicons import Lexicon
 from vidclip.pipeline.evaluation import (
     EvaluationError,
     MultiLabelSet,
-    choose_rows,
+    choose_indices,
     compare,
     compare_maps,
     evaluate,
@@ -58,7 +58,7 @@ def by_hand(cache, rows, sentence):
 
 def test_map_and_top_1_equal_scikit_learn(cache, sentence):
     test = select_multi_label(cache, CLASSES)
-    scores, truth = by_hand(cache, test.rows, sentence)
+    scores, truth = by_hand(cache, test.indices, sentence)
     np.testing.assert_array_equal(test.targets, truth)
     (result,) = evaluate_multi_label(cache, test, [MeanScorer(sentence)])
     areas = [average_precision_score(truth[:, c], scores[:, c]) for c in range(3)]
@@ -107,7 +107,7 @@ def test_the_released_map_is_that_of_the_scripts(cache, sentence, convention, vi
     if view_average == "features":
         # Classes that are alike, as real ones are: few probabilities are so small that float32 decides on ties.
         sentence = (4 * sentence.mean(axis=0) + 0.3 * sentence).astype(np.float32)
-    cosines, truth = by_hand(cache, test.rows, sentence)
+    cosines, truth = by_hand(cache, test.indices, sentence)
     ranked = released_rankings(cosines[:, None], convention, view_average)
     expected = meter(ranked, truth)
     if convention == "released-charades":
@@ -236,10 +236,10 @@ def test_with_one_label_each_top_1_is_that_of_full_classes(write_cache, rng, sen
 
 def test_what_is_tested_is_said(cache, rng, write_cache):
     notes = "\n".join(select_multi_label(cache, CLASSES).notes)
-    unlabeled = sum(not cache.labels[row] for row in select_multi_label(cache, CLASSES).rows)
+    unlabeled = sum(not cache.labels[row] for row in select_multi_label(cache, CLASSES).indices)
     assert f"{unlabeled} videos without a label are negatives" in notes
     assert "1 classes have no video here" in notes
-    assert len(select_multi_label(cache, CLASSES, "all").rows) == 60
+    assert len(select_multi_label(cache, CLASSES, "all").indices) == 60
     with pytest.raises(EvaluationError, match="has test, train, not 'val'"):
         select_multi_label(cache, CLASSES, "val")
     with pytest.raises(EvaluationError, match="'a' is not in the lexicon"):
@@ -266,7 +266,7 @@ def test_few_videos_of_several_labels_are_left_out_and_counted(write_cache, rng)
         return [a_record(f"{i:02}", rng, labels=("a", "b") if i < n_several else ("a",)) for i in range(40)]
 
     test = select_test_set(FeatureCache(write_cache(records(2), "few")), CLASSES)
-    assert len(test.rows) == 38
+    assert len(test.indices) == 38
     assert "2 videos with several labels are not tested (the first is '00')" in test.notes[0]
     assert len(test.notes) == 1, "they are not called videos without a label"
     with pytest.raises(EvaluationError, match="3 videos have several labels"):
@@ -284,9 +284,9 @@ def test_splits_by_number_are_named_and_all_takes_every_video(write_cache, rng):
         r"--split all tests every labeled video; --protocol splits tests test1, test2, test3\.",
     ):
         select_test_set(cache, CLASSES)
-    assert select_test_set(cache, CLASSES, "test1").rows.tolist() == [1, 4, 7]
-    assert select_test_set(cache, CLASSES, "train1").rows.tolist() == [0, 2, 3, 5, 6, 8]
-    assert len(select_test_set(cache, CLASSES, "all").rows) == 9
+    assert select_test_set(cache, CLASSES, "test1").indices.tolist() == [1, 4, 7]
+    assert select_test_set(cache, CLASSES, "train1").indices.tolist() == [0, 2, 3, 5, 6, 8]
+    assert len(select_test_set(cache, CLASSES, "all").indices) == 9
     by_split = select_test_set(cache, CLASSES, by_split_sets=True).split_sets
     assert {name: rows.tolist() for name, rows in by_split.items()} == {
         "test1": [1, 4, 7],
@@ -301,14 +301,14 @@ def test_a_split_called_all_is_that_split(write_cache, rng):
     cache = FeatureCache(
         write_cache([a_record(str(i), rng, labels=("a",), split="all" if i else "") for i in range(3)])
     )
-    assert choose_rows(cache, "all")[:2] == ([1, 2], "all")
+    assert choose_indices(cache, "all")[:2] == ([1, 2], "all")
 
 
 def test_a_test_split_without_labels_is_passed_over(write_cache, rng):
     """ActivityNet, Kinetics and Something-Something keep the labels of their test videos to themselves."""
     records = [a_record("1", rng, split="test"), a_record("2", rng, labels=("a",), split="val")]
     test = select_test_set(FeatureCache(write_cache(records)), CLASSES)
-    assert (test.split, test.rows.tolist()) == ("val", [1])
+    assert (test.split, test.indices.tolist()) == ("val", [1])
     assert "no video of the split test has a label: the split val is tested" in test.notes[0]
     # The twin: with a label it is tested, and nothing is said.
     records[0] = a_record("1", rng, labels=("b",), split="test")

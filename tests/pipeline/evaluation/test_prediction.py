@@ -75,7 +75,7 @@ def test_probabilities_are_those_of_the_cached_features(stored, videos, encoder)
     assert failures == []
     assert [prediction.id for prediction in found] == ["a/0.mp4", "a/1.mp4", "b/0.mp4", "b/1.mp4"]
     for prediction in found:
-        expected = by_hand(head.module, cache.frames([cache.row(prediction.id)])[0])
+        expected = by_hand(head.module, cache.frames([cache.index(prediction.id)])[0])
         np.testing.assert_allclose(prediction.probabilities, expected, rtol=1e-4, atol=1e-6)
     assert len({round(float(prediction.probabilities[0]), 4) for prediction in found}) == 4, (
         "the videos differ"

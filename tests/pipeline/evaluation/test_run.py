@@ -86,8 +86,8 @@ def test_half_classes_are_the_released_codes_halves(write_cache, records, texts)
 def test_which_videos_are_tested(write_cache, records, rng):
     cache = FeatureCache(write_cache(records))
     assert select_test_set(cache, CLASSES).split == "test", "test is chosen where there is one"
-    assert {cache.splits[row] for row in select_test_set(cache, CLASSES).rows} == {"test"}
-    assert len(select_test_set(cache, CLASSES, "train").rows) == 20
+    assert {cache.splits[row] for row in select_test_set(cache, CLASSES).indices} == {"test"}
+    assert len(select_test_set(cache, CLASSES, "train").indices) == 20
     with pytest.raises(EvaluationError, match="has test, train, not 'val'"):
         select_test_set(cache, CLASSES, "val")
     odd = FeatureCache(write_cache([a_record("a", rng, labels=("b",), split="mine")], "odd"))

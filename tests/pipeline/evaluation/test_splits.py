@@ -91,12 +91,12 @@ def test_a_cache_without_splits_is_drawn_from(videos, write_cache):
     assert draws_test_set(cache, 0.5, "all")
     sides = drawn_split(cache, lexicon_from_labels(cache))
     assert np.bincount(sides.test.labels).tolist() == [2, 2, 2]
-    assert sorted([*sides.train.rows, *sides.test.rows]) == list(range(30))
+    assert sorted([*sides.train.indices, *sides.test.indices]) == list(range(30))
     assert sides.settings == {"test_share": 0.2, "split_seed": 0}
     assert (sides.test.split, sides.train.split) == ("20 %, seed 0", "80 %, seed 0")
     assert check_disjoint(cache, sides.train, sides.test) == []
     assert not draws_test_set(cache, None, "all"), "who names what to train on means all of it"
-    assert len(training_set(cache, lexicon_from_labels(cache)).rows) == 30
+    assert len(training_set(cache, lexicon_from_labels(cache)).indices) == 30
 
 
 def test_a_share_is_drawn_from_the_training_split_alone(videos, write_cache):
@@ -104,7 +104,7 @@ def test_a_share_is_drawn_from_the_training_split_alone(videos, write_cache):
     cache = FeatureCache(write_cache(records))
     assert not draws_test_set(cache, None, None)
     sides = drawn_split(cache, lexicon_from_labels(cache), None, 0.3, seed=4)
-    both = [*sides.train.rows, *sides.test.rows]
+    both = [*sides.train.indices, *sides.test.indices]
     assert {cache.splits[row] for row in both} == {"train"}
     assert sides.test.split == "30 % of train, seed 4"
     single = [replace(v, id=v.id[0], split="") for v in videos[:3]]

@@ -52,7 +52,7 @@ def test_embeddings_equal_open_clips_on_the_same_frames(videos, encoder, tiny_mo
     assert cache.shape == (14, 1, 4, 32)
     network, _, preprocess = open_clip.create_model_and_transforms(tiny_model)
     for video in videos:
-        row = cache.row(video.id)
+        row = cache.index(video.id)
         assert (cache.labels[row], cache.videos[row].path) == (video.labels, str(video.path))
         with av.open(str(video.path)) as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]
@@ -103,7 +103,7 @@ def test_numbers_do_not_depend_on_the_company_a_video_keeps(videos, encoder, tmp
     run(videos, encoder, tmp_path / "all")
     run(videos[5:6], encoder, tmp_path / "alone")
     alone, together = FeatureCache(tmp_path / "alone"), FeatureCache(tmp_path / "all")
-    np.testing.assert_array_equal(alone.frames()[0], together.frames([together.row(alone.ids[0])])[0])
+    np.testing.assert_array_equal(alone.frames()[0], together.frames([together.index(alone.ids[0])])[0])
 
 
 def test_books_balance(videos, encoder, tmp_path):

@@ -57,7 +57,7 @@ def days(tmp_path):
 
 def frames_of(folder, id):
     cache = FeatureCache(folder)
-    return cache.frames([cache.row(id)])[0]
+    return cache.frames([cache.index(id)])[0]
 
 
 def rewrite(path, seed):
@@ -263,7 +263,7 @@ def test_a_video_that_appears_between_two_jobs_comes_once(tmp_path, run):
     run(tmp_path / "v", part=(1, 2))
     run(tmp_path / "v", part=(0, 2))
     cache = FeatureCache(tmp_path / "features")
-    assert (len(cache), sum(shard.rows for shard in cache.shards)) == (11, 11)
+    assert (len(cache), sum(shard.num_videos for shard in cache.shards)) == (11, 11)
 
 
 def test_parts_are_a_digest_of_the_id():

@@ -67,7 +67,7 @@ def test_the_published_form_is_read_matched_and_embedded(cache, encoder, tmp_pat
     ):
         assert ",".join(found.stored.of(found.stored.ids.index(id))) == phrases
         expected = encoder.encode_text([f"This is a video about {phrases}"], words="none").sentence[0]
-        np.testing.assert_allclose(by_row[cache.row(id)], expected, atol=1e-5)
+        np.testing.assert_allclose(by_row[cache.index(id)], expected, atol=1e-5)
 
     def never(_identity):
         raise AssertionError("nothing should have to be encoded")
@@ -82,7 +82,7 @@ def test_the_published_form_is_read_matched_and_embedded(cache, encoder, tmp_pat
     assert not np.allclose(other.stored.sentence, found.stored.sentence)
 
     scorer = AttributesScorer(by_row, np.eye(32, dtype=np.float32))
-    have = np.array([cache.row(id) for id in found.stored.ids])
+    have = np.array([cache.index(id) for id in found.stored.ids])
     assert np.isfinite(scorer.similarities(have, np.zeros((3, 1, 4, 32)))).all()
     with pytest.raises(MissingAttributes, match="1 of the 4 videos that are read now have no attributes"):
         scorer.similarities(np.arange(4), np.zeros((4, 1, 4, 32)))

@@ -123,7 +123,7 @@ def test_several_scorers_in_one_pass_equal_each_by_itself(cache, texts, frames):
     scorers = [MeanScorer(texts.sentence), VoteScorer(texts.sentence), SpottingScorer(ConceptSpotter(texts))]
     test = select_test_set(cache, CLASSES, by_split_sets=True)
     together = evaluate(cache, test, scorers, "full-classes", 5)
-    rows = test.rows
+    rows = test.indices
     for scorer, result in zip(scorers, together, strict=True):
         right = scores_of(scorer, frames[rows]).argmax(axis=1) == rows % 5
         assert result.figures["top1"].mean == pytest.approx(100 * right.mean())

@@ -197,7 +197,7 @@ def test_an_extraction_keeps_each_segment_under_its_own_id(tmp_path):
     assert failure.reason == "the segment 60.0 to 70.0 s begins after the video's end at 6.0 s"
     cache = FeatureCache(tmp_path / "cache")
     found = {
-        id: (cache.frame_indices([cache.row(id)])[0, 0].tolist(), cache.videos[cache.row(id)].note)
+        id: (cache.frame_indices([cache.index(id)])[0, 0].tolist(), cache.videos[cache.index(id)].note)
         for id in cache.ids
     }
     assert found == {
