@@ -1,3 +1,4 @@
+from .native_stderr import capture_stderr as capture_stderr
 from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
 from .pool import Decoded as Decoded
 from .pool import DecodeError as DecodeError
@@ -9,7 +10,6 @@ from .pool import decode_video as decode_video
 from .preprocess import OPENAI_MEAN as OPENAI_MEAN
 from .preprocess import OPENAI_STD as OPENAI_STD
 from .preprocess import Preprocess as Preprocess
-from .readers import capture_stderr as capture_stderr
 from .readers import decode_request as decode_request
 from .request import DAMAGED as DAMAGED
 from .sampling import Sampling as Sampling

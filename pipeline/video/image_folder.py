@@ -24,7 +24,8 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .readers import FrameSelection, capture_stderr
+from .frame_selection import FrameSelection
+from .native_stderr import capture_stderr
 from .request import Decoded, DecodeError, check_n_pixels
 from .suffixes import IMAGE_SUFFIXES
 
@@ -33,7 +34,7 @@ STRAY_BYTES = 16
 OPENCV, PILLOW = f"opencv {cv2.__version__}", f"pillow {PIL.__version__}"
 
 
-def read_frame_folder(folder: str, wish: FrameSelection) -> Decoded:
+def read_image_folder(folder: str, selection: FrameSelection) -> Decoded:
     """The frames of a folder of images: read as they are chosen, turned upright as their EXIF flags ask.
 
     Images of different sizes are each resized and cropped by themselves. `timestamps` are NaN, and
@@ -42,22 +43,22 @@ def read_frame_folder(folder: str, wish: FrameSelection) -> Decoded:
     where a segment is asked for.
     """
     names = frame_names(folder)
-    if wish.request.start_seconds or wish.request.end_seconds is not None:
+    if selection.request.start_seconds or selection.request.end_seconds is not None:
         raise DecodeError(
             "decode", "is a folder of images: without a frame rate it has no segments in seconds"
         )
-    chosen = wish.sampling.frame_indices(len(names))
+    chosen = selection.sampling.frame_indices(len(names))
     readers: set[str] = set()
 
-    def frames() -> Iterator[tuple[int, np.ndarray]]:
-        for place in np.unique(chosen).tolist():
-            image, reader = _read_image(folder, names[place])
+    def read(positions: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for position in positions:
+            image, reader = _read_image(folder, names[position])
             readers.add(reader)
-            yield place, image
+            yield position, image
 
-    decoded = wish.decoded(
-        frames(),
+    decoded = selection.decode(
         chosen,
+        read,
         frame_indices=chosen,
         timestamps=np.full(chosen.shape, np.nan),
         duration_seconds=0.0,

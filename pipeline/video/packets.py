@@ -94,9 +94,7 @@ class Packets:
 
     @property
     def decord_unsafe_reason(self) -> str:
-        """Why decord would give wrong frames of this file, or an empty string."""
-        if self.damage:
-            return self.damage
+        """Why decord would give wrong frames of this file, which is not damaged; or an empty string."""
         if not self.container & DECORD_CONTAINERS or self.codec not in DECORD_CODECS:
             return f"decord is not used for {self.codec} in {'/'.join(sorted(self.container))}"
         if not self.order:
@@ -126,7 +124,7 @@ def check_file(path: str) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[tuple[Any, Any]]:
+def open_video(path: str) -> Iterator[tuple[Any, Any]]:
     """Container and video stream, one thread; a cover picture is no video stream."""
     try:
         container = av.open(path, options=_OPTIONS, metadata_errors="replace")
@@ -159,7 +157,7 @@ def _is_cover(stream: Any) -> bool:
 
 def read_packets(path: str) -> Packets:
     """Read all packets of a video without decoding them. Raises DecodeError where there is no video."""
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         packets = Packets(
             time_base=float(stream.time_base),
             rate=float(stream.average_rate or stream.base_rate or 0),
@@ -192,14 +190,14 @@ def read_packets(path: str) -> Packets:
 
 def _demuxed(container: Any, stream: Any, packets: Packets) -> Iterator[Any]:
     """The packets. Some demuxers leave out what they cannot read, or stop at it, and tell only their log."""
-    with listening_to_pyav(av.logging.ERROR) as lines:
+    with capture_pyav_log(av.logging.ERROR) as lines:
         yield from container.demux(stream)
     if lines:
         packets.damage = packets.damage or f"the file is damaged: {lines[0].strip()[:200]}"
 
 
 @contextlib.contextmanager
-def listening_to_pyav(level: int = av.logging.INFO) -> Iterator[list[str]]:
+def capture_pyav_log(level: int = av.logging.INFO) -> Iterator[list[str]]:
     """What PyAV's FFmpeg has to say in this thread while the block runs, at this level and worse."""
     lines: list[str] = []
     before, skip = av.logging.get_level(), av.logging.get_skip_repeated()

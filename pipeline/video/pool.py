@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from .preprocess import Preprocess
-from .request import Decoded, DecodeError, DecodeFailure, VideoRequest
+from .request import Decoded, DecodeError, DecodeFailure, VideoRequest, check_decoder
 from .sampling import Sampling
 from .worker import WorkerProcess
 
@@ -42,7 +42,6 @@ __all__ = [
     "decode_video",
 ]
 
-DECODERS = ("auto", "decord", "pyav")
 START_SECONDS = 120.0
 """How long a worker may take to start: it imports numpy and the decoders, perhaps from a slow disk."""
 STUCK_SECONDS = 60.0
@@ -154,8 +153,7 @@ class DecodePool:
             )
         if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
-        if decoder not in DECODERS:
-            raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
+        check_decoder(decoder)
         self.n_workers, self.timeout_seconds, self.decoder = workers, timeout_seconds, decoder
         self.memory_gib = memory_gib
         slot_bytes = sampling.views * sampling.frames * preprocess.size[0] * preprocess.size[1] * 3

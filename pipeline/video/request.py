@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+DECODERS = ("auto", "decord", "pyav")
 MAX_PIXELS = 2**27
 """Pixels of a frame or an image at most, 134,217,728: a frame of 16K video (15360 x 8640) is just below. A file
 of a few kilobytes can claim a thousand times as many."""
@@ -23,6 +24,11 @@ class DecodeError(Exception):
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(reason)
         self.stage, self.reason = stage, reason
+
+
+def check_decoder(decoder: str) -> None:
+    if decoder not in DECODERS:
+        raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
 
 
 def check_n_pixels(width: int, height: int, what: str) -> None:

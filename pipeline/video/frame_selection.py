@@ -1,0 +1,110 @@
+"""Which frames are asked of a video, and how they become its pixels, whichever reader decodes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .packets import Packets
+from .preprocess import Preprocess
+from .request import Decoded, DecodeError, VideoRequest
+from .sampling import Sampling
+from .timing import end_seconds, format_seconds, frame_seconds
+
+OVERSHOOT_SECONDS = 0.1
+"""A segment that ends so little after its video does so because somebody rounded: not worth a note."""
+
+
+class EmptySegmentError(DecodeError):
+    """A segment without a frame: no decoder is to blame, and another one would not help."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("decode", reason)
+
+
+@dataclass(frozen=True)
+class FrameSelection:
+    """What is asked of a video."""
+
+    request: VideoRequest
+    sampling: Sampling
+    preprocess: Preprocess
+
+    def choose(self, seconds: np.ndarray, end: float, lost: int = 0) -> np.ndarray:
+        """Choose frames inside the segment, as the sampling says.
+
+        seconds  [n] when the frames that can be read are shown, counted from the first of the video
+        end      when the last of them has been shown
+        lost     frames of the video that cannot be read
+        Returns [K, T] positions in `seconds`. Raises EmptySegmentError.
+        """
+        # 1e-6: a frame that is shown at 0.4 s may stand at 0.39999999 here
+        start, stop = self.request.start_seconds or 0.0, self.request.end_seconds
+        first = int(np.searchsorted(seconds, start - 1e-6))
+        last = len(seconds) if stop is None else int(np.searchsorted(seconds, stop - 1e-6))
+        if last > first:
+            return first + self.sampling.frame_indices(last - first)
+        unread = f" ({lost} frames could not be read)" if lost else ""
+        if start > end - 1e-6:
+            raise EmptySegmentError(
+                f"{self._segment} begins after the video's end at {format_seconds(end)} s{unread}"
+            )
+        around = " and ".join(
+            f"{format_seconds(second)} s" for second in seconds[max(0, first - 1) : first + 1]
+        )
+        raise EmptySegmentError(f"{self._segment} has no frame: those next to it are at {around}{unread}")
+
+    def overshoot(self, end: float) -> str:
+        """Return what to note of a segment that reaches beyond the `end` of its video; else an empty string."""
+        stop = self.request.end_seconds
+        if stop is None or stop <= end + OVERSHOOT_SECONDS:
+            return ""
+        return f"{self._segment} ends after the video's end at {format_seconds(end)} s"
+
+    @property
+    def _segment(self) -> str:
+        start, stop = self.request.start_seconds or 0.0, self.request.end_seconds
+        if stop is None:
+            return f"the segment from {format_seconds(start)} s"
+        return f"the segment {format_seconds(start)} to {format_seconds(stop)} s"
+
+    def decode(
+        self, chosen: np.ndarray, read: Callable[[list[int]], Iterator[tuple[int, np.ndarray]]], **facts: Any
+    ) -> Decoded:
+        """Preprocess frames as they are read, and put each wherever it was chosen.
+
+        chosen  [K, T] positions of frames
+        read    yields (position, [H, W, 3] uint8) for each of the positions it is given, which ascend
+        facts   the other fields of `Decoded`
+        """
+        (clips, length), crops = chosen.shape, self.sampling.crops
+        pixels = np.empty((clips, crops, length, *self.preprocess.size, 3), np.uint8)
+        for position, frame in read(np.unique(chosen).tolist()):
+            cropped = self.preprocess.pixels(frame, crops, self.sampling.crop_positions)
+            for clip, t in np.argwhere(chosen == position):
+                pixels[clip, :, t] = cropped
+        repeated = any(len(np.unique(clip)) < length for clip in chosen)
+        pixels = pixels.reshape(clips * crops, length, *self.preprocess.size, 3)
+        return Decoded(pixels=pixels, repeated=repeated, **facts)
+
+    def decode_by_time_stamp(
+        self, packets: Packets, read: Callable[[list[int]], Iterator[tuple[int, np.ndarray]]], decoder: str
+    ) -> Decoded:
+        """As `decode`, for a video whose time stamps name its frames: all of them can be read."""
+        seconds = frame_seconds(packets, packets.display_pts)
+        end = end_seconds(packets, seconds)
+        chosen = self.choose(seconds, end)
+        return self.decode(
+            chosen,
+            read,
+            frame_indices=chosen,
+            timestamps=seconds[chosen],
+            duration_seconds=end,
+            n_frames=packets.n_frames,
+            readable_frames=packets.n_frames,
+            decoder=decoder,
+            note=self.overshoot(end),
+        )
