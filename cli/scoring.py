@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> list[Scorer]:
     """One for each pool, released form, head and source of attributes that the options ask for, and fusions."""
     from ..pipeline.encoders import text_embeddings
-    from ..pipeline.heads import HeadScorer
+    from ..pipeline.heads import HeadScorer, head_over
     from ..pipeline.scoring import (
         NO_FEATURES,
         AttributesScorer,
@@ -33,7 +33,6 @@ def zero_shot_scorers(features: FeatureCache, classes: Lexicon, options: dict[st
     )
     from .options import encoder_loader
     from .output import warn
-    from .training import head_over
 
     heads = stored_heads(options)
     for _, stored in heads:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.encoders import EncoderLoader
     from ..pipeline.evaluation import Examples, LabeledVideos
-    from ..pipeline.heads import ClassTexts, HeadConfig, StoredHead, TrainSettings, VideoHead
+    from ..pipeline.heads import ClassTexts, HeadConfig, TrainSettings
 
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 TEMPORAL = ("mean", "conv", "transformer", "mit")
@@ -187,53 +187,23 @@ def class_texts(
     options: dict[str, Any],
     load: EncoderLoader,
 ) -> ClassTexts:
-    """Names, texts and learnable prompts, as far as the heads need them."""
-    from dataclasses import replace
+    """Names, texts and prompt learner, as far as the heads need them."""
+    from ..pipeline.heads import class_texts
 
-    from ..pipeline.encoders import text_embeddings
-    from ..pipeline.heads import ClassTexts
-
-    spots = any(design.pool == "vcs" for design in made)
-    texts = None
-    if spots or any(design.classifier == "text" for design in made):
-        words = options["words"] if spots else "none"
-        texts = text_embeddings(features, classes, options["prompts"], words=words, load=load)
-    folder = options["text_encoder"]
-    if folder is not None and texts is not None:
-        if spots or options["prompt_context"]:
-            raise click.UsageError(
-                "--text-encoder goes without --pool vcs and --prompt-context: these need CLIP's own words."
-            )
-        if len(options["prompts"]) > 1:
-            raise click.UsageError(
-                "--text-encoder reads one --prompt; several are averaged by CLIP's own alone."
-            )
-        from ..pipeline.encoders import transformers_embedder
-
-        prompt = options["prompts"][0]
-        try:
-            sentence = transformers_embedder(folder, prompt=prompt)(classes.phrases)
-        except (OSError, ImportError, ValueError) as error:
-            raise click.UsageError(f"--text-encoder: {error}") from error
-        texts = replace(
-            texts, sentence=sentence, words=sentence[:0], offsets=texts.offsets * 0, word_mode="none"
+    try:
+        return class_texts(
+            features,
+            classes,
+            made,
+            prompts=options["prompts"],
+            text_encoder=options["text_encoder"],
+            load=load,
         )
-
-    def prompt_of(seed: int) -> Any:
-        from ..pipeline.heads import LearnedPrompt
-
-        length = options["prompt_context"]
-        try:
-            return LearnedPrompt(load(features.identity), classes.phrases, length=length, seed=seed)
-        except ValueError as error:
-            raise click.UsageError(f"--prompt-context {length}: {error}.") from error
-
-    if options["prompt_context"]:
-        try:
-            prompt_of(0)  # whether it has room is said before the training
-        except ValueError as error:
-            raise click.UsageError(f"--prompt-context {options['prompt_context']}: {error}.") from error
-    return ClassTexts(classes.labels, texts, prompt_of if options["prompt_context"] else None)
+    except ValueError as error:
+        message = str(error)
+        for setting in ("text_encoder", "prompt_context", "pool "):
+            message = message.replace(setting, f"--{setting.replace('_', '-')}")
+        raise click.UsageError(f"{message}.") from error
 
 
 def examples(features: FeatureCache, chosen: LabeledVideos) -> Examples:
@@ -259,52 +229,3 @@ def check_finite(features: FeatureCache, indices: np.ndarray, frames: np.ndarray
                 f"the features of the video {features.ids[indices[start + int(whole.argmin())]]!r} in {features.folder} "
                 "hold numbers that are not finite; `vidclip verify` names the damaged file."
             )
-
-
-def head_over(
-    stored: StoredHead, classes: Lexicon | None, load: EncoderLoader, features: FeatureCache | None = None
-) -> VideoHead:
-    """The stored head over `classes` (None: its own): its own rows where it knows the names, else new ones from
-    their texts, which `features` keeps."""
-    from ..lexicons import lexicon_of_labels
-    from ..pipeline.encoders import collapse_note, shared_embeddings_note, text_embeddings
-    from ..pipeline.heads import HeadError, LearnedPrompt, VideoHead, word_queries
-
-    head = stored.module
-    if not isinstance(head, VideoHead):
-        raise HeadError("this is an attributes head: `vidclip eval --head` uses it, on stored attributes.")
-    if head.config.pool == "mean" and (features is None or classes is None):
-        rows = head.rows.detach().cpu().numpy()
-        shared = shared_embeddings_note(rows, stored.classes, "classes of the head")
-        load.note(f"{shared}." if shared else "")
-    if classes is None:
-        return head
-    own = lexicon_of_labels(stored.classes)
-    places = [own.find(label) for label in classes.labels]
-    if all(len(place) == 1 for place in places):
-        position = {name: i for i, name in enumerate(stored.classes)}
-        return head.select([position[own.labels[place[0]]] for place in places])
-    unknown = [label for label, place in zip(classes.labels, places, strict=True) if len(place) != 1]
-    if head.config.classifier != "text" or stored.settings.get("text_encoder"):
-        raise HeadError(
-            f"the head was trained for {len(stored.classes)} classes, and {unknown[0]!r} is none of them "
-            f"({len(unknown)} such): the classes of this classifier are fixed. Use the --lexicon it was trained with."
-        )
-    spots = head.config.pool == "vcs"
-    words, prompts = head.config.words if spots else "none", stored.prompts
-    if features is None:
-        texts = load(stored.identity).encode_text(classes.phrases, prompts, words=words)
-        load.note(collapse_note(texts))
-    else:
-        texts = text_embeddings(features, classes, prompts, words=words, load=load)
-    sentence = texts.sentence
-    if stored.context is not None:
-        prompt = LearnedPrompt(load(stored.identity), classes.phrases, length=len(stored.context))
-        if prompt.context.shape != stored.context.shape:
-            raise HeadError(
-                f"the head's learned prompt has vectors of {stored.context.shape[1]} dimensions, the text tower "
-                f"{prompt.context.shape[1]}: the file is damaged."
-            )
-        prompt.context.data.copy_(stored.context)
-        sentence = prompt().detach().cpu().numpy()
-    return head.with_classes(sentence, word_queries(texts) if spots else None)

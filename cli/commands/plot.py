@@ -95,10 +95,10 @@ def correlation(
     from ...lexicons import load_lexicon
     from ...pipeline.encoders import text_embeddings
     from ...pipeline.evaluation import lexicon_from_labels, training_set
-    from ...pipeline.heads import ClassTexts, HeadConfig, load_head, untrained_head
+    from ...pipeline.heads import ClassTexts, HeadConfig, head_over, load_head, untrained_head
     from ...pipeline.report import correlation_maps
     from ..output import printable
-    from ..training import check_finite, head_over
+    from ..training import check_finite
 
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
@@ -118,7 +118,7 @@ def correlation(
         known = ClassTexts(classes.labels, texts)
         labels = chosen.labels if chosen else frames[:, 0, 0, 0].astype(int)
         made = untrained_head(frames, labels, known, HeadConfig(kind), seed=options["seed"])
-        maps[kind] = made.rows.detach().numpy()
+        maps[kind] = made.class_embeddings.detach().numpy()
     for path in heads:
         stored = load_head(path)
         stored.check_encoder(features.identity.encoder_digest, str(cache))
@@ -126,7 +126,7 @@ def correlation(
         name = f"{trained.config.classifier} ({path.stem})"
         if name in maps:
             raise click.UsageError(f"two maps would be called {name!r}: give the heads other file names.")
-        maps[name] = trained.rows.detach().numpy()
+        maps[name] = trained.class_embeddings.detach().numpy()
     names = classes.labels[: options["first"]]
     figure = correlation_maps({name: rows[: len(names)] for name, rows in maps.items()}, names)
     _save(figure, output)
@@ -207,11 +207,11 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ...lexicons import load_lexicon
     from ...pipeline.encoders import text_embeddings
     from ...pipeline.evaluation import leave_out_trained, lexicon_from_labels, select_test_set, take
-    from ...pipeline.heads import HeadScorer, load_head
+    from ...pipeline.heads import HeadScorer, head_over, load_head
     from ...pipeline.report import confusion_counts, confusion_map
     from ...pipeline.scoring import MeanScorer, Scorer
     from ..output import count, printable, warn
-    from ..training import check_finite, head_over
+    from ..training import check_finite
 
     features = FeatureCache(cache)
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)

@@ -51,9 +51,8 @@ def command(
     from ...lexicons import load_lexicon
     from ...pipeline.datasets import read_videos
     from ...pipeline.evaluation import predict
-    from ...pipeline.heads import load_head
+    from ...pipeline.heads import head_over, load_head
     from ..output import console, printable, progress_bar, table, write_json
-    from ..training import head_over
 
     stored = load_head(head)
     listed = read_videos(videos[0] if len(videos) == 1 else videos)

@@ -73,7 +73,10 @@ def predict(
             raise KeyboardInterrupt
         cache = FeatureCache(features)
         stored.check_encoder(cache.identity.encoder_digest, encoder.name)
-        scorer, every = HeadScorer(head, temperature=stored.temperature), np.arange(len(head.rows))
+        scorer, every = (
+            HeadScorer(head, temperature=stored.temperature),
+            np.arange(len(head.class_embeddings)),
+        )
         found: dict[str, Prediction] = {}
         for indices, frames in cache.batches():
             probabilities = scorer.probabilities(scorer.similarities(indices, frames), every)

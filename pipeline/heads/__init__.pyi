@@ -3,6 +3,9 @@ from .checkpoint import HeadError as HeadError
 from .checkpoint import StoredHead as StoredHead
 from .checkpoint import load_head as load_head
 from .checkpoint import save_head as save_head
+from .classes import ClassTexts as ClassTexts
+from .classes import class_texts as class_texts
+from .classes import head_over as head_over
 from .estimators import CLASSIFIERS as CLASSIFIERS
 from .estimators import LDAClassifier as LDAClassifier
 from .estimators import LinearProbe as LinearProbe
@@ -10,7 +13,6 @@ from .estimators import OrthogonalClassifier as OrthogonalClassifier
 from .estimators import RandomClassifier as RandomClassifier
 from .estimators import TextClassifier as TextClassifier
 from .estimators import classifier_weights as classifier_weights
-from .fit import ClassTexts as ClassTexts
 from .fit import Epoch as Epoch
 from .fit import FitError as FitError
 from .fit import Fitted as Fitted
@@ -25,7 +27,7 @@ from .head_scorer import NoScores as NoScores
 from .head_scorer import check_scores as check_scores
 from .head_scorer import head_scores as head_scores
 from .losses import scores_loss as scores_loss
-from .prompt_learner import LearnedPrompt as LearnedPrompt
+from .prompt_learner import PromptLearner as PromptLearner
 from .prompt_learner import PromptUnavailable as PromptUnavailable
 from .temporal import TEMPORAL as TEMPORAL
 from .temporal import mean_pool as mean_pool

@@ -34,6 +34,9 @@ KINDS = ("video", "attributes")
 
 _MOST_TENSORS = 1000
 """The largest head has 80."""
+_STORED_NAMES = {"class_embeddings": "rows", "num_frames": "frames"}
+"""Name of a tensor or setting -> its name in a file."""
+_NAMES = {stored: name for name, stored in _STORED_NAMES.items()}
 
 
 class HeadError(Exception):
@@ -133,10 +136,10 @@ class StoredHead:
             )
         if not isinstance(head, VideoHead) or head.config.temporal not in ("transformer", "mit"):
             return
-        if shape[2] != head.frames:
+        if shape[2] != head.num_frames:
             raise HeadError(
-                f"the head has positions for {head.frames} frames, but {what} has {shape[2]} a clip. Extract with "
-                f"--frames {head.frames} into another --cache, or train a head here."
+                f"the head has positions for {head.num_frames} frames, but {what} has {shape[2]} a clip. Extract with "
+                f"--frames {head.num_frames} into another --cache, or train a head here."
             )
 
 
@@ -149,12 +152,12 @@ def save_head(path: Path, head: StoredHead) -> None:
         "format": HEAD_FORMAT,
         "version": HEAD_VERSION,
         "kind": head.kind,
-        "structure": head.module.structure,
+        "structure": {_STORED_NAMES.get(k, k): v for k, v in head.module.structure.items()},
         "identity": head.identity.to_dict(),
         "classes": head.classes,
         "settings": dict(head.settings),
     }
-    weights = {f"head.{name}": tensor for name, tensor in head.module.state_dict().items()}
+    weights = {f"head.{_STORED_NAMES.get(k, k)}": v for k, v in head.module.state_dict().items()}
     if head.context is not None:
         weights["prompt.context"] = head.context
     if head.trained_on is not None:
@@ -212,22 +215,26 @@ def load_head(path: Path) -> StoredHead:
 
 def _stored_head(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> StoredHead:
     """Raises one of many errors where the two do not fit."""
-    state = {name.removeprefix("head."): t for name, t in weights.items() if name.startswith("head.")}
-    for name, tensor in state.items():
-        expected = torch.int64 if name == "owners" else torch.float32
-        if tensor.dtype != expected:
-            raise ValueError(f"the tensor {name!r} is {tensor.dtype}, not {expected}")
+    state = {}
+    for stored_name, tensor in weights.items():
+        if stored_name.startswith("head."):
+            name = stored_name.removeprefix("head.")
+            expected = torch.int64 if name == "owners" else torch.float32
+            if tensor.dtype != expected:
+                raise ValueError(f"the tensor {name!r} is {tensor.dtype}, not {expected}")
+            state[_NAMES.get(name, name)] = tensor
     if metadata["kind"] == "attributes":
         with torch.device("meta"):  # sizes come from a file: the tensors it holds are all the memory it gets
             module = AttributesHead(state["sentence.0.weight"].shape[1])
         module.load_state_dict(state, assign=True)
     else:
-        module = VideoHead.from_structure(metadata["structure"], state)
+        structure = {_NAMES.get(str(k), str(k)): v for k, v in metadata["structure"].items()}
+        module = VideoHead.from_structure(structure, state)
     classes, settings = metadata["classes"], dict(metadata["settings"])
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError("its classes are no list of names")
-    if isinstance(module, VideoHead) and len(classes) != len(module.rows):
-        raise ValueError(f"it has {len(classes)} classes, and {len(module.rows)} rows for them")
+    if isinstance(module, VideoHead) and len(classes) != len(module.class_embeddings):
+        raise ValueError(f"it has {len(classes)} classes, and embeddings of {len(module.class_embeddings)}")
     check_temperature(settings.get("temperature", TEMPERATURE))
     prompts = settings.get("prompts", [])
     if not isinstance(prompts, list) or not all(isinstance(one, str) for one in prompts):

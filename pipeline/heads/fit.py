@@ -10,23 +10,20 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from ...cache import TextEmbeddings
 from ..scoring import check_temperature, mean_embeddings, view_scores
 from .checkpoint import AttributesHead
+from .classes import ClassTexts
 from .estimators import classifier_weights
 from .head_scorer import head_scores
 from .losses import LOSSES, scores_loss
 from .video_head import HeadConfig, VideoHead, head_inputs, word_queries
-
-if TYPE_CHECKING:  # it brings open_clip, which takes seconds to import
-    from .prompt_learner import LearnedPrompt
 
 CLASSIFIER_LR_MULTIPLIER = 10
 """How much faster the rows of a trained classifier learn than the rest: they begin as noise, the rest at what the
@@ -118,17 +115,6 @@ class Fitted(Generic[Head]):
     """[M, D_token] of a learnable prompt."""
 
 
-@dataclass(frozen=True)
-class ClassTexts:
-    """What is known of the C classes, whatever their videos."""
-
-    names: tuple[str, ...]
-    texts: TextEmbeddings | None = None
-    """Their sentences, for the text classifier, and words, for concept spotting."""
-    prompt: Callable[[int], LearnedPrompt] | None = field(default=None, repr=False)
-    """seed -> a learnable prompt over the names, where one is to be trained."""
-
-
 def fit_head(
     frames: np.ndarray,
     labels: np.ndarray,
@@ -161,11 +147,14 @@ def fit_head(
     # All training videos where rows are made of them; else some, to see how large their elements are.
     looked_at = training if config.classifier == "lda" else training[:: max(1, len(training) // 256)]
     head = untrained_head(frames[looked_at], labels[looked_at], classes, config, seed=settings.seed)
-    prompt = None
+    trained, context = nn.ModuleDict({"head": head}), None
     if config.prompt_context:
-        if classes.prompt is None:
-            raise FitError("a learnable prompt needs the text tower of its classes")
-        prompt = classes.prompt(settings.seed)
+        if classes.prompt is None or classes.prompt.length != config.prompt_context:
+            raise FitError(
+                f"the head needs a prompt learner of {config.prompt_context} vectors for its classes"
+            )
+        context = nn.Parameter(classes.prompt.initial_context(settings.seed))
+        trained.register_parameter("context", context)
     head.to(device)
     views = frames.shape[1]
     x = head_inputs(frames, config)
@@ -175,16 +164,16 @@ def fit_head(
     rows = _views(training, views)
 
     def scores(batch: torch.Tensor) -> torch.Tensor:
-        return head(x[batch].to(device, torch.float32), None if prompt is None else prompt())
+        embeddings = None if context is None else classes.class_embeddings(context)
+        return head(x[batch].to(device, torch.float32), embeddings)
 
     def val_scores() -> np.ndarray:
         return head_scores(head, x[_views(held, views)], views)
 
     def sync_prompt() -> None:
-        if prompt is not None:
-            head.rows = prompt().detach().to(head.rows)
+        if context is not None:
+            head.class_embeddings = classes.class_embeddings(context).detach().to(head.class_embeddings)
 
-    trained = nn.ModuleList([head] if prompt is None else [head, prompt])
     epochs, best_epoch = _train(
         trained,
         lambda batch: scores_loss(
@@ -198,8 +187,8 @@ def fit_head(
         sync_prompt,
         on_epoch,
     )
-    context = None if prompt is None else prompt.context.detach().cpu().clone()
-    return Fitted(head.cpu().eval(), epochs, best_epoch, context)
+    learned = None if context is None else context.detach().cpu().clone()
+    return Fitted(head.cpu().eval(), epochs, best_epoch, learned)
 
 
 def epoch_size(labels: np.ndarray, views: int, held_out: float) -> int:
@@ -426,7 +415,7 @@ def _groups(module: nn.Module, learning_rate: float, weight_decay: float) -> lis
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         last = name.rpartition(".")[2]
-        rate = learning_rate * (CLASSIFIER_LR_MULTIPLIER if last == "rows" else 1)
+        rate = learning_rate * (CLASSIFIER_LR_MULTIPLIER if last == "class_embeddings" else 1)
         decay = 0.0 if parameter.ndim < 2 or last in ("positions", "context") else weight_decay
         if parameter.requires_grad:
             groups.setdefault((rate, decay), []).append(parameter)

@@ -1,9 +1,9 @@
-"""A prompt that is learned: vectors before the class name's tokens, trained through the frozen text tower.
+"""A learned prompt: context vectors before the class name's tokens, trained through the frozen text tower.
 
     [V]_1 [V]_2 ... [V]_M [class name].
 
-The M context vectors live where the tower's token embeddings do, and all classes share them. Nothing else
-learns. C classes, M context vectors, L tokens, E dimensions of a token, D of the joint space.
+The M context vectors live where the tower's token embeddings do, and all classes share them; nothing else is
+trained. C classes, M context vectors, L tokens, E dimensions of a token, D of the joint space.
 Source: Wu et al. 2023 (Text4Vis), equation 7 and Table A.4 (M = 4); Zhou et al. 2022 (CoOp), whose full stop after
 the name is kept.
 """
@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from ..encoders import Encoder, EncoderError, content_positions, content_tokens
 
 CONTEXT_STD = 0.02
-"""Of random context vectors, as CoOp and CLIP's own token embeddings start."""
+"""Standard deviation of random context vectors, as CoOp and CLIP's own token embeddings start."""
 
 # Words that hold the places of the context vectors: any will do that is one token, again and again.
 _PLACEHOLDERS = ("X", "a", "the", "video")
@@ -31,34 +31,23 @@ class PromptUnavailable(EncoderError):
     """A text tower or tokenizer that a learned prompt cannot be put into."""
 
 
-class LearnedPrompt(nn.Module):
-    """Sentence embeddings of C class names behind M learned context vectors.
+class PromptLearner:
+    """Sentence embeddings of C class names behind M context vectors.
 
     encoder     held in fp32; its text tower is run with gradient through it but to no weight of it
     phrases     the class names
     length      M
-    seed        of random context vectors: N(0, 0.02)
-    start       a phrase of M tokens ("a video of a") to start from instead
     batch_size  classes that pass the tower at once. With more classes than that, only one batch's activations
                 are kept, and the backward pass runs the tower a second time
 
-    `context` [M, E] is the one parameter, and all of `state_dict()`. `truncated` names the phrases that were longer
-    than the tower's context and have been cut.
-    Raises ValueError for no phrases, numbers below 1, a start of other than M tokens, or an M that leaves no
-    room for names; PromptUnavailable for a tower whose token embeddings cannot be found.
+    `width` is E. `truncated` names the phrases that were longer than the tower's context and have been cut.
+    Raises ValueError for no phrases, numbers below 1, or an M that leaves no room for names; PromptUnavailable for
+    a tower whose token embeddings cannot be found.
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        phrases: Sequence[str],
-        length: int = 4,
-        seed: int = 0,
-        start: str = "",
-        *,
-        batch_size: int = 64,
+        self, encoder: Encoder, phrases: Sequence[str], length: int = 4, *, batch_size: int = 64
     ) -> None:
-        super().__init__()
         for name, value in (("length", length), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -66,57 +55,47 @@ class LearnedPrompt(nn.Module):
             raise PromptUnavailable(
                 f"a learned prompt is trained in fp32, and {encoder.name} is held in {encoder.precision}."
             )
-        # An Encoder is no nn.Module: its weights are neither parameters nor state of this one. Modules of its
-        # network would be, so none is kept here.
-        self.encoder = encoder
-        self.phrases = tuple(phrases)
+        self.encoder, self.phrases, self.length = encoder, tuple(phrases), length
         self.batch_size = batch_size
         room = encoder.tokenizer([""]).shape[1]
         if length >= room:
             raise ValueError(_no_room(length, room, encoder))
-        self._placeholders = _placeholders(encoder, length)
-        tokens, self._places, self.truncated = self._tokenize(self.phrases)
-        self._tokens = tokens
-        self.context = nn.Parameter(self._first_context(length, seed, start))
+        self._tokens, self._places, self.truncated = self._tokenize()
+        with torch.no_grad():
+            self.width = int(_token_embedding(encoder.network)(self._tokens[:1, :1]).shape[-1])
 
-    def forward(self) -> torch.Tensor:
-        """Sentence embeddings [C, D] float32 on the encoder's device, not normalized, with gradient to `context`."""
-        return self._encode(self._tokens, self._places)
+    def initial_context(self, seed: int) -> torch.Tensor:
+        """Return context vectors [M, E] float32 from N(0, 0.02), the same on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        random = torch.randn(self.length, self.width, generator=generator)
+        return (random * CONTEXT_STD).to(self.encoder.device)
 
-    @torch.no_grad()
-    def encode(self, phrases: Sequence[str]) -> torch.Tensor:
-        """Sentence embeddings [n, D] of other class names behind the same context, without gradient.
-
-        Names too long for the tower's context are cut. Raises ValueError for no phrases.
-        """
-        tokens, places, _ = self._tokenize(phrases)
-        return self._encode(tokens, places)
-
-    def extra_repr(self) -> str:
-        return f"length={len(self.context)}, classes={len(self.phrases)}"
-
-    def _encode(self, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        pieces = list(zip(tokens.split(self.batch_size), places.split(self.batch_size), strict=True))
+    def __call__(self, context: torch.Tensor) -> torch.Tensor:
+        """Return sentence embeddings [C, D] float32 on the encoder's device, not normalized, with gradient to the
+        context [M, E]."""
+        pieces = list(
+            zip(self._tokens.split(self.batch_size), self._places.split(self.batch_size), strict=True)
+        )
         if len(pieces) == 1 or not torch.is_grad_enabled():
-            return torch.cat([self._pass(*piece) for piece in pieces])
+            return torch.cat([self._pass(context, *piece) for piece in pieces])
         return torch.cat(
             [
-                checkpoint(self._pass, *piece, use_reentrant=False, preserve_rng_state=False)
+                checkpoint(self._pass, context, *piece, use_reentrant=False, preserve_rng_state=False)
                 for piece in pieces
             ]  # type: ignore[arg-type]
         )
 
-    def _pass(self, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """[c, D] of tokens [c, L], whose places [c, M] take the context vectors."""
+    def _pass(self, context: torch.Tensor, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return [c, D] of tokens [c, L], whose places [c, M] take the context vectors."""
         network = self.encoder.network
-        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+        texts = torch.arange(len(tokens), device=tokens.device)[:, None]
         times = 0
 
         def put(_module: nn.Module, _inputs: Any, embedded: torch.Tensor) -> torch.Tensor:
             nonlocal times
             times += 1
-            vectors = self.context.to(embedded.device, embedded.dtype)
-            return embedded.index_put((rows, places), vectors.expand(len(tokens), -1, -1))
+            vectors = context.to(embedded.device, embedded.dtype)
+            return embedded.index_put((texts, places), vectors.expand(len(tokens), -1, -1))
 
         with (
             _token_embedding(network).register_forward_hook(put),
@@ -131,46 +110,29 @@ class LearnedPrompt(nn.Module):
             )
         return sentences.float()
 
-    def _tokenize(self, phrases: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
-        """(tokens [C, L] on the encoder's device, the context's places in them [C, M], phrases cut)."""
-        if not phrases:
+    def _tokenize(self) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+        """Return (tokens [C, L] on the encoder's device, the context's places in them [C, M], phrases cut)."""
+        if not self.phrases:
             raise ValueError("no phrases to put a prompt before")
-        tokenizer = self.encoder.tokenizer
-        words, ids = self._placeholders
-        texts = [f"{words} {phrase}." for phrase in phrases]
+        tokenizer, device, length = self.encoder.tokenizer, self.encoder.device, self.length
+        words, ids = _placeholders(self.encoder, length)
+        texts = [f"{words} {phrase}." for phrase in self.phrases]
         tokens = tokenizer(texts)
         found = content_positions(tokenizer, tokens)
         whole = content_tokens(tokenizer, texts, 4 * tokens.shape[1])
         truncated = []
-        for phrase, row, places, all_tokens in zip(phrases, tokens.tolist(), found, whole, strict=True):
+        for phrase, row, places, all_tokens in zip(self.phrases, tokens.tolist(), found, whole, strict=True):
             if len(all_tokens) > len(places):
                 truncated.append(phrase)
-                if len(places) <= len(ids):
-                    raise ValueError(_no_room(len(ids), tokens.shape[1], self.encoder))
-            if [row[i] for i in places[: len(ids)]] != ids:
+                if len(places) <= length:
+                    raise ValueError(_no_room(length, tokens.shape[1], self.encoder))
+            if [row[i] for i in places[:length]] != ids:
                 raise PromptUnavailable(
                     f"the tokenizer of {self.encoder.name} does not leave what stands before {phrase!r} as it is, so "
                     "a learned prompt has no place. Use a fixed prompt."
                 )
-        places = torch.tensor([places[: len(ids)] for places in found])
-        device = self.encoder.device
+        places = torch.tensor([places[:length] for places in found])
         return tokens.to(device), places.to(device), tuple(dict.fromkeys(truncated))
-
-    @torch.no_grad()
-    def _first_context(self, length: int, seed: int, start: str) -> torch.Tensor:
-        """[M, E] float32: the embeddings of `start`, or random ones, the same on every device."""
-        device = self.encoder.device
-        embedding = _token_embedding(self.encoder.network)
-        if not start:
-            width = embedding(self._tokens[:1, :1]).shape[-1]
-            generator = torch.Generator().manual_seed(seed)
-            return (torch.randn(length, width, generator=generator) * CONTEXT_STD).to(device)
-        [ids] = content_tokens(self.encoder.tokenizer, [start])
-        if len(ids) != length:
-            raise ValueError(
-                f"the start {start!r} has {len(ids)} tokens, but the prompt {length}; give length {len(ids)}"
-            )
-        return embedding(torch.tensor([ids], device=device))[0].float().clone()
 
 
 def _no_room(length: int, room: int, encoder: Encoder) -> str:
@@ -178,7 +140,7 @@ def _no_room(length: int, room: int, encoder: Encoder) -> str:
 
 
 def _token_embedding(network: Any) -> nn.Module:
-    """The module that turns tokens into vectors."""
+    """Return the module that turns tokens into vectors."""
     for tower in (network, getattr(network, "text", None)):
         found = getattr(tower, "token_embedding", None)
         if isinstance(found, nn.Module):
@@ -196,7 +158,7 @@ def _token_embedding(network: Any) -> nn.Module:
 
 
 def _placeholders(encoder: Encoder, length: int) -> tuple[str, list[int]]:
-    """(`length` words, their tokens): words that are one token each, wherever they stand."""
+    """Return (`length` words, their tokens): words that are one token each, wherever they stand."""
     for word in _PLACEHOLDERS:
         words = " ".join([word] * length)
         # Room enough: that the tower's context may be too short is for `_tokenize` to say.
@@ -211,7 +173,7 @@ def _placeholders(encoder: Encoder, length: int) -> tuple[str, list[int]]:
 
 @contextlib.contextmanager
 def _reads_until_its_end(network: Any, tokens: torch.Tensor) -> Iterator[None]:
-    """Inside, a causal tower that pools at the end-of-text token runs its blocks only up to the last such token.
+    """Run the blocks of a causal tower that pools at the end-of-text token only up to the last such token.
 
     Nothing behind it reaches the sentence embedding, and names are short: with a context of 77 tokens this saves
     most of the work. Other towers run as they are.

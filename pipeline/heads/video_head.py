@@ -4,7 +4,9 @@
     mean:  e = mean over T of sequence @ P            score[b, c] = u(e) . u(W_c)
     vcs:   concept spotting over sequence @ P         score[b, c] = u(e_c) . u(W_c)
 
-B videos, T frames, D dimensions of the frames, D' of the classifier's rows, C classes.
+with u(x) = x / |x| and W the class embeddings.
+
+B videos, T frames, D dimensions of the frames, D' of the class embeddings, C classes.
 Source: Wu et al. 2023 (Text4Vis), 2.2 and 4.3; Wu et al. 2023 (BIKE), 2.3; Ni et al. 2022 (X-CLIP), 3.2.
 """
 
@@ -25,10 +27,10 @@ from .temporal import TEMPORAL, mean_pool, temporal_module
 
 POOLS = ("mean", "vcs")
 WORDS = ("name", "sentence", "all")
-"""Which tokens of a class are the words of concept spotting; see `words.WORD_MODES`."""
+"""Which tokens of a class are the words of concept spotting; see `WORD_MODES` of the encoders."""
 POSITION_SHARE = 0.25
-"""Of the elements of frame embeddings, at which positions begin. At CLIP's own 0.01, a fortieth of its elements or
-less, the order of frames is not learned from hundreds of videos; chosen on the demo's validation videos."""
+"""Size of initial positions, as a share of the elements of frame embeddings. At CLIP's own 0.01, a fortieth of its
+elements or less, the order of frames is not learned from hundreds of videos; chosen on the demo's validation videos."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +38,26 @@ class HeadConfig:
     """What a video head is made of."""
 
     classifier: str = "text"
-    """Where its rows W come from: text, random, orthogonal, lda stay as they are; linear is trained."""
+    """Where its class embeddings W come from: text, random, orthogonal, lda stay as they are; linear is trained."""
     temporal: str = "mean"
     """What is done to the sequence of frames: mean (nothing), conv, transformer, mit."""
     pool: str = "mean"
     """How the sequence becomes a score: mean, or vcs (concept spotting)."""
     projection: bool | None = None
     """Whether a linear map of the video embedding is trained below the classifier. None: where nothing else is
-    trained, and where the rows have another dimension than the frames."""
+    trained, and where the class embeddings have another dimension than the frames."""
     prompt_context: int = 0
-    """Learnable vectors before the class name (Text4Vis, A.4); 0: the prompt as it stands."""
+    """Learned vectors before the class name (Text4Vis, A.4); 0: the prompt as it stands."""
     spotting_temperature: float = 0.01
-    """Of concept spotting's softmax over frames."""
+    """Temperature of concept spotting's softmax over frames."""
     words: str = "name"
-    """Which tokens ask the frames in concept spotting: those of the class name (BIKE's paper), or `all` positions
-    of the text tower (its released code)."""
+    """Which tokens are the queries of the saliency softmax: those of the class name (BIKE's paper), or `all`
+    positions of the text tower (its released code)."""
     renormalize: bool = True
     """Whether concept spotting scores by the cosine (BIKE's paper) or, as its released code does, by the product
     with a pooled video that is not L2-normalized."""
     heads: int | None = None
-    """Attention heads of `transformer` and `mit`; None: see `temporal_module`."""
+    """Number of attention heads of `transformer` and `mit`; None: see `temporal_module`."""
     view_average: str = "probabilities"
     """How the head scores a video of several views: one of VIEW_AVERAGES."""
 
@@ -76,7 +78,7 @@ class HeadConfig:
             raise ValueError(f"prompt_context must be at least 0, got {self.prompt_context}")
         if self.prompt_context and self.classifier != "text":
             raise ValueError(
-                f"a learnable prompt needs the text classifier; {self.classifier} does not read names"
+                f"a learned prompt needs the text classifier; {self.classifier} does not read names"
             )
         check_temperature(self.spotting_temperature, "spotting_temperature")
         if not isinstance(self.renormalize, bool):
@@ -106,44 +108,44 @@ class VideoHead(nn.Module):
     """Scores videos from their frame embeddings. Untrained it changes nothing: the score of a text head is the
     cosine of the mean frame embedding with the class sentence, or that of concept spotting.
 
-    weights     [C, D'] rows of the classifier
-    dimension   D of the frame embeddings
-    frames      T of the training features: transformer and mit have a position for each
-    words       for vcs: (queries [Q, D'], owners [Q]), see `word_queries`
-    seed        of what is drawn at random
-    scale       root mean square of the elements of the frame embeddings: positions begin at a share of it
+    class_embeddings    [C, D'] W of the classifier
+    dimension           D of the frame embeddings
+    num_frames          T of the training features: transformer and mit have a position for each
+    words               for vcs: (queries [Q, D'], owners [Q]), see `word_queries`
+    seed                random seed of the initial weights
+    scale               root mean square of the elements of the frame embeddings: positions begin at a share of it
     """
 
-    rows: torch.Tensor
+    class_embeddings: torch.Tensor
 
     def __init__(
         self,
         config: HeadConfig,
-        weights: np.ndarray,
+        class_embeddings: np.ndarray,
         dimension: int,
-        frames: int,
+        num_frames: int,
         words: tuple[np.ndarray, np.ndarray] | None = None,
         *,
         seed: int = 0,
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.config, self.dimension, self.frames = config, dimension, frames
+        self.config, self.dimension, self.num_frames = config, dimension, num_frames
         self.temporal = temporal_module(
             config.temporal,
             dimension,
-            frames,
+            num_frames,
             heads=config.heads,
             seed=seed,
             position_std=POSITION_SHARE * scale,
         )
-        rows = torch.from_numpy(np.array(weights, np.float32))
+        embeddings = torch.from_numpy(np.array(class_embeddings, np.float32))
         if config.classifier == "linear":
-            # Unit rows: a step of the optimizer turns long ones too little.
-            self.rows = nn.Parameter(F.normalize(rows, dim=-1))
+            # L2-normalized: a step of the optimizer turns long vectors too little.
+            self.class_embeddings = nn.Parameter(F.normalize(embeddings, dim=-1))
         else:
-            self.register_buffer("rows", rows)
-        out = rows.shape[1]
+            self.register_buffer("class_embeddings", embeddings)
+        out = embeddings.shape[1]
         trains = config.temporal != "mean" or config.classifier == "linear" or config.prompt_context > 0
         wanted = not trains if config.projection is None else config.projection
         self.projection = _Projection(dimension, out, seed) if wanted or out != dimension else None
@@ -152,23 +154,25 @@ class VideoHead(nn.Module):
                 raise ValueError("concept spotting needs the words of the classes")
             queries, owners = words
             if queries.shape[1] != out:
-                raise ValueError(f"the words have {queries.shape[1]} dimensions, the classifier's rows {out}")
+                raise ValueError(f"the words have {queries.shape[1]} dimensions, the class embeddings {out}")
             self.register_buffer("queries", torch.from_numpy(np.array(queries, np.float32)))
             self.register_buffer("owners", torch.from_numpy(np.array(owners, np.int64)))
 
     def forward(
-        self, frames: torch.Tensor, rows: torch.Tensor | None = None, *, views: int = 1
+        self, frames: torch.Tensor, class_embeddings: torch.Tensor | None = None, *, views: int = 1
     ) -> torch.Tensor:
-        """Scores [B / views, C] of frames [B, T, D] float32: cosines, but for concept spotting without renormalize.
+        """Return scores [B / views, C] of frames [B, T, D] float32: cosines, except for concept spotting without
+        renormalization.
 
-        rows     [C, D'] stand in for the head's own
-        views    so many neighbors in the batch are one video, scored by the mean of their pooled embeddings
-                 (`view_average` features); 1: each is scored by itself
+        class_embeddings    [C, D'] in the place of the head's own
+        views               so many neighbors in the batch are one video, scored by the mean of their pooled
+                            embeddings (`view_average` features); 1: each is scored by itself
+
         Raises ValueError for another D, for another T where there are positions, and for views of concept spotting.
         """
         if views > 1 and self.config.pool == "vcs":
             raise ValueError(NO_FEATURES)
-        rows = self.rows if rows is None else rows
+        classes = self.class_embeddings if class_embeddings is None else class_embeddings
         sequence = self.temporal(frames)
         if self.config.pool == "vcs":
             if self.projection is not None:
@@ -177,78 +181,78 @@ class VideoHead(nn.Module):
                 sequence,
                 self.get_buffer("queries"),
                 self.get_buffer("owners"),
-                rows,
+                classes,
                 temperature=self.config.spotting_temperature,
                 renormalize=self.config.renormalize,
             )
         video = mean_pool(sequence).unflatten(0, (-1, views)).mean(dim=1)
         if self.projection is not None:
             video = self.projection(video)
-        return F.normalize(video, dim=-1) @ F.normalize(rows, dim=-1).T
+        return F.normalize(video, dim=-1) @ F.normalize(classes, dim=-1).T
 
     @torch.inference_mode()
     def scores(
         self, frames: np.ndarray | torch.Tensor, batch_size: int = 1024, *, views: int = 1
     ) -> np.ndarray:
-        """Scores [N / views, C] float32 of frames [N, T, D] of any float type, in batches; `views` as in `forward`."""
-        videos, device = torch.as_tensor(frames), self.rows.device
+        """Return scores [N / views, C] float32 of frames [N, T, D] of any float type, computed in batches; `views`
+        as in `forward`."""
+        videos, device = torch.as_tensor(frames), self.class_embeddings.device
         if not len(videos):
-            return np.zeros((0, len(self.rows)), np.float32)
+            return np.zeros((0, len(self.class_embeddings)), np.float32)
         whole = max(1, batch_size // views) * views
         parts = (self(part.to(device, torch.float32), views=views) for part in videos.split(whole))
         return torch.cat([part.cpu() for part in parts]).numpy()
 
     def with_classes(
-        self, weights: np.ndarray, words: tuple[np.ndarray, np.ndarray] | None = None
+        self, class_embeddings: np.ndarray, words: tuple[np.ndarray, np.ndarray] | None = None
     ) -> VideoHead:
-        """The same trained parts over other classes. Raises ValueError for rows of another dimension, and for a
-        classifier that does not read names."""
+        """Return the same trained parts over other classes. Raises ValueError for embeddings of another dimension,
+        and for a classifier that does not read names."""
         if self.config.classifier != "text":
             raise ValueError(f"the classes of a head with the classifier {self.config.classifier} are fixed")
-        if weights.shape[1] != self.rows.shape[1]:
-            raise ValueError(
-                f"the classes have {weights.shape[1]} dimensions, the head's {self.rows.shape[1]}"
-            )
-        other = VideoHead(self.config, weights, self.dimension, self.frames, words)
-        kept = {k: v for k, v in self.state_dict().items() if k not in ("rows", "queries", "owners")}
-        other.load_state_dict(kept, strict=False)
-        return other.to(self.rows.device).eval()
+        own, other = self.class_embeddings, class_embeddings
+        if other.shape[1] != own.shape[1]:
+            raise ValueError(f"the classes have {other.shape[1]} dimensions, the head's {own.shape[1]}")
+        head = VideoHead(self.config, other, self.dimension, self.num_frames, words)
+        of_classes = ("class_embeddings", "queries", "owners")
+        head.load_state_dict(
+            {k: v for k, v in self.state_dict().items() if k not in of_classes}, strict=False
+        )
+        return head.to(own.device).eval()
 
     def select(self, classes: Sequence[int]) -> VideoHead:
-        """The same head over some of its classes, in this order."""
-        chosen = torch.as_tensor(list(classes))
+        """Return the same head over some of its classes, in this order."""
         state = dict(self.state_dict())
-        state["rows"] = state["rows"][chosen]
+        state["class_embeddings"] = state["class_embeddings"][list(classes)]
         if "owners" in state:
-            owner = [torch.nonzero(state["owners"] == c).flatten() for c in chosen.tolist()]
-            state["queries"] = state["queries"][torch.cat(owner)]
-            counts = torch.tensor([len(rows) for rows in owner])
-            state["owners"] = torch.arange(len(chosen)).repeat_interleave(counts)
+            own = [torch.nonzero(state["owners"] == c).flatten() for c in classes]
+            state["queries"] = state["queries"][torch.cat(own)]
+            state["owners"] = torch.cat([torch.full_like(queries, i) for i, queries in enumerate(own)])
         return VideoHead.from_structure(self.structure, state)
 
     @property
     def structure(self) -> dict[str, Any]:
         """What `from_structure` needs beside the state; JSON-able."""
-        made = replace(self.config, projection=self.projection is not None)
-        return {**vars(made), "dimension": self.dimension, "frames": self.frames}
+        built = replace(self.config, projection=self.projection is not None)
+        return {**vars(built), "dimension": self.dimension, "num_frames": self.num_frames}
 
     @classmethod
     def from_structure(cls, structure: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> VideoHead:
-        """The head of `structure` with the tensors of `state`. Raises KeyError, TypeError, ValueError or
+        """Return the head of `structure` with the tensors of `state`. Raises KeyError, TypeError, ValueError or
         RuntimeError where they do not fit."""
-        values = dict(structure)
-        dimension, frames = int(values.pop("dimension")), int(values.pop("frames"))
+        values, embeddings = dict(structure), state["class_embeddings"]
+        dimension, num_frames = int(values.pop("dimension")), int(values.pop("num_frames"))
         words = (state["queries"].numpy(), state["owners"].numpy()) if "queries" in state else None
         with torch.device("meta"):  # sizes come from a file: the tensors it holds are all the memory it gets
-            head = cls(HeadConfig(**values), state["rows"].numpy(), dimension, frames, words)
+            head = cls(HeadConfig(**values), embeddings.numpy(), dimension, num_frames, words)
         head.load_state_dict(state, assign=True)
         if words is not None:
-            check_owners(state["owners"], len(state["rows"]))
+            check_owners(state["owners"], len(embeddings))
         return head.eval()
 
 
 def word_queries(texts: TextEmbeddings) -> tuple[np.ndarray, np.ndarray]:
-    """(queries [Q, D], owners [Q]): the word embeddings of all classes, and the class of each.
+    """Return (queries [Q, D], owners [Q]): the word embeddings of all classes, and the class of each.
 
     Raises ValueError where a class has no words."""
     counts = np.diff(texts.offsets)
@@ -259,8 +263,8 @@ def word_queries(texts: TextEmbeddings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def head_inputs(frames: np.ndarray, config: HeadConfig) -> torch.Tensor:
-    """What a head of this config reads of features [N, V, T, D]: [N * V, T, D] in their own type; where nothing is
-    done before the mean over frames, that mean alone, [N * V, 1, D] float32."""
+    """Return what a head of this config reads of features [N, V, T, D]: [N * V, T, D] in their own type or, where
+    nothing is done before the mean over frames, that mean alone, [N * V, 1, D] float32."""
     x = torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1)
     if config.temporal != "mean" or config.pool != "mean" or not len(x):
         return x

@@ -11,12 +11,11 @@ import pytest
 
 from helpers import a_record, save_video, vidclip
 from vidclip.cache import CacheWriter, FeatureCache
-from vidclip.cli.training import head_over
 from vidclip.lexicons import load_lexicon
 from vidclip.pipeline.encoders import EncoderLoader, load_encoder
 from vidclip.pipeline.evaluation import RELEASED_FORMS
 from vidclip.pipeline.extraction import cache_identity
-from vidclip.pipeline.heads import load_head
+from vidclip.pipeline.heads import head_over, load_head
 from vidclip.pipeline.video import Sampling
 
 LABELS = ("dig", "swim", "bake a cake", "tai chi")

@@ -388,7 +388,7 @@ def test_the_names_may_come_from_another_text_encoder(world, bert_folder, tmp_pa
     few = ("eval", "--protocol", "few-shot", "--shots", 1, "--seeds", 1, "--epochs", 1)
     assert "1-shot" in fine(*few, "--text-encoder", bert_folder, cwd=world).stdout
     refused(
-        "reads one --prompt",
+        "reads one prompt",
         *few, "--text-encoder", bert_folder, "--prompt", "x-clip", "--prompt", "none", cwd=world,
     )  # fmt: skip
 
@@ -824,7 +824,7 @@ def test_predict_says_which_classes_of_the_head_are_one(filmed, tmp_path):
         "predict", video, "--head", filmed / "linear.safetensors", "--workers", 1, cwd=filmed
     ).stderr  # fmt: skip
     with torch.no_grad():
-        stored.module.rows[2] = 3 * stored.module.rows[0]
+        stored.module.class_embeddings[2] = 3 * stored.module.class_embeddings[0]
     save_head(head, stored)
     done = fine("predict", video, "--head", head, "--workers", 1, cwd=filmed)
     assert "2 of 3 classes of the head share their embedding with another" in done.stderr

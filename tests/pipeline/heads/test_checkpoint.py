@@ -121,7 +121,7 @@ def test_what_is_not_finite_is_not_written(rng, tmp_path):
     head = a_head(rng)
     with pytest.raises(HeadError, match="not written"):
         save_head(tmp_path / "h", replace(head, settings={"loss": float("nan")}))
-    head.module.rows[1, 2] = float("nan")
+    head.module.class_embeddings[1, 2] = float("nan")
     with pytest.raises(HeadError, match=r"'head.rows' holds numbers that are not finite"):
         save_head(tmp_path / "h", head)
     assert not list(tmp_path.iterdir())
@@ -137,7 +137,7 @@ def test_what_is_not_finite_is_not_written(rng, tmp_path):
         (lambda m: m["structure"].update(odd=1), "odd"),
         (lambda m: m["structure"].update(prompt_context=2), "does not have 2 vectors"),
         (lambda m: m["structure"].update(frames="many"), "damaged"),
-        (lambda m: m.update(classes=["one"]), "1 classes, and 3 rows"),
+        (lambda m: m.update(classes=["one"]), "1 classes, and embeddings of 3"),
         (lambda m: m.update(classes=[1, 2, 3]), "no list of names"),
         (lambda m: m.update(classes={}), "no list of names"),
         (lambda m: m["settings"].update(temperature=0), "temperature must be above 0"),

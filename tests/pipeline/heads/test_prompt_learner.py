@@ -11,7 +11,7 @@ import torch
 
 from helpers import TINY_CONFIG, save_model_folder
 from vidclip.pipeline.encoders import EncoderError, load_encoder
-from vidclip.pipeline.heads import LearnedPrompt, PromptUnavailable
+from vidclip.pipeline.heads import PromptLearner, PromptUnavailable
 
 NAMES = ["climbing a wall", "video", "playing the harp (outside)", "!!", "tai chi"]
 PROMPT = "a video of a {}."
@@ -94,22 +94,17 @@ def test_vectors_of_real_words_are_a_prompt_of_these_words(tower, tmp_path, enco
         weights = getattr(network, "text", network).token_embedding.weight
     first = 0 if tower == "SigLIP's tokenizer" else 1  # behind the start token, where there is one
     before = sentences(encoder, NAMES)
-    prompt = LearnedPrompt(encoder, NAMES)
-    assert np.abs(prompt().detach().numpy() - before).max() > 1e-4, "random vectors are another prompt"
+    prompt = PromptLearner(encoder, NAMES)
+    random = prompt.initial_context(0)
+    assert np.abs(prompt(random).numpy() - before).max() > 1e-4, "random vectors are another prompt"
 
     ids = encoder.tokenizer(["a video of a"])[0, first : first + 4]
-    prompt.context.data.copy_(weights[ids])
-    found = prompt()
+    context = weights[ids].clone().requires_grad_()
+    found = prompt(context)
     np.testing.assert_allclose(found.detach(), before, atol=1e-5)
-    np.testing.assert_allclose(
-        prompt.encode(["rowing", "video"]), sentences(encoder, ["rowing", "video"]), atol=1e-5
-    )
-
-    started = LearnedPrompt(encoder, NAMES, start="a video of a")
-    assert torch.equal(started.context, prompt.context)
 
     found.square().sum().backward()
-    assert (prompt.context.grad.abs().sum(dim=1) > 0).all(), "every vector learns"
+    assert (context.grad.abs().sum(dim=1) > 0).all(), "every vector has a gradient"
     assert all(weight.grad is None for weight in network.parameters())
     np.testing.assert_array_equal(sentences(encoder, NAMES), before, "the tower is as it was")
 
@@ -128,30 +123,32 @@ def by_hand(network, tokens, context):
 
 @pytest.mark.parametrize("batch_size", [64, 2])
 def test_values_and_gradients_equal_the_tower_written_out(encoder, batch_size):
-    prompt = LearnedPrompt(encoder, NAMES, length=3, seed=5, batch_size=batch_size)
-    assert prompt.context.shape == (3, 32)
-    leaf = prompt.context.detach().clone().requires_grad_()
+    prompt = PromptLearner(encoder, NAMES, 3, batch_size=batch_size)
+    assert prompt.width == 32
+    context = prompt.initial_context(5).requires_grad_()
+    leaf = context.detach().clone().requires_grad_()
     expected = by_hand(encoder.network, encoder.tokenizer([f"so so so {name}." for name in NAMES]), leaf)
-    found = prompt()
+    found = prompt(context)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     weights = torch.linspace(-1, 2, expected.numel()).view_as(expected)
     (expected * weights).sum().backward()
     (found * weights).sum().backward()
-    torch.testing.assert_close(prompt.context.grad, leaf.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(context.grad, leaf.grad, rtol=1e-3, atol=1e-4)
 
 
-def test_it_learns_and_the_demo_encoder_takes_it():
+def test_a_prompt_is_trained_through_the_demo_encoder():
     encoder = load_encoder("demo", device="cpu", precision="fp32")
-    prompt = LearnedPrompt(encoder, ["red ball", "blue square"])
+    prompt = PromptLearner(encoder, ["red ball", "blue square"])
+    context = prompt.initial_context(0).requires_grad_()
     aims = torch.nn.functional.normalize(
         torch.from_numpy(sentences(encoder, ["green star", "yellow ring"])), dim=1
     )
 
     def loss():
-        return 1 - torch.nn.functional.cosine_similarity(prompt(), aims).mean()
+        return 1 - torch.nn.functional.cosine_similarity(prompt(context), aims).mean()
 
     first = loss().item()
-    optimizer = torch.optim.Adam(prompt.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam([context], lr=0.01)
     for _ in range(10):
         optimizer.zero_grad()
         value = loss()
@@ -160,48 +157,38 @@ def test_it_learns_and_the_demo_encoder_takes_it():
     assert loss().item() < first - 0.05
 
 
-def test_only_the_context_is_parameter_and_state(encoder):
-    prompt = LearnedPrompt(encoder, NAMES, seed=1)
-    assert set(prompt.state_dict()) == {"context"}
-    assert [name for name, _ in prompt.named_parameters()] == ["context"]
-    other = LearnedPrompt(encoder, NAMES, seed=2)
-    other.load_state_dict(prompt.state_dict())
-    assert torch.equal(other(), prompt())
-    prompt.train()
-    assert not encoder.network.training
-
-
-def test_the_seed_says_it_all(encoder):
-    first, same, other = (LearnedPrompt(encoder, NAMES, length=8, seed=seed) for seed in (7, 7, 8))
-    assert torch.equal(first.context, same.context)
-    assert torch.equal(first(), same())
-    assert not torch.equal(first.context, other.context)
-    assert 0.015 < float(first.context.detach().std()) < 0.025
+def test_the_seed_decides_the_initial_context(encoder):
+    prompt = PromptLearner(encoder, NAMES, 8)
+    first, same, other = (prompt.initial_context(seed) for seed in (7, 7, 8))
+    assert first.shape == (8, 32)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    assert 0.015 < float(first.std()) < 0.025
 
 
 def test_it_is_in_full_precision(encoder, tiny_model):
-    expected = LearnedPrompt(encoder, NAMES)()
+    prompt = PromptLearner(encoder, NAMES)
+    context = prompt.initial_context(0)
+    expected = prompt(context)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = LearnedPrompt(encoder, NAMES)()
+        found = prompt(context)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
     low = load_encoder(tiny_model, device="cpu", precision="bf16")
     with pytest.raises(PromptUnavailable, match="trained in fp32, and local-dir:.* is held in bf16"):
-        LearnedPrompt(low, NAMES)
+        PromptLearner(low, NAMES)
 
 
-def test_without_gradient_and_in_batches(encoder):
-    expected = LearnedPrompt(encoder, NAMES)()
-    small = LearnedPrompt(encoder, NAMES, batch_size=2)
+def test_batches_change_nothing_without_gradient(encoder):
+    whole, small = PromptLearner(encoder, NAMES), PromptLearner(encoder, NAMES, batch_size=2)
+    context = whole.initial_context(0)
     with torch.inference_mode():
-        torch.testing.assert_close(small(), expected.detach())
-    assert not small.encode(NAMES).requires_grad
-    torch.testing.assert_close(small.encode(NAMES), expected.detach())
+        torch.testing.assert_close(small(context), whole(context))
 
 
 def test_an_error_inside_leaves_the_tower_as_it_was(encoder, monkeypatch):
     before = sentences(encoder, NAMES)
-    prompt = LearnedPrompt(encoder, NAMES)
+    prompt = PromptLearner(encoder, NAMES)
     with monkeypatch.context() as patch:
 
         def fail(*_arguments, **_options):
@@ -209,34 +196,30 @@ def test_an_error_inside_leaves_the_tower_as_it_was(encoder, monkeypatch):
 
         patch.setattr(encoder.network.transformer, "forward", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
-            prompt()
+            prompt(prompt.initial_context(0))
     np.testing.assert_array_equal(sentences(encoder, NAMES), before)
 
 
 def test_names_longer_than_the_context_are_named(encoder):
     long = "kicking a ball " * 10
-    prompt = LearnedPrompt(encoder, ["short", long, long])
+    prompt = PromptLearner(encoder, ["short", long, long])
     assert prompt.truncated == (long,)
-    assert prompt().shape == (3, 32)
-    assert LearnedPrompt(encoder, ["short"]).truncated == ()
+    assert prompt(prompt.initial_context(0)).shape == (3, 32)
+    assert PromptLearner(encoder, ["short"]).truncated == ()
 
 
 def test_wrong_requests(encoder):
     with pytest.raises(ValueError, match="no phrases"):
-        LearnedPrompt(encoder, [])
-    with pytest.raises(ValueError, match="no phrases"):
-        LearnedPrompt(encoder, ["a"]).encode([])
+        PromptLearner(encoder, [])
     with pytest.raises(ValueError, match="length must be at least 1, got 0"):
-        LearnedPrompt(encoder, ["a"], length=0)
+        PromptLearner(encoder, ["a"], length=0)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        LearnedPrompt(encoder, ["a"], batch_size=0)
-    with pytest.raises(ValueError, match="'a video of' has 3 tokens, but the prompt 4"):
-        LearnedPrompt(encoder, ["a"], start="a video of")
+        PromptLearner(encoder, ["a"], batch_size=0)
     for length in (18, 40, 500):
         with pytest.raises(
             ValueError, match=f"prompt of {length} tokens leaves no room for names in the 20 of"
         ):
-            LearnedPrompt(encoder, ["a"], length=length)
+            PromptLearner(encoder, ["a"], length=length)
 
 
 def test_towers_and_tokenizers_that_take_no_prompt(encoder):
@@ -247,7 +230,7 @@ def test_towers_and_tokenizers_that_take_no_prompt(encoder):
         return SimpleNamespace(**{**own, **changes})
 
     with pytest.raises(PromptUnavailable, match="token embeddings of the text tower Linear cannot be found"):
-        LearnedPrompt(like(network=torch.nn.Linear(2, 2)), NAMES)
+        PromptLearner(like(network=torch.nn.Linear(2, 2)), NAMES)
     assert issubclass(PromptUnavailable, EncoderError)
 
     class Untouched(torch.nn.Module):
@@ -259,4 +242,4 @@ def test_towers_and_tokenizers_that_take_no_prompt(encoder):
             return torch.zeros(len(tokens), 32)
 
     with pytest.raises(PromptUnavailable, match="looked its tokens up 0 times"):
-        LearnedPrompt(like(network=Untouched()), NAMES)()
+        PromptLearner(like(network=Untouched()), NAMES)(torch.zeros(4, 8))

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from helpers import an_identity
 from vidclip.cache import TextEmbeddings
@@ -107,9 +106,9 @@ def test_frozen_rows_stay_and_linear_rows_learn(texts, videos, classifier):
     before = untrained_head(frames, labels, ClassTexts(NAMES, texts), config)
     fitted, scores = fitted_scores(frames, labels, texts, config, held_out=0, learning_rate=0.02)
     if classifier == "linear":
-        assert not torch.allclose(fitted.head.rows, before.rows, atol=0.1)
+        assert not torch.allclose(fitted.head.class_embeddings, before.class_embeddings, atol=0.1)
     else:
-        torch.testing.assert_close(fitted.head.rows, before.rows, rtol=0, atol=0)
+        torch.testing.assert_close(fitted.head.class_embeddings, before.class_embeddings, rtol=0, atol=0)
     accuracy = (scores.argmax(axis=1) == labels).mean()
     start = (before.scores(head_inputs(frames[:, :1], config)).argmax(axis=1) == labels).mean()
     assert accuracy > max(0.6, start)
@@ -217,7 +216,7 @@ def test_rows_of_another_dimension_are_reached_by_a_projection(rng, texts, video
     fitted, scores = fitted_scores(frames, labels, wide, HeadConfig(), held_out=0, learning_rate=0.01)
     assert fitted.head.projection is not None
     assert (scores.argmax(axis=1) == labels).mean() > 0.7
-    with pytest.raises(FitError, match="words have 16 dimensions, the classifier's rows 24"):
+    with pytest.raises(FitError, match="words have 16 dimensions, the class embeddings 24"):
         fit_head(
             frames,
             labels,
@@ -226,54 +225,47 @@ def test_rows_of_another_dimension_are_reached_by_a_projection(rng, texts, video
         )
 
 
-class CountedPrompt(nn.Module):
-    """As LearnedPrompt, on a text tower that is one matrix; counts its passes."""
+class CountedPrompt:
+    """Like PromptLearner, on a text tower that is one matrix; counts its passes."""
 
-    def __init__(self, sentence, seed):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.context = nn.Parameter(0.1 * torch.randn(2, sentence.shape[1]))
+    length = 2
+
+    def __init__(self, sentence):
         self.sentence = torch.from_numpy(sentence)
         self.passes = 0
 
-    def forward(self):
+    def initial_context(self, seed):
+        return 0.1 * torch.randn(2, self.sentence.shape[1], generator=torch.Generator().manual_seed(seed))
+
+    def __call__(self, context):
         self.passes += 1
-        return self.sentence + self.context.sum(dim=0)
+        return self.sentence + context.sum(dim=0)
 
 
-def test_a_learned_prompt_makes_the_rows(texts, videos):
+def test_a_learned_prompt_makes_the_class_embeddings(texts, videos):
     frames, labels = videos
-    made = []
-
-    def prompt(seed):
-        made.append(CountedPrompt(texts.sentence - 3, seed))
-        return made[-1]
-
+    prompt = CountedPrompt(texts.sentence - 3)
     config = HeadConfig(prompt_context=2)
     settings = TrainSettings(epochs=6, batch_size=20, held_out=0, learning_rate=0.2)
     fitted = fit_head(frames, labels, ClassTexts(NAMES, texts, prompt), config, settings)
     assert fitted.head.projection is None, "the prompt is what is trained"
-    torch.testing.assert_close(fitted.context, made[0].context.detach())
-    torch.testing.assert_close(fitted.head.rows, made[0]().detach())
+    assert not torch.equal(fitted.context, prompt.initial_context(0))
+    torch.testing.assert_close(fitted.head.class_embeddings, prompt(fitted.context))
     assert fitted.epochs[-1].loss < 0.7 * fitted.epochs[0].loss
+    with pytest.raises(FitError, match="needs a prompt learner of 3 vectors"):
+        fit_head(frames, labels, ClassTexts(NAMES, texts, prompt), HeadConfig(prompt_context=3), settings)
 
 
 def test_an_epoch_has_as_many_iterations_as_it_is_told(texts, videos):
     frames, labels = videos
-    made = []
-
-    def prompt(seed):
-        made.append(CountedPrompt(texts.sentence, seed))
-        return made[-1]
-
     settings = TrainSettings(epochs=3, batch_size=10, held_out=0)
     for an_epoch, batches in ((None, 2), (95, 10)):
-        rows = np.arange(9)  # two views each: 18 examples
-        fit_head(
-            frames[rows], labels[rows], ClassTexts(NAMES, texts, prompt), HeadConfig(prompt_context=2), settings,
+        prompt = CountedPrompt(texts.sentence)
+        fit_head(  # nine videos of two views each: 18 examples
+            frames[:9], labels[:9], ClassTexts(NAMES, texts, prompt), HeadConfig(prompt_context=2), settings,
             epoch_size=an_epoch,
         )  # fmt: skip
-        assert made[-1].passes == 3 * (batches + 1), "one more an epoch makes the rows"
+        assert prompt.passes == 3 * (batches + 1), "one pass more in each epoch makes the class embeddings"
 
 
 def test_training_ends_when_the_held_out_part_gains_nothing(rng, texts):
@@ -319,7 +311,7 @@ def test_what_cannot_be_learned_from(texts, videos):
         fit_head(frames[0], labels, known)
     with pytest.raises(ValueError, match="classifier must be one of text, random"):
         HeadConfig("bert")
-    with pytest.raises(ValueError, match="learnable prompt needs the text classifier"):
+    with pytest.raises(ValueError, match="a learned prompt needs the text classifier"):
         HeadConfig("lda", prompt_context=4)
 
 
