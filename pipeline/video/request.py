@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,15 @@ class VideoRequest:
         if (start is not None and not start >= 0) or (end is not None and not end > (start or 0)):
             raise ValueError(f"A segment needs 0 <= start_seconds < end_seconds, got {start} and {end}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and words, for JSON; `from_dict` reads them back."""
+        return {**vars(self), "path": os.fsencode(self.path).hex()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> VideoRequest:
+        names = ("start_seconds", "end_seconds")
+        return cls(os.fsdecode(bytes.fromhex(data["path"])), *(data[name] for name in names))
+
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
@@ -92,17 +101,16 @@ class Decoded:
     on_release: Callable[[], None] | None = field(default=None, repr=False)
 
     def facts(self) -> dict[str, Any]:
-        """All but the pixels, in plain numbers and words, with the shape of the pixels."""
-        plain = {name: getattr(self, name) for name in ("duration_seconds", "n_frames", "readable_frames")}
-        plain |= {name: getattr(self, name) for name in ("decoder", "repeated", "note")}
-        arrays = {name: getattr(self, name).tolist() for name in ("frame_indices", "timestamps")}
-        return plain | arrays | {"shape": list(self.pixels.shape)}
+        """Return all but the pixels, in plain numbers and words, with the shape of the pixels."""
+        facts = {name: value for name, value in vars(self).items() if name not in ("pixels", "on_release")}
+        arrays = {name: facts[name].tolist() for name in ("frame_indices", "timestamps")}
+        return facts | arrays | {"shape": list(self.pixels.shape)}
 
     @classmethod
     def from_facts(
         cls, facts: dict[str, Any], pixels: np.ndarray, on_release: Callable[[], None] | None = None
     ) -> Decoded:
-        """What `facts` told, with `pixels` (flat, uint8, at least as many as the shape says)."""
+        """Return what `facts` told, with `pixels` (flat, uint8, at least as many as the shape says)."""
         facts = dict(facts)
         shape = facts.pop("shape")
         facts["frame_indices"] = np.array(facts["frame_indices"], dtype=np.int64)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from typing import BinaryIO, cast
+
+import numpy as np
 
 
 def anonymous_file(name: str) -> BinaryIO:
@@ -16,3 +19,8 @@ def anonymous_file(name: str) -> BinaryIO:
     if hasattr(os, "memfd_create"):
         return cast(BinaryIO, open(os.memfd_create(name, os.MFD_CLOEXEC), "w+b", buffering=0))  # noqa: PTH123
     return cast(BinaryIO, tempfile.TemporaryFile(buffering=0))
+
+
+def map_slots(descriptor: int, n_slots: int) -> np.ndarray:
+    """Map a file into memory as [n_slots, bytes of a slot] uint8; the mapping outlives the descriptor."""
+    return np.frombuffer(mmap.mmap(descriptor, 0), np.uint8).reshape(n_slots, -1)

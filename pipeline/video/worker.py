@@ -10,19 +10,19 @@ import contextlib
 import ctypes
 import importlib
 import json
-import mmap
 import os
 import signal
 import struct
 import subprocess
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .preprocess import Preprocess
 from .request import DecodeError, VideoRequest
 from .sampling import Sampling
+from .shared_memory import map_slots
 
 STDERR_BYTES = 4096
 """So much of the end of a worker's standard error is kept."""
@@ -32,6 +32,12 @@ MAX_REASON = 2000
 """Characters of a reason that a worker reports."""
 MAX_ALARM_SECONDS = 1e8
 """Longer than any run, and short enough for the kernel's timers."""
+
+
+def _message(content: dict[str, Any]) -> bytes:
+    """Four bytes of length, and that many of JSON."""
+    body = json.dumps(content).encode()
+    return struct.pack("<I", len(body)) + body
 
 
 class WorkerProcess:
@@ -67,9 +73,8 @@ class WorkerProcess:
 
     def send(self, message: dict[str, Any]) -> None:
         """Hand over a message; a worker that is gone is noticed by the end of its replies."""
-        body = json.dumps(message).encode()
         with contextlib.suppress(BrokenPipeError):
-            os.write(self.commands, struct.pack("<I", len(body)) + body)
+            os.write(self.commands, _message(message))
 
     def receive(self) -> list[dict[str, Any]] | None:
         """The messages that have come; None when the worker is gone, or sends what is no message."""
@@ -161,12 +166,13 @@ def limit_memory(limit_bytes: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
 
 
-def main(commands: int, replies: int, memory: int) -> None:
-    """Serve a `decode.DecodePool`: read commands, write pixels into shared memory, reply; until told to end.
+def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
+    """Serve a `pool.DecodePool`: read commands, write pixels into shared memory, reply; until told to end.
 
     The three are file descriptors. A message is four bytes of length and that many of JSON.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    commands, replies = open(command_pipe, "rb"), open(reply_pipe, "wb")  # noqa: SIM115
     setup = _receive(commands)
     if setup is None:
         return
@@ -177,16 +183,16 @@ def main(commands: int, replies: int, memory: int) -> None:
     preprocess = Preprocess.from_dict(setup["preprocess"])
     with contextlib.suppress(ImportError):
         import decord  # noqa: F401 - here, so that a video's time limit does not pay for it
-    pixels = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(setup["slots"], -1)
+    pixels = map_slots(memory, setup["slots"])
     limit_memory(setup["memory_bytes"])
-    _send(replies, {"ready": True})
+    replies.write(_message({"ready": True}))
+    replies.flush()
     while (task := _receive(commands)) is not None:
         # The kernel ends a worker that hangs long after the pool should have: for a pool that was killed
         # itself, on systems without PR_SET_PDEATHSIG.
         signal.setitimer(signal.ITIMER_REAL, min(2 * setup["timeout_seconds"] + 10, MAX_ALARM_SECONDS))
-        request = VideoRequest(os.fsdecode(bytes.fromhex(task["path"])), task["start"], task["end"])
         try:
-            decoded = decode(request, sampling, preprocess, task["decoder"])
+            decoded = decode(VideoRequest.from_dict(task), sampling, preprocess, task["decoder"])
             slot = pixels[task["slot"]][: decoded.pixels.size]
             np.copyto(slot.reshape(decoded.pixels.shape), decoded.pixels)
             reply = {"decoded": decoded.facts()}
@@ -200,7 +206,8 @@ def main(commands: int, replies: int, memory: int) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if "reason" in reply:
             reply["reason"] = reply["reason"][:MAX_REASON]
-        _send(replies, reply)
+        replies.write(_message(reply))
+        replies.flush()
 
 
 def _exit_with_parent(parent: int) -> None:
@@ -212,24 +219,6 @@ def _exit_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _receive(descriptor: int) -> dict[str, Any] | None:
-    header = _read_exactly(descriptor, 4)
-    body = header and _read_exactly(descriptor, struct.unpack("<I", header)[0])
-    return json.loads(body) if body else None
-
-
-def _read_exactly(descriptor: int, n: int) -> bytes | None:
-    parts = b""
-    while len(parts) < n:
-        part = os.read(descriptor, n - len(parts))
-        if not part:
-            return None
-        parts += part
-    return parts
-
-
-def _send(descriptor: int, message: dict[str, Any]) -> None:
-    body = json.dumps(message).encode()
-    data = memoryview(struct.pack("<I", len(body)) + body)
-    while data:
-        data = data[os.write(descriptor, data) :]
+def _receive(commands: BinaryIO) -> dict[str, Any] | None:
+    header = commands.read(4)
+    return json.loads(commands.read(struct.unpack("<I", header)[0])) if len(header) == 4 else None

@@ -162,7 +162,7 @@ def test_images_are_read_beside_decord(tmp_path, first):
         "import contextlib\n"
         f"with contextlib.suppress(ImportError): import {first}\n"
         "with contextlib.suppress(ImportError): import decord\n"
-        "from vidclip.pipeline.video.pool import *\n"
+        "from vidclip.pipeline.video import DecodePool, decode_video\n"
         "from vidclip.pipeline.video.preprocess import Preprocess\n"
         "from vidclip.pipeline.video.sampling import Sampling\n"
         f"print(decode_video({str(tmp_path)!r}, Sampling(2), Preprocess((48, 64), resize_mode='squash')).pixels.sum())"

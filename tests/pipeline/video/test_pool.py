@@ -788,7 +788,7 @@ def test_workers_die_with_their_parent_even_while_they_hang(videos, tmp_path, tr
     script = tmp_path / "script.py"  # a user's script: no main guard, and a module beside it
     script.write_text(
         textwrap.dedent(f"""
-        from vidclip.pipeline.video.pool import *
+        from vidclip.pipeline.video import DecodePool, decode_video
         from vidclip.pipeline.video import Preprocess
         from vidclip.pipeline.video import Sampling
         pool = DecodePool(Sampling(), Preprocess((32, 32)), workers=2, timeout_seconds=600, decode={tricks!r})
