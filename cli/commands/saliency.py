@@ -66,7 +66,7 @@ def command(
 
     prompts = prompts_of(options["prompt"])
     features = FeatureCache(cache)
-    index = _find(features, video)
+    video_index = _find(features, video)
     if view >= features.shape[1]:
         raise click.BadParameter(f"{cache} has the views 0 to {features.shape[1] - 1}.", param_hint="--view")
     asked = Lexicon("phrases", tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(phrases)))
@@ -74,11 +74,11 @@ def command(
     texts = load(features.identity).encode_text(asked.phrases, prompts, words=options["words"])
     load.note(collapse_note(texts))
     spotter = ConceptSpotter(texts, ConceptSpottingConfig(temperature=options["temperature"]))
-    frames = features.frames([index])[:, view]
+    frames = features.frames([video_index])[:, view]
     shares, scores = spotter.saliency(frames)[0], spotter.scores(frames)[0]
-    seconds = features.timestamps([index])[0, view]
-    indices = features.frame_indices([index])[0, view]
-    click.echo(printable(features.ids[index]))
+    seconds = features.timestamps([video_index])[0, view]
+    indices = features.frame_indices([video_index])[0, view]
+    click.echo(printable(features.ids[video_index]))
     for phrase, of_phrase, score in zip(asked.phrases, shares, scores, strict=True):
         click.echo(f"\n  {printable(phrase)}   (score of the video {score:.3f})")
         for share, index, second in zip(of_phrase, indices, seconds, strict=True):
@@ -93,7 +93,7 @@ def command(
             f"frame {index}" if math.isnan(second) else f"{second:.1f} s"
             for index, second in zip(indices, seconds, strict=True)
         ]
-        picture = saliency_strip(_pixels(features, index)[view], shares, asked.phrases, captions)
+        picture = saliency_strip(_pixels(features, video_index)[view], shares, asked.phrases, captions)
         picture.save(png, format="PNG")
         click.echo(f"\n{printable(png)}: {picture.width} x {picture.height} pixels.")
 
