@@ -111,7 +111,7 @@ def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
     from vidclip.pipeline.datasets import read_videos
     from vidclip.pipeline.encoders import load_encoder
     from vidclip.pipeline.extraction import extract
-    from vidclip.pipeline.video import DecodeFailure, DecodePool, Sampling
+    from vidclip.pipeline.video import ClipSpec, DecodeFailure, DecodePool, Sampling
 
     videos = read_videos(arguments.videos or rendered_videos(folder, arguments.count))
     pretrained = arguments.pretrained or str(random_checkpoint(folder, arguments.model))
@@ -125,7 +125,7 @@ def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
 
     with Clock() as clock:
         failed = 0
-        with DecodePool(sampling, encoder.preprocess, workers=workers) as pool:
+        with DecodePool(ClipSpec(sampling, encoder.preprocess), workers=workers) as pool:
             for _, result in pool.decode((video.path for video in videos), ordered=False):
                 failed += isinstance(result, DecodeFailure)
                 result.release()
@@ -343,7 +343,7 @@ def measure_views(arguments: argparse.Namespace, folder: Path) -> None:
     crops of each. Frames stand at the middle of their parts: only there are the frames of K clips of T
     those of one clip of K x T.
     """
-    from vidclip.pipeline.video import Preprocess, Sampling, decode_video
+    from vidclip.pipeline.video import ClipSpec, Preprocess, Sampling, decode_video
 
     clips, crops, length = 4, 3, arguments.frames
     many = Sampling(length, clips=clips, crops=crops, position="middle")
@@ -363,14 +363,17 @@ def measure_views(arguments: argparse.Namespace, folder: Path) -> None:
     print(f"{'':22}{'decoder':24}{'frames':>8}{'views CPU s':>13}{'one CPU s':>11}{'ratio':>7}")
     totals = np.zeros(2)
     for path in paths:
-        views, one = decode_video(path, many, preprocess), decode_video(path, single, preprocess)
+        views, one = (
+            decode_video(path, ClipSpec(many, preprocess)),
+            decode_video(path, ClipSpec(single, preprocess)),
+        )
         if not np.array_equal(np.unique(views.frame_indices), np.unique(one.frame_indices)):
             raise SystemExit(f"{path}: the two samplings choose other frames")
         best = np.full(2, np.inf)
         for _ in range(VIEWS_ROUNDS):  # by turns: whatever slows the machine slows both
             for which, sampling in enumerate((many, single)):
                 with Clock() as clock:
-                    decode_video(path, sampling, preprocess)
+                    decode_video(path, ClipSpec(sampling, preprocess))
                 best[which] = min(best[which], clock.measured.cpu)
         totals += best
         distinct = len(np.unique(views.frame_indices))

@@ -133,18 +133,15 @@ def _pixels(features: FeatureCache, index: int) -> Any:
     import numpy as np
 
     from ...pipeline.datasets import segment_of
-    from ...pipeline.video import DecodeError, Preprocess, Sampling, VideoRequest, decode_video
+    from ...pipeline.video import ClipSpec, DecodeError, VideoRequest, decode_video
     from ..main import Failed
     from ..output import printable
 
-    identity = features.identity
-    sampling = {key: value for key, value in identity.sampling.items() if key != "resize"}
-    preprocess = {**identity.encoder["preprocess"], "resize": identity.sampling.get("resize")}
     info = features.videos[index]
     name = printable(info.id)
     request = VideoRequest(info.path, *segment_of(info.id, info.path))
     try:
-        decoded = decode_video(request, Sampling.from_dict(sampling), Preprocess.from_dict(preprocess))
+        decoded = decode_video(request, ClipSpec.from_identity(features.identity))
     except DecodeError as error:
         raise Failed(
             f"{name} cannot be drawn: {printable(info.path)}: {printable(error.reason)}. Leave --png out, or bring "

@@ -14,7 +14,7 @@ from ..datasets import VideoList
 from ..encoders import Encoder
 from ..extraction.extractor import Progress, extract
 from ..heads import HeadError, HeadScorer, StoredHead, VideoHead
-from ..video import WORKER_MEMORY_GIB, Sampling
+from ..video import WORKER_MEMORY_GIB, ClipSpec
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,19 @@ def predict(
     Returns (predictions in order of the list, videos that could not be read).
     Raises HeadError for another encoder; what `extract` raises.
     """
-    sampling = dict(stored.identity.sampling)
     try:
-        resize = sampling.pop("resize")
-        asked = Sampling(**sampling)
-        preprocess = replace(encoder.preprocess, resize=resize)
-    except (KeyError, TypeError, ValueError) as error:
-        raise HeadError(f"the head's sampling is damaged: {error}") from error
+        clip_spec = ClipSpec.from_identity(stored.identity)
+    except ValueError as error:
+        raise HeadError(f"the head cannot be used on videos. {error}") from error
+    stored.check_encoder(replace(stored.identity, encoder=encoder.identity).encoder_digest, encoder.name)
     with tempfile.TemporaryDirectory(prefix="vidclip-predict-") as folder:
         features = Path(folder) / "features"
         summary = extract(
             videos,
             encoder,
             features,
-            asked,
-            preprocess=preprocess,
+            clip_spec.sampling,
+            preprocess=clip_spec.preprocess,
             workers=workers,
             timeout_seconds=timeout_seconds,
             memory_gib=memory_gib,
@@ -72,7 +70,6 @@ def predict(
         if summary.interrupted:
             raise KeyboardInterrupt
         cache = FeatureCache(features)
-        stored.check_encoder(cache.identity.encoder_digest, encoder.name)
         scorer, every = (
             HeadScorer(head, temperature=stored.temperature),
             np.arange(len(head.class_embeddings)),

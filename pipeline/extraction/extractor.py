@@ -30,6 +30,7 @@ from ..encoders import Encoder, EncoderError
 from ..video import (
     DAMAGED,
     WORKER_MEMORY_GIB,
+    ClipSpec,
     Decoded,
     DecodeFailure,
     DecodePool,
@@ -58,7 +59,7 @@ def cache_identity(encoder: Encoder, sampling: Sampling, preprocess: Preprocess)
     """Who a cache of these features is. `preprocess` is the encoder's own, with another `resize` maybe."""
     return Identity(
         encoder=encoder.identity,
-        sampling={**sampling.to_dict(), "resize": preprocess.resize},
+        sampling=ClipSpec(sampling, preprocess).to_dict(),
         model=encoder.model,
         pretrained=encoder.pretrained,
     )
@@ -134,8 +135,7 @@ def extract(
                 with (
                     _Writing(writer, report) as writing,
                     DecodePool(
-                        sampling,
-                        preprocess,
+                        ClipSpec(sampling, preprocess),
                         workers=min(workers, len(plan.todo)),
                         timeout_seconds=timeout_seconds,
                         memory_gib=memory_gib,

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .clip_spec import ClipSpec
 from .packets import Packets
-from .preprocess import Preprocess
 from .request import Decoded, DecodeError, VideoRequest
-from .sampling import Sampling
 from .timing import end_seconds, format_seconds, frame_seconds
 
 OVERSHOOT_SECONDS = 0.1
@@ -30,8 +29,7 @@ class FrameSelection:
     """What is asked of a video."""
 
     request: VideoRequest
-    sampling: Sampling
-    preprocess: Preprocess
+    clip_spec: ClipSpec
 
     def choose(self, seconds: np.ndarray, end: float, lost: int = 0) -> np.ndarray:
         """Choose frames inside the segment, as the sampling says.
@@ -46,7 +44,7 @@ class FrameSelection:
         first = int(np.searchsorted(seconds, start - 1e-6))
         last = len(seconds) if stop is None else int(np.searchsorted(seconds, stop - 1e-6))
         if last > first:
-            return first + self.sampling.frame_indices(last - first)
+            return first + self.clip_spec.sampling.frame_indices(last - first)
         unread = f" ({lost} frames could not be read)" if lost else ""
         if start > end - 1e-6:
             raise EmptySegmentError(
@@ -80,14 +78,14 @@ class FrameSelection:
         read    yields (position, [H, W, 3] uint8) for each of the positions it is given, which ascend
         facts   the other fields of `Decoded`
         """
-        (clips, length), crops = chosen.shape, self.sampling.crops
-        pixels = np.empty((clips, crops, length, *self.preprocess.size, 3), np.uint8)
+        sampling, preprocess = self.clip_spec.sampling, self.clip_spec.preprocess
+        pixels = np.empty(self.clip_spec.shape, np.uint8)
+        by_clip = pixels.reshape(sampling.clips, sampling.crops, *pixels.shape[1:])
         for position, frame in read(np.unique(chosen).tolist()):
-            cropped = self.preprocess.pixels(frame, crops, self.sampling.crop_positions)
+            crops = preprocess.pixels(frame, sampling.crops, sampling.crop_positions)
             for clip, t in np.argwhere(chosen == position):
-                pixels[clip, :, t] = cropped
-        repeated = any(len(np.unique(clip)) < length for clip in chosen)
-        pixels = pixels.reshape(clips * crops, length, *self.preprocess.size, 3)
+                by_clip[clip, :, t] = crops
+        repeated = any(len(np.unique(clip)) < len(clip) for clip in chosen)
         return Decoded(pixels=pixels, repeated=repeated, **facts)
 
     def decode_by_time_stamp(

@@ -1,6 +1,6 @@
 """Pixels of the frames that are looked at: of one video in this process, or of many in workers.
 
-    with DecodePool(sampling, preprocess, workers=4) as pool:
+    with DecodePool(clip_spec, workers=4) as pool:
         for index, result in pool.decode(paths):     # a Decoded or a DecodeFailure for every path
             with result: ...                         # its pixels lie in shared memory: give them back
 
@@ -18,9 +18,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from .preprocess import Preprocess
+from .clip_spec import ClipSpec
 from .request import Decoded, DecodeError, DecodeFailure, VideoRequest, check_decoder
-from .sampling import Sampling
 from .scheduler import Scheduler
 from .shared_memory import anonymous_file
 from .tasks import Task, TaskBoard
@@ -36,8 +35,7 @@ MIN_WORKER_MEMORY_GIB = 0.25
 
 def decode_video(
     path: str | os.PathLike[str] | VideoRequest,
-    sampling: Sampling,
-    preprocess: Preprocess,
+    clip_spec: ClipSpec,
     decoder: str = "auto",
 ) -> Decoded:
     """Decode one video in this process: nothing helps here when a decoder hangs or crashes.
@@ -51,7 +49,7 @@ def decode_video(
     from .readers import decode_request
 
     try:
-        return decode_request(_as_request(path), sampling, preprocess, decoder)
+        return decode_request(_as_request(path), clip_spec, decoder)
     except MemoryError:
         raise DecodeError("memory", "needs more memory to decode than there is") from None
 
@@ -67,8 +65,7 @@ class DecodePool:
 
     def __init__(
         self,
-        sampling: Sampling,
-        preprocess: Preprocess,
+        clip_spec: ClipSpec,
         *,
         workers: int,
         timeout_seconds: float = 60.0,
@@ -85,7 +82,7 @@ class DecodePool:
                          they would take more than half of the machine's memory
         decoder          as in `decode_video`
         decode           `module:function`, importable in the workers, with the signature of
-                         `video_readers.decode_request`: what a worker does with a video
+                         `readers.decode_request`: what a worker does with a video
         Raises ValueError for settings that cannot be.
         """
         if workers < 1:
@@ -99,7 +96,7 @@ class DecodePool:
         if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
         check_decoder(decoder)
-        slot_bytes = sampling.views * sampling.frames * preprocess.size[0] * preprocess.size[1] * 3
+        slot_bytes = math.prod(clip_spec.shape)
         self._decoder = decoder
         self._n_slots = slots or max(1, min(2 * workers + 2, _machine_bytes() // 2 // slot_bytes))
         self._memory = anonymous_file("vidclip-pixels")
@@ -107,8 +104,8 @@ class DecodePool:
         self._board = TaskBoard(self._n_slots)
         setup = {
             "decode": decode,
-            "sampling": sampling.to_dict(),
-            "preprocess": preprocess.to_dict(),
+            "sampling": clip_spec.sampling.to_dict(),
+            "preprocess": clip_spec.preprocess.to_dict(),
             "slots": self._n_slots,
             "timeout_seconds": timeout_seconds,
             "memory_bytes": None if memory_gib is None else int(memory_gib * 2**30),

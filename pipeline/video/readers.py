@@ -14,24 +14,21 @@ import contextlib
 import os
 from dataclasses import replace
 
+from .clip_spec import ClipSpec
 from .decord_reader import ConcealedErrors, read_with_decord
 from .frame_selection import EmptySegmentError, FrameSelection
 from .packets import check_file, read_packets
-from .preprocess import Preprocess
 from .pyav_reader import UnexpectedFrame, read_by_counting, read_by_time_stamp
 from .request import DAMAGED, Decoded, DecodeError, VideoRequest, check_decoder
-from .sampling import Sampling
 
 
-def decode_request(
-    request: VideoRequest, sampling: Sampling, preprocess: Preprocess, decoder: str = "auto"
-) -> Decoded:
+def decode_request(request: VideoRequest, clip_spec: ClipSpec, decoder: str = "auto") -> Decoded:
     """Decode one video in this process. See `pool.decode_video`."""
     check_decoder(decoder)
     # Not abspath, which takes `link/..` out without following the link: another file might be read than was
     # checked. An absolute path is no `concat:` or `http:` for a decoder, and bytes that are no UTF-8 stay.
     path = os.path.join(os.getcwd(), os.fsdecode(request.path))  # noqa: PTH109, PTH118
-    selection = FrameSelection(request, sampling, preprocess)
+    selection = FrameSelection(request, clip_spec)
     if os.path.isdir(path):  # noqa: PTH112
         from .image_folder import read_image_folder  # OpenCV is not for those with video files alone
 

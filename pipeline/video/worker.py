@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .clip_spec import ClipSpec
 from .preprocess import Preprocess
 from .request import DecodeError, VideoRequest
 from .sampling import Sampling
@@ -179,8 +180,7 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
     _exit_with_parent(setup["parent"])
     module, _, name = setup["decode"].partition(":")
     decode = getattr(importlib.import_module(module), name)
-    sampling = Sampling.from_dict(setup["sampling"])
-    preprocess = Preprocess.from_dict(setup["preprocess"])
+    clip_spec = ClipSpec(Sampling.from_dict(setup["sampling"]), Preprocess.from_dict(setup["preprocess"]))
     with contextlib.suppress(ImportError):
         import decord  # noqa: F401 - here, so that a video's time limit does not pay for it
     pixels = map_slots(memory, setup["slots"])
@@ -192,7 +192,7 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
         # itself, on systems without PR_SET_PDEATHSIG.
         signal.setitimer(signal.ITIMER_REAL, min(2 * setup["timeout_seconds"] + 10, MAX_ALARM_SECONDS))
         try:
-            decoded = decode(VideoRequest.from_dict(task), sampling, preprocess, task["decoder"])
+            decoded = decode(VideoRequest.from_dict(task), clip_spec, task["decoder"])
             slot = pixels[task["slot"]][: decoded.pixels.size]
             np.copyto(slot.reshape(decoded.pixels.shape), decoded.pixels)
             reply = {"decoded": decoded.facts()}

@@ -411,11 +411,11 @@ def test_saliency_draws_the_segment_and_refuses_another_video(activitynet, extra
     ((frames, _, _, captions),) = drawn
     assert captions[0] == "2.0 s"
 
-    from vidclip.pipeline.video import Preprocess, Sampling, VideoRequest, decode_video
+    from vidclip.pipeline.video import ClipSpec, Preprocess, Sampling, VideoRequest, decode_video
 
     stored = FeatureCache(tmp_path / "features").identity.encoder["preprocess"]
     preprocess = Preprocess.from_dict({**stored, "resize": None})
-    inside = decode_video(VideoRequest(video, 2, 4), Sampling(3), preprocess)
+    inside = decode_video(VideoRequest(video, 2, 4), ClipSpec(Sampling(3), preprocess))
     np.testing.assert_array_equal(frames, inside.pixels[0])
 
     several = vidclip("saliency", video, "a dog", "--cache", "features", cwd=tmp_path)

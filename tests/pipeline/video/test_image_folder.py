@@ -21,6 +21,7 @@ from vidclip.pipeline.datasets import Video, VideoList
 from vidclip.pipeline.encoders import load_encoder
 from vidclip.pipeline.extraction import extract
 from vidclip.pipeline.video import (
+    ClipSpec,
     Decoded,
     DecodeError,
     DecodeFailure,
@@ -78,7 +79,7 @@ def test_frames_are_the_images_in_the_order_of_their_numbers(tmp_path, pattern):
         (Sampling(4, mode="dense"), [0, 2, 4, 6]),  # every 32nd frame, round and round in 30
         (Sampling(30), list(range(30))),
     ]:
-        decoded = decode_video(folder, sampling, AS_THEY_ARE)
+        decoded = decode_video(folder, ClipSpec(sampling, AS_THEY_ARE))
         assert decoded.frame_indices.tolist() == [indices]
         for pixels, index in zip(decoded.pixels[0], indices, strict=True):
             np.testing.assert_array_equal(pixels, read(folder / names[index]))
@@ -86,7 +87,9 @@ def test_frames_are_the_images_in_the_order_of_their_numbers(tmp_path, pattern):
 
 
 def test_what_is_not_known_is_not_made_up(tmp_path):
-    decoded = decode_video(save_frames(tmp_path / "v", numbered("{}.jpg")), Sampling(clips=2), AS_THEY_ARE)
+    decoded = decode_video(
+        save_frames(tmp_path / "v", numbered("{}.jpg")), ClipSpec(Sampling(clips=2), AS_THEY_ARE)
+    )
     assert np.isnan(decoded.timestamps).all()
     assert decoded.timestamps.shape == decoded.frame_indices.shape == (2, 8)
     assert decoded.duration_seconds == 0
@@ -99,9 +102,9 @@ def test_images_are_resized_and_cropped_like_frames(tmp_path):
     folder = save_frames(tmp_path / "video", names)
     picture(4, size=(40, 90)).save(folder / names[4])  # among lying ones, one that stands
     preprocess = Preprocess((32, 32), resize=40)
-    decoded = decode_video(folder, Sampling(3, clips=2, crops=3), preprocess)
+    decoded = decode_video(folder, ClipSpec(Sampling(3, clips=2, crops=3), preprocess))
     assert decoded.frame_indices.tolist() == [[0, 3, 6], [2, 5, 8]]
-    middle = decode_video(folder, Sampling(1, position="middle", crops=3), preprocess)
+    middle = decode_video(folder, ClipSpec(Sampling(1, position="middle", crops=3), preprocess))
     assert middle.frame_indices.tolist() == [[4]]
     for result in (decoded, middle):
         for clip, indices in enumerate(result.frame_indices):
@@ -111,7 +114,9 @@ def test_images_are_resized_and_cropped_like_frames(tmp_path):
 
 
 def test_few_images_repeat_and_say_so(tmp_path):
-    decoded = decode_video(save_frames(tmp_path / "video", ["1.png", "2.png"]), Sampling(4), AS_THEY_ARE)
+    decoded = decode_video(
+        save_frames(tmp_path / "video", ["1.png", "2.png"]), ClipSpec(Sampling(4), AS_THEY_ARE)
+    )
     assert decoded.repeated
     assert decoded.frame_indices.tolist() == [[0, 0, 1, 1]]
 
@@ -128,7 +133,7 @@ def test_images_of_every_kind_become_red_green_blue(tmp_path):
     ]
     for number, form in enumerate(forms):
         form.save(folder / f"{number}.png")
-    pixels = decode_video(folder, Sampling(4), AS_THEY_ARE).pixels[0]
+    pixels = decode_video(folder, ClipSpec(Sampling(4), AS_THEY_ARE)).pixels[0]
     for found, form in zip(pixels, [*forms[:3], gray], strict=True):
         np.testing.assert_array_equal(found, np.asarray(form.convert("RGB")))
 
@@ -139,7 +144,7 @@ def test_exif_flags_turn_images_upright(tmp_path, suffix):
     flag[0x0112] = 6  # to be shown turned clockwise by 90 degrees
     lying.save(tmp_path / f"1.{suffix}", exif=flag)
     lying.save(tmp_path / f"2.{suffix}")
-    first, second = decode_video(tmp_path, Sampling(2), AS_THEY_ARE).pixels[0].astype(int)
+    first, second = decode_video(tmp_path, ClipSpec(Sampling(2), AS_THEY_ARE)).pixels[0].astype(int)
     upright = np.asarray(picture(0))
     assert np.abs(first - upright).mean() < 3
     assert np.abs(second - upright).mean() > 20, "and not where there is no flag"
@@ -148,7 +153,7 @@ def test_exif_flags_turn_images_upright(tmp_path, suffix):
 def test_suffixes_may_be_mixed_and_need_not_be_right(tmp_path):
     save_frames(tmp_path, ["1.jpg", "2.PNG", "3.jpeg"])
     (tmp_path / "4.jpg").write_bytes((tmp_path / "2.PNG").read_bytes())
-    decoded = decode_video(tmp_path, Sampling(4), AS_THEY_ARE)
+    decoded = decode_video(tmp_path, ClipSpec(Sampling(4), AS_THEY_ARE))
     expected = [read(tmp_path / name) for name in ("1.jpg", "2.PNG", "3.jpeg", "2.PNG")]
     np.testing.assert_array_equal(decoded.pixels[0], expected)
     assert re.fullmatch(r"images \(opencv [\d.]+, pillow [\d.]+\)", decoded.decoder)
@@ -162,10 +167,10 @@ def test_images_are_read_beside_decord(tmp_path, first):
         "import contextlib\n"
         f"with contextlib.suppress(ImportError): import {first}\n"
         "with contextlib.suppress(ImportError): import decord\n"
-        "from vidclip.pipeline.video import DecodePool, decode_video\n"
+        "from vidclip.pipeline.video import ClipSpec, decode_video\n"
         "from vidclip.pipeline.video.preprocess import Preprocess\n"
         "from vidclip.pipeline.video.sampling import Sampling\n"
-        f"print(decode_video({str(tmp_path)!r}, Sampling(2), Preprocess((48, 64), resize_mode='squash')).pixels.sum())"
+        f"print(decode_video({str(tmp_path)!r}, ClipSpec(Sampling(2), Preprocess((48, 64), resize_mode='squash'))).pixels.sum())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == f"{sum(read(tmp_path / name).sum() for name in ('1.png', '2.jpg'))}\n", done.stderr
@@ -173,13 +178,13 @@ def test_images_are_read_beside_decord(tmp_path, first):
 
 def test_what_lies_beside_the_frames_is_left_alone(tmp_path):
     folder = save_frames(tmp_path / "video", numbered("img_{:05}.jpg"))
-    expected = decode_video(folder, Sampling(), AS_THEY_ARE)
+    expected = decode_video(folder, ClipSpec(Sampling(), AS_THEY_ARE))
     save_frames(folder, numbered("flow_x_{:05}.jpg", 29))
     save_frames(folder, numbered("flow_y_{:05}.jpg", 29))
     save_frames(folder / "thumbs.jpg", ["1.jpg"])  # a folder
     (folder / "._img_00001.jpg").write_bytes(b"what macOS leaves on foreign disks")
     (folder / "Thumbs.db").write_bytes(b"x")
-    found = decode_video(folder, Sampling(), AS_THEY_ARE)
+    found = decode_video(folder, ClipSpec(Sampling(), AS_THEY_ARE))
     assert found.n_frames == 30
     np.testing.assert_array_equal(found.pixels, expected.pixels)
 
@@ -201,14 +206,15 @@ def test_a_folder_that_is_no_video_says_why(tmp_path, names, reason):
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DecodeError, match=reason) as error:
-        decode_video(tmp_path, Sampling(), AS_THEY_ARE)
+        decode_video(tmp_path, ClipSpec(Sampling(), AS_THEY_ARE))
     assert error.value.stage == "open"
 
 
 def test_images_without_numbers_come_by_name(tmp_path):
     folder = save_frames(tmp_path / "video", ["a.png", "b.png", "c.png"])
     np.testing.assert_array_equal(
-        decode_video(folder, Sampling(3), AS_THEY_ARE).pixels[0], [np.asarray(picture(n)) for n in range(3)]
+        decode_video(folder, ClipSpec(Sampling(3), AS_THEY_ARE)).pixels[0],
+        [np.asarray(picture(n)) for n in range(3)],
     )
 
 
@@ -248,7 +254,7 @@ def test_a_damaged_image_is_named_and_nothing_takes_its_place(tmp_path, data, re
     folder = save_frames(tmp_path / "video", numbered("{:03}.jpg", 8))
     (folder / "003.jpg").write_bytes(data)
     with pytest.raises(DecodeError, match=reason) as error:
-        decode_video(folder, Sampling(), AS_THEY_ARE)
+        decode_video(folder, ClipSpec(Sampling(), AS_THEY_ARE))
     assert error.value.stage == "decode"
     assert capfd.readouterr() == ("", ""), "the decoders' complaints do not reach the user's terminal"
 
@@ -257,7 +263,7 @@ def test_a_few_stray_bytes_behind_a_whole_picture_are_no_damage(tmp_path):
     whole = noise_jpeg()
     for number, data in enumerate([whole, whole[:-2] + bytes(12) + whole[-2:], whole + b"more"]):
         (tmp_path / f"{number}.jpg").write_bytes(data)
-    first, *others = decode_video(tmp_path, Sampling(3), AS_THEY_ARE).pixels[0]
+    first, *others = decode_video(tmp_path, ClipSpec(Sampling(3), AS_THEY_ARE)).pixels[0]
     assert all(np.array_equal(other, first) for other in others)
 
 
@@ -266,7 +272,7 @@ def test_a_link_to_nowhere_is_a_missing_frame(tmp_path):
     (folder / "005.jpg").unlink()
     (folder / "005.jpg").symlink_to(tmp_path / "gone.jpg")
     with pytest.raises(DecodeError, match=r"005\.jpg cannot be read: No such file"):
-        decode_video(folder, Sampling(), AS_THEY_ARE)
+        decode_video(folder, ClipSpec(Sampling(), AS_THEY_ARE))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -274,23 +280,23 @@ def test_a_folder_that_may_not_be_read_says_so(tmp_path):
     folder = save_frames(tmp_path / "video", ["1.png"])
     folder.chmod(0)
     with pytest.raises(DecodeError, match="is a folder that cannot be read: Permission denied"):
-        decode_video(folder, Sampling(), AS_THEY_ARE)
+        decode_video(folder, ClipSpec(Sampling(), AS_THEY_ARE))
 
 
 def test_only_the_chosen_images_are_read(tmp_path):
     folder = save_frames(tmp_path / "video", numbered("{:03}.png", 8))
     (folder / "002.png").write_bytes(b"damaged")
-    decoded = decode_video(folder, Sampling(4), AS_THEY_ARE)
+    decoded = decode_video(folder, ClipSpec(Sampling(4), AS_THEY_ARE))
     np.testing.assert_array_equal(decoded.pixels[0], [np.asarray(picture(n)) for n in (0, 2, 4, 6)])
 
 
 def test_a_folder_has_no_segments(tmp_path):
     folder = save_frames(tmp_path / "video", numbered("{:03}.png", 8))
-    whole = decode_video(VideoRequest(folder, start_seconds=0), Sampling(), AS_THEY_ARE)
+    whole = decode_video(VideoRequest(folder, start_seconds=0), ClipSpec(Sampling(), AS_THEY_ARE))
     assert whole.n_frames == 8
     for start, end in [(1, 2), (1, None), (0, 2)]:
         with pytest.raises(DecodeError, match="without a frame rate it has no segments in seconds"):
-            decode_video(VideoRequest(folder, start, end), Sampling(), AS_THEY_ARE)
+            decode_video(VideoRequest(folder, start, end), ClipSpec(Sampling(), AS_THEY_ARE))
 
 
 def test_a_pool_reads_folders_beside_files(tmp_path):
@@ -305,14 +311,14 @@ def test_a_pool_reads_folders_beside_files(tmp_path):
     (paths[2] / "001.jpg").write_bytes(holed(encoded("JPEG")))
     sampling, preprocess = Sampling(4, clips=2, crops=3), Preprocess((32, 32), resize=40)
     results = {}
-    with DecodePool(sampling, preprocess, workers=1) as pool:
+    with DecodePool(ClipSpec(sampling, preprocess), workers=1) as pool:
         for _ in range(2):  # the same worker, with all the decoders in it, serves twice
             for index, result in pool.decode(paths):
                 with result:
                     results[index] = result
                     if index in (2, 3):
                         continue
-                    here = decode_video(paths[index], sampling, preprocess)
+                    here = decode_video(paths[index], ClipSpec(sampling, preprocess))
                     assert isinstance(result, Decoded), result
                     np.testing.assert_array_equal(result.pixels, here.pixels)
                     np.testing.assert_array_equal(result.timestamps, here.timestamps)
@@ -341,14 +347,14 @@ def test_an_image_of_more_pixels_than_are_read_is_named(tmp_path, kind):
         data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(data)
     with pytest.raises(DecodeError, match=r"002\.png (is an image of 12000 x 12000|claims more) pixels"):
-        decode_video(folder, Sampling(4), AS_THEY_ARE)
+        decode_video(folder, ClipSpec(Sampling(4), AS_THEY_ARE))
 
 
 def test_an_image_that_hangs_costs_its_own_video_alone(tmp_path):
     folders = [save_frames(tmp_path / name, numbered("{:03}.png", 8)) for name in "abc"]
     (folders[1] / "004.png").unlink()
     os.mkfifo(folders[1] / "004.png")  # opening it waits for somebody who writes, and nobody does
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=1, timeout_seconds=2) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=1, timeout_seconds=2) as pool:
         results = dict(pool.decode(folders))
         assert results[1].stage == "timeout"
         for index in (0, 2):

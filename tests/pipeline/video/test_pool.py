@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from vidclip.pipeline.video import (
+    ClipSpec,
     Decoded,
     DecodeError,
     DecodeFailure,
@@ -122,7 +123,7 @@ def test_frames_are_the_ones_that_were_asked_for(videos, name, decoder):
         Sampling(frames=60),
         Sampling(frames=7, position="middle"),
     ):
-        decoded = decode_video(videos / name, sampling, AS_THEY_ARE, decoder)
+        decoded = decode_video(videos / name, ClipSpec(sampling, AS_THEY_ARE), decoder)
         expected = sampling.frame_indices(60)
         assert np.array_equal(decoded.frame_indices, expected)
         assert np.array_equal(numbers(decoded.pixels), expected)
@@ -141,7 +142,7 @@ def test_decord_reads_what_it_reads_rightly(videos):
         ("open_gop.mp4", False),
         ("mpeg4.avi", False),
     ]:
-        decoded = decode_video(videos / name, Sampling(), AS_THEY_ARE)
+        decoded = decode_video(videos / name, ClipSpec(Sampling(), AS_THEY_ARE))
         assert decoded.decoder.startswith("decord" if trusted else "pyav"), name
         assert bool(decoded.note) != trusted
 
@@ -155,22 +156,23 @@ def test_decord_alone_would_give_other_frames(videos):
         frames = decord.VideoReader(str(videos / name), num_threads=1).get_batch([5, 25, 50]).asnumpy()
         assert numbers(frames).tolist() != [5, 25, 50], name
         with pytest.raises(DecodeError, match="decord"):
-            decode_video(videos / name, Sampling(), AS_THEY_ARE, "decord")
+            decode_video(videos / name, ClipSpec(Sampling(), AS_THEY_ARE), "decord")
 
 
 @has_decord
 def test_both_decoders_give_the_same_pixels(videos):
     for name in GOOD:
         one, other = (
-            decode_video(videos / name, Sampling(), Preprocess((64, 64)), d) for d in ("auto", "pyav")
+            decode_video(videos / name, ClipSpec(Sampling(), Preprocess((64, 64))), d)
+            for d in ("auto", "pyav")
         )
         assert np.abs(one.pixels.astype(int) - other.pixels).max() <= 2, name
 
 
 def test_views_are_clip_by_clip_and_crop_by_crop(videos):
     sampling, preprocess = Sampling(frames=4, clips=4, crops=3), Preprocess((48, 48))
-    whole = decode_video(videos / "h264.mp4", Sampling(frames=60), AS_THEY_ARE).pixels[0]
-    decoded = decode_video(videos / "h264.mp4", sampling, preprocess)
+    whole = decode_video(videos / "h264.mp4", ClipSpec(Sampling(frames=60), AS_THEY_ARE)).pixels[0]
+    decoded = decode_video(videos / "h264.mp4", ClipSpec(sampling, preprocess))
     assert decoded.pixels.shape == (12, 4, 48, 48, 3)
     for clip in range(4):
         for t, index in enumerate(decoded.frame_indices[clip]):
@@ -181,7 +183,7 @@ def test_views_are_clip_by_clip_and_crop_by_crop(videos):
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 def test_a_short_video_repeats_frames_and_says_so(tmp_path, decoder):
-    decoded = decode_video(render(tmp_path / "a.mp4", 3), Sampling(), AS_THEY_ARE, decoder)
+    decoded = decode_video(render(tmp_path / "a.mp4", 3), ClipSpec(Sampling(), AS_THEY_ARE), decoder)
     assert decoded.repeated
     assert numbers(decoded.pixels).tolist() == [[0, 0, 0, 1, 1, 1, 2, 2]]
 
@@ -190,7 +192,7 @@ def test_a_short_video_repeats_frames_and_says_so(tmp_path, decoder):
 def test_variable_frame_rate_keeps_the_times(tmp_path, decoder):
     pts = np.cumsum([0] + [1, 5, 2] * 10)
     path = render(tmp_path / "vfr.mkv", len(pts), pts=pts.tolist())
-    decoded = decode_video(path, Sampling(frames=len(pts)), AS_THEY_ARE, decoder)
+    decoded = decode_video(path, ClipSpec(Sampling(frames=len(pts)), AS_THEY_ARE), decoder)
     assert np.array_equal(numbers(decoded.pixels)[0], np.arange(len(pts)))
     np.testing.assert_allclose(decoded.timestamps[0], pts / RATE, atol=2e-3)
 
@@ -206,12 +208,12 @@ def test_rotation_flags_are_honoured(tmp_path, degrees, decoder):
     stored = render(tmp_path / "lying.mp4", 12, draw=lambda number: np.rot90(drawn(number), turns))
     flag = struct.pack(">6i", *(value << 16 for value in matrix))
     flagged = patched(stored, tmp_path / "flagged.mp4", b"tkhd", 40, flag)
-    upright = decode_video(render(tmp_path / "upright.mp4", 12), Sampling(), AS_THEY_ARE, decoder)
-    decoded = decode_video(flagged, Sampling(), AS_THEY_ARE, decoder)
+    upright = decode_video(render(tmp_path / "upright.mp4", 12), ClipSpec(Sampling(), AS_THEY_ARE), decoder)
+    decoded = decode_video(flagged, ClipSpec(Sampling(), AS_THEY_ARE), decoder)
     assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
     assert np.abs(decoded.pixels.astype(int) - upright.pixels).mean() < 2
     if degrees != 180:  # and the same check sees it where the flag is missing
-        ignored = decode_video(stored, Sampling(), AS_THEY_ARE, decoder)
+        ignored = decode_video(stored, ClipSpec(Sampling(), AS_THEY_ARE), decoder)
         assert not np.array_equal(numbers(ignored.pixels), ignored.frame_indices)
 
 
@@ -223,7 +225,7 @@ def test_frames_that_an_edit_list_hides_are_not_shown(videos, tmp_path):
     edit = struct.pack(">II", duration * 30 // 60, media_time + 20 * ticks)
     path = patched(videos / "h264.mp4", tmp_path / "edited.mp4", b"elst", 8, edit)
     for decoder in ("auto", "pyav"):
-        decoded = decode_video(path, Sampling(frames=30), AS_THEY_ARE, decoder)
+        decoded = decode_video(path, ClipSpec(Sampling(frames=30), AS_THEY_ARE), decoder)
         assert numbers(decoded.pixels).tolist() == [list(range(20, 50))]
         assert (decoded.n_frames, decoded.readable_frames) == (30, 30)
         np.testing.assert_allclose(decoded.timestamps[0], np.arange(30) / RATE, atol=1e-6)
@@ -253,7 +255,7 @@ def zeroed(source, path, keep=0.5):
 @pytest.mark.parametrize("harm", [truncated, zeroed])
 def test_of_a_damaged_video_the_readable_frames_are_taken(videos, tmp_path, harm, decoder):
     path = harm(videos / "long.mp4", tmp_path / "harmed.mp4")
-    decoded = decode_video(path, Sampling(), AS_THEY_ARE, decoder)
+    decoded = decode_video(path, ClipSpec(Sampling(), AS_THEY_ARE), decoder)
     assert decoded.decoder.startswith("pyav")
     assert decoded.n_frames == 60
     assert 10 < decoded.readable_frames < 50
@@ -272,7 +274,7 @@ def test_after_a_hole_reading_goes_on_at_the_next_key_frame(videos, tmp_path):
     content[broken.pos : broken.pos + broken.size] = bytes(broken.size)
     path = tmp_path / "hole.mp4"
     path.write_bytes(content)
-    decoded = decode_video(path, Sampling(frames=60), AS_THEY_ARE, "pyav")
+    decoded = decode_video(path, ClipSpec(Sampling(frames=60), AS_THEY_ARE), "pyav")
     readable = [*range(keys[1] + 1), *range(keys[2], 60)]
     assert sorted(set(decoded.frame_indices[0].tolist())) == readable
     assert decoded.readable_frames == len(readable)
@@ -300,9 +302,9 @@ def without_a_slice(source, path, packet):
 @pytest.mark.parametrize("packet", [0, 15])
 def test_a_codec_that_conceals_errors_is_heard(tmp_path, packet, decoder):
     sound = render(tmp_path / "sound.mp4", slices="4", bf="0")
-    assert decode_video(sound, Sampling(frames=60), AS_THEY_ARE, decoder).note == ""
+    assert decode_video(sound, ClipSpec(Sampling(frames=60), AS_THEY_ARE), decoder).note == ""
     path = without_a_slice(sound, tmp_path / "harmed.mp4", packet)
-    decoded = decode_video(path, Sampling(frames=60), AS_THEY_ARE, decoder)
+    decoded = decode_video(path, ClipSpec(Sampling(frames=60), AS_THEY_ARE), decoder)
     assert decoded.note.startswith("damaged: ")
     assert f"{60 - decoded.readable_frames} frames could not be read" in decoded.note
     assert packet not in decoded.frame_indices
@@ -324,7 +326,7 @@ def test_packets_that_the_demuxer_drops_with_a_line_in_its_log_are_missed(tmp_pa
     content[starts[35] + 3] |= 2
     path = tmp_path / "harmed.mkv"
     path.write_bytes(content)
-    decoded = decode_video(path, Sampling(frames=60), AS_THEY_ARE, decoder)
+    decoded = decode_video(path, ClipSpec(Sampling(frames=60), AS_THEY_ARE), decoder)
     assert "the file is damaged: Error parsing frame sizes" in decoded.note
     assert decoded.readable_frames < 60
     assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
@@ -354,7 +356,7 @@ def test_of_sound_videos_no_damage_is_noted(tmp_path, codec):
     except (av.error.FFmpegError, ValueError):
         pytest.skip(f"FFmpeg has no encoder {codec} here")
     for decoder in ("auto", "pyav"):
-        decoded = decode_video(path, Sampling(frames=20), AS_THEY_ARE, decoder)
+        decoded = decode_video(path, ClipSpec(Sampling(frames=20), AS_THEY_ARE), decoder)
         assert "damaged" not in decoded.note
         assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
 
@@ -380,7 +382,9 @@ def test_frames_that_change_their_size_keep_their_proportions(tmp_path, decoder)
             packet.stream, packet.time_base = stream, Fraction(1, RATE)
             container.mux(packet)
     preprocess = Preprocess((64, 64), resize_mode="longest")
-    decoded = decode_video(tmp_path / "turns.mkv", Sampling(frames=2, position="middle"), preprocess, decoder)
+    decoded = decode_video(
+        tmp_path / "turns.mkv", ClipSpec(Sampling(frames=2, position="middle"), preprocess), decoder
+    )
     lying, upright = decoded.pixels[0].max(axis=-1) > 20  # black around them: the second one is narrow
     assert (lying[32].sum(), lying[:, 8].sum()) == (32, 48)
     assert (upright[32].sum(), upright[:, 16].sum()) == (24, 64)
@@ -408,7 +412,7 @@ def test_the_listed_file_alone_is_read(videos, tmp_path):
         (tmp_path / name).write_text(text)
         for decoder in ("auto", "pyav"):
             with pytest.raises(DecodeError, match="not a video") as error:
-                decode_video(tmp_path / name, Sampling(), AS_THEY_ARE, decoder)
+                decode_video(tmp_path / name, ClipSpec(Sampling(), AS_THEY_ARE), decoder)
             assert error.value.stage == "open", name
 
 
@@ -418,9 +422,9 @@ def test_the_listed_file_alone_is_read(videos, tmp_path):
 def test_a_name_that_looks_like_an_address_is_a_name(videos, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DecodeError, match="no such file"):
-        decode_video(name, Sampling(), AS_THEY_ARE)
+        decode_video(name, ClipSpec(Sampling(), AS_THEY_ARE))
     (tmp_path / name).write_bytes((videos / "h264.mp4").read_bytes())
-    decoded = decode_video(name, Sampling(), AS_THEY_ARE)
+    decoded = decode_video(name, ClipSpec(Sampling(), AS_THEY_ARE))
     assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices)
 
 
@@ -432,7 +436,7 @@ def test_a_way_through_a_link_leads_to_where_the_system_says(tmp_path):
     path = f"{tmp_path}/link/../x.mp4"
     assert os.path.samefile(path, tmp_path / "elsewhere" / "x.mp4")
     for decoder in ("auto", "pyav"):
-        assert decode_video(path, Sampling(), AS_THEY_ARE, decoder).n_frames == 20
+        assert decode_video(path, ClipSpec(Sampling(), AS_THEY_ARE), decoder).n_frames == 20
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
@@ -443,7 +447,7 @@ def test_a_frame_of_more_pixels_than_are_read_is_refused(tmp_path, decoder):
     content[6:10] = struct.pack("<HH", 20000, 20000)  # a file of 48 bytes that claims 1.2 GB
     path.write_bytes(content)
     with pytest.raises(DecodeError, match=r"frames of 20000 x 20000 pixels; 134,217,728 are the most"):
-        decode_video(path, Sampling(), AS_THEY_ARE, decoder)
+        decode_video(path, ClipSpec(Sampling(), AS_THEY_ARE), decoder)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps no such limit")
@@ -452,7 +456,9 @@ def test_a_frame_like_a_thread_takes_little_memory(tmp_path):
         return np.full((20000, 2, 3), number, np.uint8)
 
     path = render(tmp_path / "thread.mkv", 2, codec="rawvideo", draw=draw)
-    with DecodePool(Sampling(frames=1, crops=3), Preprocess((224, 224)), workers=1, memory_gib=0.25) as pool:
+    with DecodePool(
+        ClipSpec(Sampling(frames=1, crops=3), Preprocess((224, 224))), workers=1, memory_gib=0.25
+    ) as pool:
         [(_, result)] = pool.decode([path])  # resized whole, it would take 1.5 GB
         assert isinstance(result, Decoded)
         assert result.pixels.shape == (3, 1, 224, 224, 3)
@@ -481,14 +487,14 @@ def sound_only(path):
 def test_what_is_no_video_says_why(tmp_path, name, make, stage, reason, decoder):
     make(tmp_path / name)
     with pytest.raises(DecodeError, match=reason) as error:
-        decode_video(tmp_path / name, Sampling(), AS_THEY_ARE, decoder)
+        decode_video(tmp_path / name, ClipSpec(Sampling(), AS_THEY_ARE), decoder)
     assert error.value.stage == stage
 
 
 def test_without_a_readable_frame_both_reasons_are_given(videos, tmp_path):
     path = zeroed(videos / "long.mp4", tmp_path / "zeros.mp4", keep=0.001)
     with pytest.raises(DecodeError, match="0 readable frames, of 60"):
-        decode_video(path, Sampling(), AS_THEY_ARE)
+        decode_video(path, ClipSpec(Sampling(), AS_THEY_ARE))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -497,7 +503,7 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path):
     path.write_bytes(b"x")
     path.chmod(0)
     with pytest.raises(DecodeError, match="permission denied"):
-        decode_video(path, Sampling(), AS_THEY_ARE)
+        decode_video(path, ClipSpec(Sampling(), AS_THEY_ARE))
 
 
 # ---- many videos, in worker processes
@@ -511,7 +517,7 @@ def tricks(tmp_path, monkeypatch):
         import ctypes, os, pathlib
         from vidclip.pipeline.video import decode_request
 
-        def decode(request, sampling, preprocess, decoder):
+        def decode(request, clip_spec, decoder):
             name = os.path.basename(request.path)
             if "pid" in name:
                 pathlib.Path(request.path + ".pid").write_text(str(os.getpid()))
@@ -544,7 +550,7 @@ def tricks(tmp_path, monkeypatch):
                 os.abort()
             if "surrogate" in name:
                 raise ValueError("no \\udcff name")
-            return decode_request(request, sampling, preprocess, decoder)
+            return decode_request(request, clip_spec, decoder)
         """)
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -568,7 +574,7 @@ def test_a_pool_gives_what_decoding_here_gives(videos, tmp_path, capfd):
     harmed = zeroed(videos / "long.mp4", tmp_path / "zeroed tail, ünïcode 影片.mp4")
     paths = [*(videos / name for name in GOOD), harmed, tmp_path / "none.mp4", str(videos / "h264.mkv")]
     sampling, preprocess = Sampling(frames=4, clips=2, crops=3), Preprocess((32, 32), resize=40)
-    with DecodePool(sampling, preprocess, workers=2, slots=3) as pool:
+    with DecodePool(ClipSpec(sampling, preprocess), workers=2, slots=3) as pool:
         for _ in range(2):  # the same workers serve twice
             seen = []
             for index, result in pool.decode(paths):
@@ -578,7 +584,7 @@ def test_a_pool_gives_what_decoding_here_gives(videos, tmp_path, capfd):
                         assert isinstance(result, DecodeFailure)
                         assert (result.stage, result.reason) == ("missing", "no such file")
                         continue
-                    here = decode_video(paths[index], sampling, preprocess)
+                    here = decode_video(paths[index], ClipSpec(sampling, preprocess))
                     assert isinstance(result, Decoded)
                     assert np.array_equal(result.pixels, here.pixels)
                     assert result.facts() == here.facts()
@@ -588,7 +594,7 @@ def test_a_pool_gives_what_decoding_here_gives(videos, tmp_path, capfd):
 
 def test_results_come_as_they_are_finished_when_asked(videos):
     paths = [videos / "h264.mp4"] * 12
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=2) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=2) as pool:
         seen = []
         for index, result in pool.decode(paths, ordered=False):
             seen.append(index)
@@ -608,7 +614,7 @@ def test_a_decoder_that_hangs_or_crashes_costs_its_own_video_alone(videos, tmp_p
         "c.mp4",
     ]
     paths = copies(videos, tmp_path, *names)
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=2, timeout_seconds=3, decode=tricks) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=2, timeout_seconds=3, decode=tricks) as pool:
         results = {}
         for index, result in pool.decode(paths, ordered=False):
             with result:
@@ -632,7 +638,7 @@ def test_a_decoder_that_hangs_or_crashes_costs_its_own_video_alone(videos, tmp_p
 def test_however_a_worker_ends_it_costs_its_own_video_alone(videos, tmp_path, tricks):
     names = ["signal.mp4", "chatter.mp4", "babble.mp4", "surrogate.mp4", "a.mp4", "b.mp4"]
     paths = copies(videos, tmp_path, *names)
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=2, decode=tricks) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=2, decode=tricks) as pool:
         results = {}
         for index, result in pool.decode(paths, ordered=False):
             result.release()
@@ -651,7 +657,7 @@ def test_of_what_a_worker_writes_to_its_standard_error_the_end_alone_is_kept(vid
     paths = copies(videos, tmp_path, "chatter.mp4")
     tracemalloc.start()
     try:
-        with DecodePool(Sampling(), AS_THEY_ARE, workers=1, decode=tricks) as pool:
+        with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=1, decode=tricks) as pool:
             [(_, result)] = pool.decode(paths)
         assert isinstance(result, DecodeFailure)
         assert tracemalloc.get_traced_memory()[1] < 5e6  # the worker writes 30 MB
@@ -663,7 +669,7 @@ def test_of_what_a_worker_writes_to_its_standard_error_the_end_alone_is_kept(vid
 def test_a_video_that_needs_more_memory_than_a_worker_may_take_is_named(videos, tmp_path, tricks):
     names = ["greedy always.mp4", "bad_alloc.mp4", "a.mp4"]
     paths = copies(videos, tmp_path, *names)
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=1, decode=tricks, memory_gib=0.5) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=1, decode=tricks, memory_gib=0.5) as pool:
         results = [result for _, result in pool.decode(paths)]
     for result in results[:2]:
         assert result.stage == "memory"
@@ -677,12 +683,12 @@ def test_large_frames_meet_the_limit_and_small_ones_do_not(videos, tmp_path):
         return np.full((8192, 8192, 3), number, np.uint8)
 
     large = render(tmp_path / "large.mkv", 2, draw=draw, preset="ultrafast", bf="0", g="1")
-    with DecodePool(Sampling(frames=1), Preprocess((32, 32)), workers=1, memory_gib=0.25) as pool:
+    with DecodePool(ClipSpec(Sampling(frames=1), Preprocess((32, 32))), workers=1, memory_gib=0.25) as pool:
         (_, failure), (_, small) = pool.decode([large, videos / "h264.mp4"])
         assert isinstance(failure, DecodeFailure)
         assert failure.stage == "memory"
         small.release()
-    with DecodePool(Sampling(frames=1), Preprocess((32, 32)), workers=1) as pool:
+    with DecodePool(ClipSpec(Sampling(frames=1), Preprocess((32, 32))), workers=1) as pool:
         for _, result in pool.decode([large]):
             assert isinstance(result, Decoded)
 
@@ -695,7 +701,7 @@ def test_paths_are_taken_as_slots_allow(videos):
             taken.append(number)
             yield videos / "h264.mp4"
 
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=2, slots=3) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=2, slots=3) as pool:
         for yielded, (index, result) in enumerate(pool.decode(paths())):
             assert index == yielded
             assert len(taken) <= yielded + 3
@@ -705,7 +711,7 @@ def test_paths_are_taken_as_slots_allow(videos):
 
 def test_pixels_stay_as_they_are_until_they_are_released(tmp_path):
     paths = [render(tmp_path / f"{n}.mp4", 10 + 7 * n) for n in range(5)]
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=2, slots=5) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=2, slots=5) as pool:
         held = [result for _, result in pool.decode(paths)]
         for n, result in enumerate(held):
             assert isinstance(result, Decoded)
@@ -717,7 +723,7 @@ def test_pixels_stay_as_they_are_until_they_are_released(tmp_path):
 
 
 def test_holding_all_slots_and_asking_for_more_is_an_error_not_a_hang(videos):
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=1, slots=2) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=1, slots=2) as pool:
         results = pool.decode([videos / "h264.mp4"] * 3)
         held = [next(results), next(results)]
         with pytest.raises(RuntimeError, match="All 2 slots of the DecodePool are held"):
@@ -726,7 +732,7 @@ def test_holding_all_slots_and_asking_for_more_is_an_error_not_a_hang(videos):
 
 
 def test_another_thread_may_release(videos):
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=1, slots=1) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=1, slots=1) as pool:
         n_done = 0
         for _, result in pool.decode([videos / "h264.mp4"] * 4):
             threading.Timer(0.05, result.release).start()
@@ -735,7 +741,7 @@ def test_another_thread_may_release(videos):
 
 
 def test_a_call_that_is_left_in_the_middle_leaves_nothing_behind(videos):
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=2, slots=2) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=2, slots=2) as pool:
         for _ in range(3):
             results = pool.decode([videos / "h264.mp4"] * 10)
             next(results)[1].release()
@@ -758,24 +764,24 @@ def test_settings_that_cannot_be_are_named():
         ({"workers": 1, "decoder": "opencv"}, "decoder must be one of auto, decord, pyav"),
     ]:
         with pytest.raises(ValueError, match=message):
-            DecodePool(Sampling(), AS_THEY_ARE, **settings)
+            DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), **settings)
 
 
 def test_a_time_limit_may_be_as_long_as_one_likes(videos):
-    with DecodePool(Sampling(), AS_THEY_ARE, workers=1, timeout_seconds=1e300) as pool:
+    with DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=1, timeout_seconds=1e300) as pool:
         assert [display_pts(result) for _, result in pool.decode([videos / "h264.mp4"])]
 
 
 def test_workers_that_cannot_start_end_the_run_with_their_last_words(videos):
     with (
-        DecodePool(Sampling(), AS_THEY_ARE, workers=2, decode="no_such_module:decode") as pool,
+        DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=2, decode="no_such_module:decode") as pool,
         pytest.raises(DecodeWorkerError, match=r"do not start.*No module named 'no_such_module'"),
     ):
         list(pool.decode([videos / "h264.mp4"]))
 
 
 def test_a_closed_pool_says_so(videos):
-    pool = DecodePool(Sampling(), AS_THEY_ARE, workers=1)
+    pool = DecodePool(ClipSpec(Sampling(), AS_THEY_ARE), workers=1)
     pool.close()
     pool.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -788,10 +794,9 @@ def test_workers_die_with_their_parent_even_while_they_hang(videos, tmp_path, tr
     script = tmp_path / "script.py"  # a user's script: no main guard, and a module beside it
     script.write_text(
         textwrap.dedent(f"""
-        from vidclip.pipeline.video import DecodePool, decode_video
-        from vidclip.pipeline.video import Preprocess
-        from vidclip.pipeline.video import Sampling
-        pool = DecodePool(Sampling(), Preprocess((32, 32)), workers=2, timeout_seconds=600, decode={tricks!r})
+        from vidclip.pipeline.video import ClipSpec, DecodePool, Preprocess, Sampling
+        clip_spec = ClipSpec(Sampling(), Preprocess((32, 32)))
+        pool = DecodePool(clip_spec, workers=2, timeout_seconds=600, decode={tricks!r})
         for _ in pool.decode({[str(idle), str(hanging)]}):
             print("one is done", flush=True)
         """)

@@ -12,6 +12,7 @@ from vidclip.pipeline.datasets import Video, VideoList
 from vidclip.pipeline.encoders import load_encoder
 from vidclip.pipeline.extraction import extract
 from vidclip.pipeline.video import (
+    ClipSpec,
     Decoded,
     DecodeError,
     DecodeFailure,
@@ -76,7 +77,7 @@ def test_frames_are_chosen_inside_the_segment_and_counted_in_the_whole_video(vid
             (Sampling(4, mode="dense"), dense),
             (Sampling(n), list(range(first, first + n))),
         ]:
-            decoded = decode_video(request, sampling, AS_THEY_ARE, decoder)
+            decoded = decode_video(request, ClipSpec(sampling, AS_THEY_ARE), decoder)
             assert decoded.frame_indices.tolist() == [expected]
             assert numbers(decoded.pixels).tolist() == [expected]
             np.testing.assert_allclose(decoded.timestamps[0], np.array(expected) / RATE, atol=2e-3)
@@ -86,7 +87,7 @@ def test_frames_are_chosen_inside_the_segment_and_counted_in_the_whole_video(vid
 
 def test_the_clips_of_a_segment_are_spread_inside_it(videos):
     decoded = decode_video(
-        VideoRequest(videos / "a.mp4", 0.4, 1.2), Sampling(5, clips=2, crops=3), AS_THEY_ARE
+        VideoRequest(videos / "a.mp4", 0.4, 1.2), ClipSpec(Sampling(5, clips=2, crops=3), AS_THEY_ARE)
     )
     # 20 frames, 5 a clip: the second clip is shifted by 20 / 5 - 1 = 3.
     assert decoded.frame_indices.tolist() == [[10, 14, 18, 22, 26], [13, 17, 21, 25, 29]]
@@ -94,7 +95,7 @@ def test_the_clips_of_a_segment_are_spread_inside_it(videos):
 
 
 def test_a_segment_shorter_than_a_clip_repeats_its_own_frames(videos):
-    decoded = decode_video(VideoRequest(videos / "a.mp4", 0.4, 0.48), Sampling(4), AS_THEY_ARE)
+    decoded = decode_video(VideoRequest(videos / "a.mp4", 0.4, 0.48), ClipSpec(Sampling(4), AS_THEY_ARE))
     assert decoded.repeated
     assert numbers(decoded.pixels).tolist() == [[10, 10, 11, 11]]
 
@@ -102,11 +103,11 @@ def test_a_segment_shorter_than_a_clip_repeats_its_own_frames(videos):
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize("name", FILES)
 def test_a_segment_that_ends_after_its_video_gives_what_is_there_and_says_so(videos, name, decoder):
-    end = decode_video(videos / name, Sampling(1), AS_THEY_ARE, decoder)
-    over = decode_video(VideoRequest(videos / name, 2, 80.25), Sampling(4), AS_THEY_ARE, decoder)
+    end = decode_video(videos / name, ClipSpec(Sampling(1), AS_THEY_ARE), decoder)
+    over = decode_video(VideoRequest(videos / name, 2, 80.25), ClipSpec(Sampling(4), AS_THEY_ARE), decoder)
     assert numbers(over.pixels).tolist() == [[50, 52, 55, 57]]
     assert "the segment 2.0 to 80.25 s ends after the video's end at 2.4 s" in over.note
-    rounded = decode_video(VideoRequest(videos / name, 2, 2.5), Sampling(4), AS_THEY_ARE, decoder)
+    rounded = decode_video(VideoRequest(videos / name, 2, 2.5), ClipSpec(Sampling(4), AS_THEY_ARE), decoder)
     assert np.array_equal(rounded.pixels, over.pixels)
     assert rounded.note == end.note, "a tenth of a second is somebody's rounding"
 
@@ -125,7 +126,7 @@ def test_a_segment_that_ends_after_its_video_gives_what_is_there_and_says_so(vid
 )
 def test_a_segment_without_a_frame_says_where_the_video_is(videos, name, decoder, start, end, reason):
     with pytest.raises(DecodeError) as error:
-        decode_video(VideoRequest(videos / name, start, end), Sampling(), AS_THEY_ARE, decoder)
+        decode_video(VideoRequest(videos / name, start, end), ClipSpec(Sampling(), AS_THEY_ARE), decoder)
     assert (error.value.stage, error.value.reason) == ("decode", reason)
 
 
@@ -153,9 +154,9 @@ def damaged(source, path, harm):
 @pytest.mark.parametrize("name", ["a.mp4", "c.avi"])
 def test_what_is_lost_before_a_segment_does_not_shift_it(videos, tmp_path, name, harm):
     path = damaged(videos / name, tmp_path / name, harm)
-    whole = decode_video(path, Sampling(60), AS_THEY_ARE)
+    whole = decode_video(path, ClipSpec(Sampling(60), AS_THEY_ARE))
     assert whole.readable_frames < 60, "the harm was done"
-    decoded = decode_video(VideoRequest(path, 1.2, 1.6), Sampling(10), AS_THEY_ARE)
+    decoded = decode_video(VideoRequest(path, 1.2, 1.6), ClipSpec(Sampling(10), AS_THEY_ARE))
     display_pts = numbers(decoded.pixels)
     assert display_pts.tolist() == [list(range(30, 40))]
     np.testing.assert_allclose(decoded.timestamps[0], display_pts[0] / RATE, atol=2e-3)
@@ -167,13 +168,13 @@ def test_of_a_segment_that_is_lost_the_nearest_frames_are_told(videos, tmp_path)
         DecodeError,
         match=r"0\.0 to 0\.2 s has no frame: those next to it are at 0\.\d+ s \(\d+ frames could not be read\)",
     ):
-        decode_video(VideoRequest(path, 0, 0.2), Sampling(), AS_THEY_ARE)
+        decode_video(VideoRequest(path, 0, 0.2), ClipSpec(Sampling(), AS_THEY_ARE))
 
 
 def test_segments_of_one_file_in_one_call(videos):
     requests = [VideoRequest(videos / "a.mp4", n / RATE, (n + 5) / RATE) for n in range(0, 60, 5)]
     requests[4] = VideoRequest(videos / "a.mp4", 70, 80)
-    with DecodePool(Sampling(5), AS_THEY_ARE, workers=2) as pool:
+    with DecodePool(ClipSpec(Sampling(5), AS_THEY_ARE), workers=2) as pool:
         for index, result in pool.decode([*requests, videos / "a.mp4"]):
             with result:
                 if index == 4:

@@ -1,0 +1,41 @@
+"""Which frames of a video, and which of their pixels: what decoding is told, and what a cache stores of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .preprocess import Preprocess
+from .sampling import Sampling
+
+if TYPE_CHECKING:
+    from ...cache import Identity
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """Which frames of a video are looked at, and which of their pixels the model sees."""
+
+    sampling: Sampling
+    preprocess: Preprocess
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """[V, T, height, width, 3] of the pixels of a video."""
+        return (self.sampling.views, self.sampling.frames, *self.preprocess.size, 3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `sampling` of an identity; all of `preprocess` but `resize` is part of its encoder."""
+        return {**self.sampling.to_dict(), "resize": self.preprocess.resize}
+
+    @classmethod
+    def from_identity(cls, identity: Identity) -> ClipSpec:
+        """Return how the features of an identity were read. Raises ValueError where it is damaged."""
+        sampling = dict(identity.sampling)
+        try:
+            preprocess = {**identity.encoder["preprocess"], "resize": sampling.pop("resize")}
+            return cls(Sampling.from_dict(sampling), Preprocess.from_dict(preprocess))
+        except KeyError as error:
+            raise ValueError(f"The stored sampling is damaged: missing {error.args[0]}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The stored sampling is damaged: {error}") from error
