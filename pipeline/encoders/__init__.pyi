@@ -20,4 +20,4 @@ from .text_cache import text_embeddings as text_embeddings
 from .tokens import WordsUnavailable as WordsUnavailable
 from .tokens import content_positions as content_positions
 from .tokens import content_tokens as content_tokens
-from .transformers_text import transformers_embedder as transformers_embedder
+from .transformers_text import transformers_sentences as transformers_sentences

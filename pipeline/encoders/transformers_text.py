@@ -1,6 +1,6 @@
 """Text encoders that are not CLIP's own: class names to vectors, by any Hugging Face model in a folder.
 
-C class names, B of a batch, L tokens, D' dimensions.
+C class names, D' dimensions.
 Source: Wu et al. 2023 (Text4Vis), section 4.3.
 """
 
@@ -17,76 +17,41 @@ from .prompts import check_prompt
 from .safety import without_code, without_kernels
 
 
-class TransformersEmbedder:
-    """A Hugging Face text encoder as TextClassifier's `embed`; `transformers_embedder` makes one."""
-
-    def __init__(self, folder: Path, prompt: str, batch_size: int, pooling: str) -> None:
-        self.folder, self.prompt, self.batch_size, self.pooling = folder, prompt, batch_size, pooling
-        self._tokenizer, self._encoder = _load_text_encoder(folder)
-
-    def __call__(self, names: Sequence[Any]) -> NDArray[np.float32]:
-        """[C, D'] of C class names. Raises ValueError for a name that is too long for the encoder."""
-        import torch
-
-        texts = [self.prompt.replace("{}", str(name)) for name in names]
-        self._check_lengths(texts)
-        parts = []
-        for start in range(0, len(texts), self.batch_size):
-            tokens = self._tokenizer(
-                texts[start : start + self.batch_size],
-                padding=True,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                states = self._encoder(**tokens).last_hidden_state  # [B, L, D']
-            if self.pooling == "cls":
-                parts.append(states[:, 0].numpy())
-            else:
-                mask = tokens["attention_mask"][:, :, None].to(states.dtype)
-                parts.append(((states * mask).sum(dim=1) / mask.sum(dim=1)).numpy())
-        return np.concatenate(parts)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> TransformersEmbedder:
-        return self  # scikit-learn's clone copies settings; nothing here changes, and the weights are large
-
-    def __repr__(self) -> str:
-        return f"transformers_embedder({str(self.folder)!r}, {self.prompt!r}, pooling={self.pooling!r})"
-
-    def _check_lengths(self, texts: Sequence[str]) -> None:
-        positions = getattr(self._encoder.config, "max_position_embeddings", None)
-        limit = min(self._tokenizer.model_max_length, positions or self._tokenizer.model_max_length)
-        for text, ids in zip(texts, self._tokenizer(list(texts), verbose=False)["input_ids"], strict=True):
-            if len(ids) > limit:
-                raise ValueError(
-                    f"{text!r} makes {len(ids)} tokens, and the encoder in {self.folder} reads at most {limit}. "
-                    "Use a shorter name or prompt."
-                )
-
-
-def transformers_embedder(
-    folder: str | Path, prompt: str = "{}", *, batch_size: int = 64, pooling: str = "cls"
-) -> TransformersEmbedder:
-    """A callable for TextClassifier's `embed`: class names -> [C, D'] float32, by a Hugging Face text encoder.
+def transformers_sentences(
+    folder: str | Path, names: Sequence[str], prompt: str = "{}", *, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """Return embeddings [C, D'] of C class names by a Hugging Face text encoder.
 
     folder      where `save_pretrained` wrote the model and its tokenizer; nothing is downloaded, and no code of
                 the folder is run
     prompt      sentence with {} where the class name goes
     batch_size  names encoded at once
-    pooling     cls: the last state of the first token, which DistilBERT and BERT read a sentence's meaning from;
-                mean: of the last states of all tokens, padding left out
 
-    Text4Vis says of neither form that it used it, and its released code reads DistilBERT's rows from a file: cls is
-    our choice. The encoder is not the videos' own: TextClassifier needs adapt=True.
+    The embedding is the last state of the first token, which DistilBERT and BERT read a sentence's meaning from.
+    Text4Vis does not say which form it used, and its released code reads DistilBERT's embeddings from a file.
     Raises ImportError without transformers (`pip install 'vidclip[hf]'`), FileNotFoundError where the folder lacks a
-    file, ValueError for one that holds no text encoder and for settings out of range.
+    file, ValueError for one that holds no text encoder, for a prompt without {} and for names that are too long.
     Source: Wu et al. 2023 (Text4Vis), section 4.3; Sanh et al. 2019 (DistilBERT).
     """
+    import torch
+
     check_prompt(prompt)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if pooling not in ("cls", "mean"):
-        raise ValueError(f"pooling must be cls or mean, got {pooling!r}")
-    return TransformersEmbedder(Path(folder), prompt, batch_size, pooling)
+    tokenizer, encoder = _load_text_encoder(Path(folder))
+    texts = [prompt.replace("{}", name) for name in names]
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    limit = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
+    for text, ids in zip(texts, tokenizer(texts, verbose=False)["input_ids"], strict=True):
+        if len(ids) > limit:
+            raise ValueError(
+                f"{text!r} makes {len(ids)} tokens, and the encoder in {folder} reads at most {limit}. Use a shorter "
+                "name or prompt."
+            )
+    parts = []
+    for start in range(0, len(texts), batch_size):
+        tokens = tokenizer(texts[start : start + batch_size], padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            parts.append(encoder(**tokens).last_hidden_state[:, 0].numpy())
+    return np.concatenate(parts)
 
 
 # What one of each is needed of: patterns of file names, and what to call them.
@@ -101,7 +66,7 @@ _FOLDER_HAS = (
 
 
 def _load_text_encoder(folder: Path) -> tuple[Any, Any]:
-    """(tokenizer, encoder) from a folder on disk. Raises as `transformers_embedder`."""
+    """Return (tokenizer, encoder) from a folder on disk. Raises as `transformers_sentences`."""
     try:
         import transformers
     except ImportError as error:

@@ -6,13 +6,9 @@ from .checkpoint import save_head as save_head
 from .classes import ClassTexts as ClassTexts
 from .classes import class_texts as class_texts
 from .classes import head_over as head_over
-from .estimators import CLASSIFIERS as CLASSIFIERS
+from .estimators import CosineClassifier as CosineClassifier
 from .estimators import LDAClassifier as LDAClassifier
 from .estimators import LinearProbe as LinearProbe
-from .estimators import OrthogonalClassifier as OrthogonalClassifier
-from .estimators import RandomClassifier as RandomClassifier
-from .estimators import TextClassifier as TextClassifier
-from .estimators import classifier_weights as classifier_weights
 from .fit import Epoch as Epoch
 from .fit import FitError as FitError
 from .fit import Fitted as Fitted
@@ -37,3 +33,5 @@ from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead
 from .video_head import head_inputs as head_inputs
 from .video_head import word_queries as word_queries
+from .weights import CLASSIFIERS as CLASSIFIERS
+from .weights import classifier_weights as classifier_weights

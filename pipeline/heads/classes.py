@@ -95,10 +95,10 @@ def class_texts(
 
 def _texts_of(folder: Path, texts: TextEmbeddings) -> TextEmbeddings:
     """Return the same phrases and prompt, as a Hugging Face text encoder embeds them, without words."""
-    from ..encoders import transformers_embedder
+    from ..encoders import transformers_sentences
 
     try:
-        sentence = transformers_embedder(folder, prompt=texts.prompts[0])(texts.phrases)
+        sentence = transformers_sentences(folder, texts.phrases, texts.prompts[0])
     except (OSError, ImportError, ValueError) as error:
         raise ValueError(f"text_encoder: {error}") from error
     return replace(texts, sentence=sentence, words=sentence[:0], offsets=texts.offsets * 0, word_mode="none")

@@ -20,10 +20,10 @@ from torch import nn
 from ..scoring import check_temperature, mean_embeddings, view_scores
 from .checkpoint import AttributesHead
 from .classes import ClassTexts
-from .estimators import classifier_weights
 from .head_scorer import head_scores
 from .losses import LOSSES, scores_loss
 from .video_head import HeadConfig, VideoHead, head_inputs, word_queries
+from .weights import classifier_weights
 
 CLASSIFIER_LR_MULTIPLIER = 10
 """How much faster the rows of a trained classifier learn than the rest: they begin as noise, the rest at what the

@@ -24,6 +24,7 @@ from torch import nn
 from ...cache import TextEmbeddings
 from ..scoring import NO_FEATURES, VIEW_AVERAGES, check_owners, check_temperature, spotting_scores
 from .temporal import TEMPORAL, mean_pool, temporal_module
+from .weights import CLASSIFIERS
 
 POOLS = ("mean", "vcs")
 WORDS = ("name", "sentence", "all")
@@ -62,8 +63,6 @@ class HeadConfig:
     """How the head scores a video of several views: one of VIEW_AVERAGES."""
 
     def __post_init__(self) -> None:
-        from .estimators import CLASSIFIERS  # brings scikit-learn: for those who have a head
-
         choices = {
             "classifier": CLASSIFIERS,
             "temporal": TEMPORAL,

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from helpers import TINY_CONFIG, save_hugging_face_model, save_model_folder
-from vidclip.pipeline.encoders import EncoderError, check_model_config, load_encoder, transformers_embedder
+from vidclip.pipeline.encoders import EncoderError, check_model_config, load_encoder, transformers_sentences
 
 pytest.importorskip("transformers")
 
@@ -145,11 +145,11 @@ def test_a_text_encoders_folder_is_not_run_either(tmp_path):
     mark = with_code_in_tokenizer(tmp_path)
     (tmp_path / "vocab.txt").write_text("[UNK]\n")
     with pytest.raises(ValueError, match="cannot be read"):
-        transformers_embedder(tmp_path)
+        transformers_sentences(tmp_path, ["a"])
     assert not mark.exists()
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
     with pytest.raises(ValueError, match="is an adapter of another model"):
-        transformers_embedder(tmp_path)
+        transformers_sentences(tmp_path, ["a"])
 
 
 @pytest.mark.parametrize(
