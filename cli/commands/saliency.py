@@ -81,11 +81,11 @@ def command(
     click.echo(printable(features.ids[video_index]))
     for phrase, of_phrase, score in zip(asked.phrases, shares, scores, strict=True):
         click.echo(f"\n  {printable(phrase)}   (score of the video {score:.3f})")
-        for share, index, second in zip(of_phrase, indices, seconds, strict=True):
+        for share, place, second in zip(of_phrase, indices, seconds, strict=True):
             bar = "█" * round(_BAR * float(share) / float(of_phrase.max()))
             # A folder of images has no times.
             shown = " " * 9 if math.isnan(second) else f"{second:7.2f} s"
-            click.echo(f"  frame {index:5}  {shown}  {100 * share:5.1f} %  {bar}")
+            click.echo(f"  frame {place:5}  {shown}  {100 * share:5.1f} %  {bar}")
     if png:
         from ...pipeline.report import saliency_strip
 
