@@ -110,7 +110,7 @@ def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
 
     from vidclip.pipeline.datasets import read_videos
     from vidclip.pipeline.encoders import load_encoder
-    from vidclip.pipeline.extraction import extract
+    from vidclip.pipeline.extraction import ExtractSettings, extract
     from vidclip.pipeline.video import ClipSpec, DecodeFailure, DecodePool, Sampling
 
     videos = read_videos(arguments.videos or rendered_videos(folder, arguments.count))
@@ -143,7 +143,9 @@ def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
 
     busy = _watch_gpu(encoder) if encoder.device.type == "cuda" else None
     with Clock() as clock:
-        summary = extract(videos, encoder, folder / "cache", sampling, workers=workers, batch_size=batch)
+        summary = extract(
+            videos, encoder, folder / "cache", sampling, ExtractSettings(workers, batch_size=batch)
+        )
     pipeline = clock.measured
 
     print(
@@ -154,7 +156,7 @@ def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
     for name, measured in (("decode only", decode), ("encode only", encode), ("pipeline", pipeline)):
         rates = (n_videos / measured.wall, n_frames / measured.wall, measured.wall, measured.cpu)
         print(f"{name:12}" + "".join(f"{value:10.1f}" for value in rates))
-    print(f"held up by {summary.progress.bottleneck}")
+    print(f"bottleneck: {summary.progress.bottleneck}")
     if accelerated:
         slower = max(decode.wall, encode.wall)
         print(f"pipeline rate / slower of decode only and encode only: {slower / pipeline.wall:.2f}")
@@ -178,7 +180,7 @@ def measure_against_loop(arguments: argparse.Namespace, folder: Path) -> None:
 
     from vidclip.pipeline.datasets import read_videos
     from vidclip.pipeline.encoders import cpu_has_bf16, load_encoder
-    from vidclip.pipeline.extraction import extract
+    from vidclip.pipeline.extraction import ExtractSettings, extract
     from vidclip.pipeline.video import Sampling
 
     videos = read_videos(arguments.videos or rendered_videos(folder, arguments.count))
@@ -205,7 +207,9 @@ def measure_against_loop(arguments: argparse.Namespace, folder: Path) -> None:
         shutil.rmtree(cache, ignore_errors=True)
         sampling = Sampling(frames=arguments.frames)
         batch = arguments.batch_size or 32
-        summary = extract(videos, encoders[precision], cache, sampling, workers=workers, batch_size=batch)
+        summary = extract(
+            videos, encoders[precision], cache, sampling, ExtractSettings(workers, batch_size=batch)
+        )
         if summary.failures:
             raise SystemExit(f"{len(summary.failures)} videos could not be read")
 
@@ -304,11 +308,11 @@ MEMORY = """
 import resource, sys
 from vidclip.pipeline.datasets import read_videos
 from vidclip.pipeline.encoders import load_encoder
-from vidclip.pipeline.extraction import extract
+from vidclip.pipeline.extraction import ExtractSettings, extract
 from vidclip.pipeline.video import Sampling
 videos, cache, weights = sys.argv[1:4]
 encoder = load_encoder("ViT-S-32-alt", weights, device="cpu")
-summary = extract(read_videos(videos), encoder, cache, Sampling(2), workers=2, batch_size=32)
+summary = extract(read_videos(videos), encoder, cache, Sampling(2), ExtractSettings(batch_size=32))
 print(summary.progress.encoded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

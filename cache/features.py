@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -220,6 +221,15 @@ class FeatureCache:
     @property
     def shards(self) -> Sequence[Shard]:
         return self._shards
+
+    @property
+    def precisions(self) -> list[str]:
+        """In which the features were computed (fp32, fp16, bf16), the most frequent first."""
+        n_videos: Counter[str] = Counter()
+        for shard in self._shards:
+            for precision in filter(None, shard.precision.split("+")):
+                n_videos[precision] += shard.num_videos
+        return [precision for precision, _ in n_videos.most_common()]
 
     def index(self, id: str) -> int:
         """The position of a video in the cache. Raises KeyError."""

@@ -59,7 +59,7 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
     with CacheWriter(
         output, caches[0].identity, precision="+".join(sorted(precisions)), shard_seconds=float("inf")
     ) as writer:
-        there = writer.stored or FeatureCache(output)
+        there = writer.take_stored()
         for cache in caches:
             wanted = []
             for index, video in enumerate(cache.videos):

@@ -80,8 +80,7 @@ class CacheWriter:
             self.ids: set[str] = set(stored.ids)
             """The videos in the cache, those that still gather included."""
             self._generations = {video.id: video.generation for video in stored.videos if video.generation}
-            self.stored: FeatureCache | None = stored
-            """The cache as it was when the writer opened it; to be set to None when it is no longer needed."""
+            self._stored: FeatureCache | None = stored
             self.failed_ids: set[str] = set(read_failures(self.folder)) - self.ids
             """The videos recorded as failed, and not in the cache."""
         except BaseException:
@@ -99,6 +98,11 @@ class CacheWriter:
                 self.flush()  # also on Ctrl-C and on errors elsewhere: what was computed is kept
         finally:
             self._resources.close()
+
+    def take_stored(self) -> FeatureCache:
+        """Return the cache as it was when the writer opened it; the writer keeps no reference, to free its memory."""
+        stored, self._stored = self._stored, None
+        return stored or FeatureCache(self.folder)
 
     def add(self, record: VideoRecord) -> None:
         """Takes one video in; it is safe on disk after the next `flush`, which may happen at once.

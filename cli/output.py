@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +46,17 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 def count(number: int, noun: str, plural: str = "") -> str:
     """`1 video`, `2,000 videos`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def echo_some(lines: Sequence[str], more: str = "") -> None:
+    """The first five lines, indented, and how many more there are.
+
+    more    what is said behind that number
+    """
+    for line in lines[:5]:
+        click.echo(f"  {printable(line)}")
+    if len(lines) > 5:
+        click.echo(f"  ... and {len(lines) - 5:,} more{more}")
 
 
 def size(n_bytes: float) -> str:

@@ -21,7 +21,7 @@ from ..lexicons import Lexicon, load_lexicon
 from ..pipeline.datasets import VideoList, read_videos
 from ..pipeline.encoders import EncoderLoader, load_encoder, text_embeddings
 from ..pipeline.evaluation import Result, compare, evaluate, select_test_set
-from ..pipeline.extraction import extract
+from ..pipeline.extraction import ExtractSettings, extract
 from ..pipeline.heads import fit_attributes
 from ..pipeline.scoring import (
     AttributesScorer,
@@ -71,7 +71,7 @@ class Measurements:
             self._encoder,
             folder,
             sampling,
-            workers=os.cpu_count() or 1,
+            ExtractSettings(workers=os.cpu_count() or 1),
             on_progress=lambda progress: _say(f"extracting {progress.done}/{progress.listed}"),
         )
         return FeatureCache(folder)

@@ -275,13 +275,12 @@ def _extract_small_shards(world: World) -> None:
     """As `vidclip extract`, but every video is written at once."""
     from vidclip.pipeline.datasets import read_videos
     from vidclip.pipeline.encoders import load_encoder
-    from vidclip.pipeline.extraction import extract
+    from vidclip.pipeline.extraction import ExtractSettings, extract
     from vidclip.pipeline.video import Sampling
 
     videos = read_videos(world.list, root=world.videos, allow_missing=True)
-    extract(
-        videos, load_encoder("demo", device="cpu"), "cache", Sampling(frames=4), workers=1, shard_seconds=0
-    )
+    settings = ExtractSettings(workers=1, shard_seconds=0)
+    extract(videos, load_encoder("demo", device="cpu"), "cache", Sampling(frames=4), settings)
 
 
 def _merge_sources(folder: Path) -> list[Path]:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ...pipeline.datasets import Video, VideoList
 
-_SHOWN_MISSING = 5
-
 
 @click.group(short_help="Look at a public data set on this disk.")
 def command() -> None:
@@ -134,7 +132,7 @@ def _document(name: str, root: Path, videos: VideoList) -> dict[str, Any]:
 
 def _print(name: str, root: Path, videos: VideoList) -> None:
     from ...lexicons import load_lexicon
-    from ..output import console, count, printable, table
+    from ..output import console, count, echo_some, printable, table
 
     everything = (*videos, *videos.missing)
     columns = ("listed", "present", "missing", "classes")
@@ -157,11 +155,9 @@ def _print(name: str, root: Path, videos: VideoList) -> None:
         click.echo("None is missing.")
         return
     click.echo(f"{count(len(videos.missing), 'video')} of {len(everything):,} missing:")
-    for video in videos.missing[:_SHOWN_MISSING]:
-        click.echo(f"  {printable(video.id)}  ({printable(video.origin)})")
-    if len(videos.missing) > _SHOWN_MISSING:
-        more = len(videos.missing) - _SHOWN_MISSING
-        click.echo(f"  ... and {more:,} more; --list-missing FILE writes them all")
+    echo_some(
+        [f"{video.id}  ({video.origin})" for video in videos.missing], "; --list-missing FILE writes them all"
+    )
 
 
 def _write_missing(path: Path, missing: Iterable[Video]) -> None:

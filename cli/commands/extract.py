@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +17,8 @@ from ..parameters import argument, option
 from ..released import apply_released, as_released_option, released_line, released_short_side
 
 if TYPE_CHECKING:
-    from ...cache import Failure
     from ...pipeline.datasets import VideoList
-    from ...pipeline.encoders import EncoderRequest
-    from ...pipeline.extraction import Progress, Summary
-    from ...pipeline.video import Sampling
-
-_SHOWN = 5
-"""How many failed and missing videos are named on the screen."""
-_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?|mps")
-LINE_SECONDS = 30.0
-"""How often a line says where an extraction stands, where standard error is no terminal."""
+    from ...pipeline.extraction import Summary
 
 OF_DATASET = {
     "needs": Condition(
@@ -152,7 +141,7 @@ class Part(click.ParamType):
 @option("--retry-failed", is_flag=True, help="Try again what could not be read before.")
 @option("--strict", is_flag=True, help="Exit status 1 for failures of earlier runs too.")
 @click.pass_context
-def command(ctx: click.Context, source: tuple[Path, ...], **options: Any) -> None:
+def command(ctx: click.Context, source: tuple[Path, ...], dataset: str | None, **options: Any) -> None:
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
 
     SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, a .txt list of the
@@ -173,14 +162,70 @@ def command(ctx: click.Context, source: tuple[Path, ...], **options: Any) -> Non
     has reported; 2 could not.
     """
     apply_released(options)
-    ctx.exit(run(*_choose_source(ctx, source, options), **options))
+    source, dataset = _nearer(ctx, source, dataset)
+    share_cores()
+    from ...lexicons import load_lexicon
+    from ...pipeline.datasets import check_labels, read_dataset, read_videos
+    from ...pipeline.encoders import EncoderRequest
+    from ...pipeline.extraction import ExtractSettings, run_extraction
+    from ...pipeline.video import Sampling
+    from ..output import printable, warn
+    from ..progress import ProgressDisplay
+
+    lexicon = load_lexicon(options["lexicon"]) if options["lexicon"] else None
+    root, folder = options["root"], options["cache"]
+    if dataset:
+        if root is None:
+            raise click.UsageError(
+                f"--dataset {dataset} needs --root: the folder of its videos, or of their folders of frames."
+            )
+        asked = {name: options[name] for name in ("split", "annotations", "segments")}
+        videos = read_dataset(dataset, root, **asked)
+    elif source:
+        listed = source[0] if len(source) == 1 else source
+        videos = read_videos(listed, root=root, allow_missing=options["allow_missing"], lexicon=lexicon)
+    else:
+        raise click.UsageError(
+            'no videos were named. Say where they are: `vidclip extract videos/`, or source = "videos" in '
+            "vidclip.toml; or name a public data set: `vidclip extract --dataset ucf101 --root FOLDER`."
+        )
+    if lexicon:
+        check_labels((*videos, *videos.missing), lexicon)
+    for note in videos.notes:
+        warn(note)
+    _print_missing(videos)
+    chosen = ("frames", "clips", "mode", "position", "crop_positions")
+    try:
+        sampling = Sampling(crops=int(options["crops"]), **{name: options[name] for name in chosen})
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+    settings = ExtractSettings(
+        timeout_seconds=options["timeout"],
+        memory_gib=options["worker_memory"],
+        **{name: options[name] for name in ("workers", "batch_size", "part", "retry_failed", "changed")},
+    )
+    with _terminable(), ProgressDisplay(f"loading {printable(options['model'])}") as display:
+        summary = run_extraction(
+            videos,
+            EncoderRequest(options["model"], options["pretrained"], options["size"]),
+            folder,
+            sampling,
+            settings,
+            resize=lambda size: released_short_side(options, size),
+            device=options["device"],
+            precision=options["precision"],
+            on_warning=warn,
+            on_progress=display,
+        )
+    if options["as_released"]:
+        click.echo(released_line(options["as_released"]))
+    ctx.exit(_report(summary, folder, videos, strict=options["strict"]))
 
 
-def _choose_source(
-    ctx: click.Context, source: tuple[Path, ...], options: dict[str, Any]
+def _nearer(
+    ctx: click.Context, source: tuple[Path, ...], dataset: str | None
 ) -> tuple[tuple[Path, ...], str | None]:
     """SOURCE or --dataset. What stands nearer counts: the command line before the environment before the file."""
-    dataset: str | None = options.pop("dataset")
     if source and dataset:
         places = [ctx.get_parameter_source(name) for name in ("source", "dataset")]
         of_source, of_dataset = (
@@ -191,158 +236,8 @@ def _choose_source(
                 f"SOURCE and --dataset {dataset} both say which videos to read: give one of them. The folder of a "
                 "data set is its --root."
             )
-        source, dataset = (source, None) if of_source < of_dataset else ((), dataset)
+        return (source, None) if of_source < of_dataset else ((), dataset)
     return source, dataset
-
-
-def _videos(source: tuple[Path, ...], dataset: str | None, options: dict[str, Any]) -> VideoList:
-    """What is to be read, its labels checked."""
-    from ...lexicons import load_lexicon
-    from ...pipeline.datasets import check_labels, read_dataset, read_videos
-
-    lexicon = load_lexicon(options["lexicon"]) if options["lexicon"] else None
-    if dataset:
-        if options["root"] is None:
-            raise click.UsageError(
-                f"--dataset {dataset} needs --root: the folder of its videos, or of their folders of frames."
-            )
-        videos = read_dataset(
-            dataset, options["root"], **{name: options[name] for name in ("split", "annotations", "segments")}
-        )
-    elif source:
-        videos = read_videos(
-            source[0] if len(source) == 1 else source,
-            root=options["root"],
-            allow_missing=options["allow_missing"],
-            lexicon=lexicon,
-        )
-    else:
-        raise click.UsageError(
-            'no videos were named. Say where they are: `vidclip extract videos/`, or source = "videos" in '
-            "vidclip.toml; or name a public data set: `vidclip extract --dataset ucf101 --root FOLDER`."
-        )
-    if lexicon:
-        check_labels((*videos, *videos.missing), lexicon)
-    return videos
-
-
-def run(source: tuple[Path, ...], dataset: str | None = None, **options: Any) -> int:
-    """Does the work of the command; returns its exit status."""
-    from ...pipeline.video import Sampling
-    from ..output import printable, warn
-
-    share_cores()
-    videos = _videos(source, dataset, options)
-    for note in videos.notes:
-        warn(note)
-    _report_missing(videos)
-    try:
-        sampling = Sampling(
-            frames=options["frames"],
-            clips=options["clips"],
-            crops=int(options["crops"]),
-            mode=options["mode"],
-            position=options["position"],
-            crop_positions=options["crop_positions"],
-        )
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
-
-    from ...pipeline.encoders import EncoderRequest
-    from ...pipeline.extraction import look, size_of
-
-    folder = options["cache"]
-    asked = EncoderRequest(options["model"], options["pretrained"], options["size"])
-    listed_by = _listed_by(source, dataset, options)
-    same = {name: options[name] for name in ("part", "changed", "retry_failed")}
-    with _terminable():
-        found = look(
-            videos,
-            folder,
-            lambda identity: {
-                **sampling.to_dict(),
-                "resize": released_short_side(options, asked.image_size or size_of(identity)),
-            },
-            asked if _DEVICE.fullmatch(options["device"]) else None,  # a device that cannot be must be said
-            precision=options["precision"],
-            source=listed_by,
-            **same,
-        )
-        summary = found.summary
-        if summary is None:
-            with _Display(f"loading {printable(options['model'])}") as display:
-                summary = _extract(
-                    videos, asked, sampling, found.precision, listed_by, display, same, options
-                )
-    if options["as_released"]:
-        click.echo(released_line(options["as_released"]))
-    return _report(summary, folder, videos, strict=options["strict"])
-
-
-def _extract(
-    videos: VideoList,
-    asked: EncoderRequest,
-    sampling: Sampling,
-    precision: str,
-    listed_by: str,
-    display: _Display,
-    same: dict[str, Any],
-    options: dict[str, Any],
-) -> Summary:
-    """Loads the encoder, and reads what is to be read."""
-    from dataclasses import replace
-    from importlib.metadata import version
-
-    from ...pipeline.encoders import files_of, load_encoder, remember_encoder
-    from ...pipeline.extraction import cache_identity, extract
-    from ..output import warn
-
-    began_ns = time.time_ns()
-    encoder = load_encoder(
-        asked.model,
-        asked.pretrained,
-        device=options["device"],
-        precision=precision,
-        image_size=asked.image_size,
-    )
-    for message in encoder.warnings:
-        warn(message)
-    try:
-        resize = released_short_side(options, max(encoder.preprocess.size))
-        preprocess = replace(encoder.preprocess, resize=resize)
-    except ValueError as error:
-        raise click.UsageError(f"--resize: {error}") from error
-    summary = extract(
-        videos,
-        encoder,
-        options["cache"],
-        sampling,
-        preprocess=preprocess,
-        workers=options["workers"],
-        timeout_seconds=options["timeout"],
-        memory_gib=options["worker_memory"],
-        batch_size=options["batch_size"] or (32 if encoder.device.type == "cpu" else 256),
-        source=listed_by,
-        created_by=f"vidclip {version('vidclip')}",
-        on_progress=display,
-        **same,
-    )
-    identity = cache_identity(encoder, sampling, preprocess)
-    remember_encoder(options["cache"], identity, asked, files_of(encoder), began_ns)
-    return summary
-
-
-def _listed_by(source: tuple[Path, ...], dataset: str | None, options: dict[str, Any]) -> str:
-    """The list in a text: by it, its missing videos are found when it is read again."""
-    root = options["root"].absolute() if options["root"] else ""
-    if not dataset:
-        return f"{' '.join(str(path.absolute()) for path in source)} below {root}"
-    chosen = [
-        f"{name} {options[name]}"
-        for name in ("split", "annotations", "segments")
-        if options[name] is not None
-    ]
-    return " ".join([dataset, f"below {root}", *chosen])
 
 
 @contextlib.contextmanager
@@ -364,18 +259,14 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
-def _report_missing(videos: VideoList) -> None:
+def _print_missing(videos: VideoList) -> None:
     """Before the work: whoever gave the wrong folder need not wait for its end."""
-    from ..output import count, printable
+    from ..output import count, echo_some
 
-    if not videos.missing:
-        return
-    listed = len(videos) + len(videos.missing)
-    click.echo(f"{len(videos.missing):,} of {count(listed, 'listed video')} missing, and left out:")
-    for video in videos.missing[:_SHOWN]:
-        click.echo(f"  {printable(video.id)}  ({printable(video.origin)})")
-    if len(videos.missing) > _SHOWN:
-        click.echo(f"  ... and {len(videos.missing) - _SHOWN:,} more")
+    if videos.missing:
+        listed = count(len(videos) + len(videos.missing), "listed video")
+        click.echo(f"{len(videos.missing):,} of {listed} missing, and left out:")
+        echo_some([f"{video.id}  ({video.origin})" for video in videos.missing])
 
 
 def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) -> int:
@@ -387,7 +278,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) 
     if progress.encoded:
         rate = progress.encoded / progress.seconds
         parts.append(f"{rate:.1f} videos/s, {progress.frames / progress.seconds:.1f} frames/s")
-        parts.append(f"held up by {progress.bottleneck}")
+        parts.append(f"bottleneck: {progress.bottleneck}")
     if progress.present:
         parts.append(f"{progress.present:,} done before")
     click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
@@ -431,7 +322,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) 
 
 def _report_failures(summary: Summary, folder: Path, *, strict: bool) -> int:
     """Names the failures that no earlier run has reported, and counts the others; returns the exit status."""
-    from ..output import count, printable
+    from ..output import count, echo_some, printable
 
     new = summary.new_failures
     old = [failure for failure in summary.failures if failure.reported]
@@ -442,7 +333,7 @@ def _report_failures(summary: Summary, folder: Path, *, strict: bool) -> int:
             f"{listed} of {summary.progress.listed:,} could not be read{before}; all are listed in "
             f"{printable(folder / 'failures.jsonl')}, and --retry-failed tries them again:"
         )
-        _name_failures(new or old)
+        echo_some([f"{failure.id}: {failure.reason}" for failure in new or old])
         return 1
     if old:
         click.echo(
@@ -450,101 +341,3 @@ def _report_failures(summary: Summary, folder: Path, *, strict: bool) -> int:
             f"see {printable(folder / 'failures.jsonl')}; --retry-failed tries them again, --strict counts them."
         )
     return 0
-
-
-def _name_failures(failures: Sequence[Failure]) -> None:
-    from ..output import printable
-
-    for failure in failures[:_SHOWN]:
-        click.echo(f"  {printable(failure.id)}: {printable(failure.reason)}")
-    if len(failures) > _SHOWN:
-        click.echo(f"  ... and {len(failures) - _SHOWN:,} more")
-
-
-class _Display:
-    """Progress on standard error: a bar where that is a terminal, else a line now and then."""
-
-    def __init__(self, beginning: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from ..output import console
-
-        screen = console(err=True)
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[rate]}", markup=False),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}", markup=False),
-            console=screen,
-            disable=not screen.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task(beginning, total=None, rate="", state="")
-        self._lines = None if screen.is_terminal else _Lines()
-
-    def __enter__(self) -> _Display:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-        if self._lines:
-            self._lines.stop()
-
-    def __call__(self, progress: Progress) -> None:
-        if self._lines:
-            self._lines.tell(progress)
-            return
-        state = f"held up by {progress.bottleneck}" if progress.seconds > 5 else ""
-        if progress.failed:
-            state = f"{progress.failed:,} failed  {state}"
-        self._bar.update(
-            self._task,
-            description=f"{progress.done:,}/{progress.listed:,} videos",
-            total=progress.listed,
-            completed=progress.done,
-            rate=f"{progress.encoded / max(progress.seconds, 1e-9):.1f}/s",
-            state=state,
-        )
-
-
-class _Lines:
-    """A line for the log file as soon as it is known what there is to do, and one every `LINE_SECONDS` from then on,
-    also where nothing comes back from the decoders."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="vidclip-lines", daemon=True)
-
-    def tell(self, progress: Progress) -> None:
-        if self._progress is None and progress.done < progress.listed:
-            self._progress = progress
-            click.echo(progress_line(progress), err=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(LINE_SECONDS):
-            if self._progress:
-                click.echo(progress_line(self._progress), err=True)
-
-
-def progress_line(progress: Progress) -> str:
-    """`0:30: 1,200 of 10,000 videos, 39.2 videos/s, 3:44 left, 2 failed`."""
-    from ..output import duration
-
-    parts = [f"{progress.done:,} of {progress.listed:,} videos"]
-    read = progress.encoded + progress.failed
-    if read:
-        rate = read / max(progress.seconds, 1e-9)
-        parts.append(f"{rate:.1f} videos/s")
-        parts.append(f"{duration((progress.listed - progress.done) / rate)} left")
-    if progress.failed:
-        parts.append(f"{progress.failed:,} failed")
-    return f"{duration(progress.seconds)}: {', '.join(parts)}"

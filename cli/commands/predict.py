@@ -51,6 +51,7 @@ def command(
     from ...lexicons import load_lexicon
     from ...pipeline.datasets import read_videos
     from ...pipeline.evaluation import predict
+    from ...pipeline.extraction import ExtractSettings
     from ...pipeline.heads import head_over, load_head
     from ..output import console, printable, progress_bar, table, write_json
 
@@ -65,9 +66,7 @@ def command(
             stored,
             module,
             load(stored.identity, "auto"),
-            workers=options["workers"],
-            timeout_seconds=options["timeout"],
-            memory_gib=options["worker_memory"],
+            ExtractSettings(options["workers"], options["timeout"], options["worker_memory"]),
             on_progress=lambda progress: advance(progress.done, progress.listed, ""),
         )
     labels = classes.labels if classes else stored.classes

@@ -71,7 +71,9 @@ def read_videos(
         found = read_list(single, base, lexicon)
     else:
         found = _take_files(sources, base)
-    return _checked(found, allow_missing=allow_missing)
+    below = "" if root is None else Path(root).absolute()
+    named = f"{' '.join(str(path.absolute()) for path in sources)} below {below}"
+    return _checked(found, named, allow_missing=allow_missing)
 
 
 def _take_files(files: list[Path], root: str | None) -> Found:
@@ -96,7 +98,7 @@ def _take_files(files: list[Path], root: str | None) -> Found:
     return Found(videos, without_file(videos), Counter())
 
 
-def _checked(found: Found, *, allow_missing: bool) -> VideoList:
+def _checked(found: Found, source: str, *, allow_missing: bool) -> VideoList:
     check_unicode(video.id for video in found.videos)
     ordered = sorted(found.videos, key=lambda video: natural_key(video.id))
     listed = VideoList(ordered)  # finds what is listed twice, before what is missing
@@ -111,4 +113,4 @@ def _checked(found: Found, *, allow_missing: bool) -> VideoList:
     if len(missing) == len(listed):
         raise DatasetError(f"None of the {len(listed):,} listed videos can be found: correct their paths.")
     present = [video for video in ordered if video.id not in found.missing] if missing else ordered
-    return VideoList(present, n_other_files=found.other_files.total(), missing=missing)
+    return VideoList(present, n_other_files=found.other_files.total(), missing=missing, source=source)

@@ -50,7 +50,7 @@ class Video:
 
 
 class VideoList(Sequence[Video]):
-    """Videos in a fixed order, no two of one id. Slices are lists too: ``videos[i::n]`` is a shard.
+    """Videos in a fixed order, no two of one id. Slices are lists too.
 
     Raises DatasetError when an id repeats.
     """
@@ -62,6 +62,7 @@ class VideoList(Sequence[Video]):
         n_other_files: int = 0,
         missing: Iterable[Video] = (),
         notes: Iterable[str] = (),
+        source: str = "",
     ) -> None:
         self.videos: tuple[Video, ...] = tuple(videos)
         """The videos, in order."""
@@ -71,6 +72,8 @@ class VideoList(Sequence[Video]):
         """Listed videos without a file, left out because the caller allowed it."""
         self.notes: tuple[str, ...] = tuple(notes)
         """What a person should know about the list though nothing in it is wrong, a sentence each."""
+        self.source = source
+        """What the list was read from. By it, a cache finds the missing videos of a list that is read again."""
         first: dict[str, Video] = {}
         twice = [
             f"{video.id!r} ({first[video.id].where} and {video.where})"
@@ -91,11 +94,17 @@ class VideoList(Sequence[Video]):
     @overload
     def __getitem__(self, index: slice) -> VideoList: ...
     def __getitem__(self, index: int | slice) -> Video | VideoList:
-        if isinstance(index, slice):
-            return VideoList(
-                self.videos[index], n_other_files=self.n_other_files, missing=self.missing, notes=self.notes
-            )
-        return self.videos[index]
+        return self.subset(self.videos[index]) if isinstance(index, slice) else self.videos[index]
+
+    def subset(self, videos: Iterable[Video]) -> VideoList:
+        """Return a list of some of the videos, which otherwise says what this one says."""
+        return VideoList(
+            videos,
+            n_other_files=self.n_other_files,
+            missing=self.missing,
+            notes=self.notes,
+            source=self.source,
+        )
 
     def __repr__(self) -> str:
         return f"VideoList({len(self)} videos, {len(self.labels)} labels)"

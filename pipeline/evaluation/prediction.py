@@ -12,9 +12,9 @@ import numpy as np
 from ...cache import Failure, FeatureCache
 from ..datasets import VideoList
 from ..encoders import Encoder
-from ..extraction.extractor import Progress, extract
+from ..extraction import ExtractSettings, Progress, extract
 from ..heads import HeadError, HeadScorer, StoredHead, VideoHead
-from ..video import WORKER_MEMORY_GIB, ClipSpec
+from ..video import ClipSpec
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,8 @@ def predict(
     stored: StoredHead,
     head: VideoHead,
     encoder: Encoder,
+    settings: ExtractSettings | None = None,
     *,
-    workers: int = 2,
-    timeout_seconds: float = 60.0,
-    memory_gib: float | None = WORKER_MEMORY_GIB,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[list[Prediction], list[Failure]]:
     """Reads the videos with the sampling of the head's training features, and scores them with `head`.
@@ -46,6 +44,7 @@ def predict(
     stored     the head as its file has it
     head       the same, or the same over other classes
     encoder    the encoder that `stored` was trained on
+    settings   how the videos are read
     Returns (predictions in order of the list, videos that could not be read).
     Raises HeadError for another encoder; what `extract` raises.
     """
@@ -56,17 +55,7 @@ def predict(
     stored.check_encoder(replace(stored.identity, encoder=encoder.identity).encoder_digest, encoder.name)
     with tempfile.TemporaryDirectory(prefix="vidclip-predict-") as folder:
         features = Path(folder) / "features"
-        summary = extract(
-            videos,
-            encoder,
-            features,
-            clip_spec.sampling,
-            preprocess=clip_spec.preprocess,
-            workers=workers,
-            timeout_seconds=timeout_seconds,
-            memory_gib=memory_gib,
-            on_progress=on_progress,
-        )
+        summary = extract(videos, encoder, features, clip_spec, settings, on_progress=on_progress)
         if summary.interrupted:
             raise KeyboardInterrupt
         cache = FeatureCache(features)

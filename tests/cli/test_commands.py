@@ -340,7 +340,7 @@ def test_kinetics600_and_splits(tmp_path, tiny_model, write_cache, rng):
         )
         for i, label in enumerate(new)
     ]
-    folder = write_cache(records, identity=cache_identity(encoder, Sampling(4), encoder.preprocess))
+    folder = write_cache(records, identity=cache_identity(encoder, Sampling(4)))
     done = vidclip(
         "eval", "--cache", folder, "--lexicon", "k600", "--device", "cpu", "--json", tmp_path / "r.json",
         "--protocol", "splits", "--protocol", "kinetics600", "--split", "test3", "--model", tiny_model,

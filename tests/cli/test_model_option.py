@@ -33,7 +33,7 @@ def make_cache(folder: Path, encoder_model: str, **changes: str) -> Path:
     """Six videos of two labels, as the model would have made them."""
     rng = np.random.default_rng(0)
     encoder = load_encoder(encoder_model, device="cpu")
-    identity = cache_identity(encoder, Sampling(2), encoder.preprocess)
+    identity = cache_identity(encoder, Sampling(2))
     with CacheWriter(folder / "features", replace(identity, **changes)) as writer:
         for i in range(6):
             record = a_record(

@@ -274,7 +274,7 @@ def prepared(tmp_path_factory, tiny_model) -> Path:
         )
         for i in range(12)
     ]
-    with CacheWriter(folder / "features", cache_identity(encoder, Sampling(4), encoder.preprocess)) as writer:
+    with CacheWriter(folder / "features", cache_identity(encoder, Sampling(4))) as writer:
         for record in records:
             writer.add(record)
     (folder / "a.file").write_text("neither a head, nor a picture\n")
@@ -501,9 +501,7 @@ def noise(tmp_path_factory, tiny_model) -> Path:
     encoder = load_encoder(tiny_model, device="cpu")
     rng = np.random.default_rng(0)
     labels = ("run", "jump", "swim", "read", "draw_circles", "sing", "walk a dog", "ski", "cook", "sleep")
-    with CacheWriter(
-        folder / "features", cache_identity(encoder, Sampling(4, clips=2), encoder.preprocess)
-    ) as writer:
+    with CacheWriter(folder / "features", cache_identity(encoder, Sampling(4, clips=2))) as writer:
         for i in range(200):
             split = ("train", "test", "val", "test1 test")[i // 10 % 4]
             frames = (rng.standard_normal((2, 4, 32)) * rng.uniform(0.2, 5, (2, 4, 1))).astype(np.float32)

@@ -51,7 +51,7 @@ def make(tiny_model):
 
     def made(folder, records, clips=1):
         folder.mkdir(parents=True, exist_ok=True)
-        identity = cache_identity(encoder, Sampling(4, clips=clips), encoder.preprocess)
+        identity = cache_identity(encoder, Sampling(4, clips=clips))
         with CacheWriter(folder / "features", identity) as writer:
             for record in records:
                 writer.add(record)

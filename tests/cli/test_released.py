@@ -30,9 +30,7 @@ def encoder(tiny_model):
 def world(tmp_path_factory, encoder, tiny_model):
     """features/ of 40 videos of two views, in train and test; views of different lengths."""
     folder, rng = tmp_path_factory.mktemp("released"), np.random.default_rng(3)
-    with CacheWriter(
-        folder / "features", cache_identity(encoder, Sampling(3, clips=2), encoder.preprocess)
-    ) as writer:
+    with CacheWriter(folder / "features", cache_identity(encoder, Sampling(3, clips=2))) as writer:
         centers = rng.standard_normal((4, 32))
         for i in range(40):
             frames = centers[i % 4] + 1.5 * rng.standard_normal((2, 3, 32))

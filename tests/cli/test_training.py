@@ -86,7 +86,7 @@ def make_cache(tiny_model):
 
     def make(folder, records, frames=4, clips=1):
         folder.mkdir(parents=True, exist_ok=True)
-        identity = cache_identity(encoder, Sampling(frames, clips=clips), encoder.preprocess)
+        identity = cache_identity(encoder, Sampling(frames, clips=clips))
         with CacheWriter(folder / "features", identity) as writer:
             for record in records:
                 writer.add(record)
@@ -568,9 +568,7 @@ def test_features_that_a_head_cannot_read(world, heads, make_cache, other_tiny_m
     fine("eval", "--head", heads / "text.safetensors", cwd=longer)
     other = load_encoder(other_tiny_model, device="cpu")
     (tmp_path / "other").mkdir()
-    with CacheWriter(
-        tmp_path / "other" / "features", cache_identity(other, Sampling(4), other.preprocess)
-    ) as writer:
+    with CacheWriter(tmp_path / "other" / "features", cache_identity(other, Sampling(4))) as writer:
         for record in some_records(rng):
             writer.add(record)
     for command in (("eval",), ("plot", "confusion"), ("plot", "correlation", "--classifier", "random")):

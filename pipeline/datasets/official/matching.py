@@ -54,7 +54,9 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
 
-def match(listing: Listing, rows: Sequence[Listed], root: Path, lexicon: Lexicon) -> VideoList:
+def match(
+    listing: Listing, rows: Sequence[Listed], root: Path, lexicon: Lexicon, source: str = ""
+) -> VideoList:
     """The videos below the root that some rows of a listing speak of; those that are not there are in `missing`.
 
     A row's video is a file of one of its names anywhere below the root; else a folder of that name, whose images
@@ -95,6 +97,7 @@ def match(listing: Listing, rows: Sequence[Listed], root: Path, lexicon: Lexicon
         sorted(videos, key=lambda video: natural_key(video.id)),
         missing=sorted(missing, key=lambda video: natural_key(video.id)),
         notes=[*listing.notes, *_notes(tree, several, n_segments)],
+        source=source,
     )
 
 

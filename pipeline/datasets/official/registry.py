@@ -138,7 +138,10 @@ def read_dataset(
             f"The lists of {dataset.name} that are there name no video of the split {wanted}, only of "
             f"{', '.join(has) or 'none'}: add the list of that split."
         )
-    return match(listing, rows, root, lexicon)
+    asked = {"split": split, "annotations": annotations, "segments": segments}
+    chosen = [f"{key} {value}" for key, value in asked.items() if value is not None]
+    source = " ".join([name, f"below {root.absolute()}", *chosen])
+    return match(listing, rows, root, lexicon, source)
 
 
 def _of_split(rows: list[Listed], wanted: str) -> list[Listed]:

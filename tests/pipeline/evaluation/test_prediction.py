@@ -14,7 +14,7 @@ from vidclip.pipeline.encoders import load_encoder
 from vidclip.pipeline.evaluation import Prediction, predict
 from vidclip.pipeline.extraction import extract
 from vidclip.pipeline.heads import HeadConfig, HeadError, StoredHead, VideoHead, load_head, save_head
-from vidclip.pipeline.video import Sampling
+from vidclip.pipeline.video import ClipSpec, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,7 @@ def stored(tmp_path_factory, videos, encoder):
     """(a head with weights drawn at random, as its file has it; the cache it belongs to): 2 clips of 4 frames, resize 40."""
     folder = tmp_path_factory.mktemp("predict")
     preprocess = replace(encoder.preprocess, resize=40)
-    extract(
-        read_videos(videos), encoder, folder / "features", Sampling(4, clips=2), preprocess=preprocess, workers=1
-    )  # fmt: skip
+    extract(read_videos(videos), encoder, folder / "features", ClipSpec(Sampling(4, clips=2), preprocess))
     cache = FeatureCache(folder / "features")
     assert cache.shape == (4, 2, 4, 32)
     weights = np.random.default_rng(0).standard_normal((3, 32))
@@ -71,7 +69,7 @@ def by_hand(head, frames):
 
 def test_probabilities_are_those_of_the_cached_features(stored, videos, encoder):
     head, cache = stored
-    found, failures = predict(read_videos(videos), head, head.module, encoder, workers=1)
+    found, failures = predict(read_videos(videos), head, head.module, encoder)
     assert failures == []
     assert [prediction.id for prediction in found] == ["a/0.mp4", "a/1.mp4", "b/0.mp4", "b/1.mp4"]
     for prediction in found:
@@ -89,13 +87,13 @@ def test_videos_that_cannot_be_read_are_reported_and_the_order_is_the_lists(
     (tmp_path / "empty.mp4").write_bytes(b"")
     listed = read_videos([videos / "b" / "1.mp4", tmp_path / "empty.mp4", videos / "a" / "0.mp4"])
     told = []
-    found, failures = predict(listed, head, head.module, encoder, workers=1, on_progress=told.append)
+    found, failures = predict(listed, head, head.module, encoder, on_progress=told.append)
     assert [prediction.id for prediction in found] == [
         video.id for video in listed if video.path.name != "empty.mp4"
     ]
     assert [failure.id.rpartition("/")[2] for failure in failures] == ["empty.mp4"]
     assert (told[-1].done, told[-1].listed) == (3, 3)
-    none, failures = predict(read_videos(tmp_path / "empty.mp4"), head, head.module, encoder, workers=1)
+    none, failures = predict(read_videos(tmp_path / "empty.mp4"), head, head.module, encoder)
     assert (none, len(failures)) == ([], 1)
 
 
@@ -103,7 +101,7 @@ def test_another_encoder_is_refused(stored, videos, other_tiny_model):
     head, _ = stored
     other = load_encoder(other_tiny_model, device="cpu")
     with pytest.raises(HeadError, match="trained on another encoder"):
-        predict(read_videos(videos), head, head.module, other, workers=1)
+        predict(read_videos(videos), head, head.module, other)
 
 
 def test_a_damaged_sampling_is_said(stored, videos, encoder):
@@ -117,7 +115,7 @@ def test_a_damaged_sampling_is_said(stored, videos, encoder):
         with pytest.raises(
             HeadError, match="The stored sampling is damaged: (.*missing resize|frames must be|.*unknown odd)"
         ):
-            predict(read_videos(videos), damaged, head.module, encoder, workers=1)
+            predict(read_videos(videos), damaged, head.module, encoder)
 
 
 def test_best_first_and_of_equals_the_first():

@@ -158,7 +158,7 @@ def test_texts_are_embedded_once(write_cache, tiny_model):
     from vidclip.pipeline.video import Sampling
 
     encoder = load_encoder(tiny_model, device="cpu", precision="fp32")
-    cache = FeatureCache(write_cache([], identity=cache_identity(encoder, Sampling(), encoder.preprocess)))
+    cache = FeatureCache(write_cache([], identity=cache_identity(encoder, Sampling())))
     loads = []
 
     def load(identity):
@@ -187,7 +187,7 @@ def test_texts_of_other_phrases_are_not_taken_for_those_of_a_file_s_name(write_c
     from vidclip.pipeline.video import Sampling
 
     encoder = load_encoder(tiny_model, device="cpu", precision="fp32")
-    folder = write_cache([], identity=cache_identity(encoder, Sampling(), encoder.preprocess))
+    folder = write_cache([], identity=cache_identity(encoder, Sampling()))
     cache, lexicon = FeatureCache(folder), load_lexicon("hmdb51")
     for prompt in ("one {}", "two {}"):
         text_embeddings(cache, lexicon, [prompt], load=lambda _: encoder)

@@ -22,7 +22,7 @@ from helpers import save_video
 from vidclip.cache import CacheBusy, CacheWriter, FeatureCache, verify
 from vidclip.pipeline.datasets import read_videos
 from vidclip.pipeline.encoders import EncoderError, load_encoder
-from vidclip.pipeline.extraction import cache_identity, extract
+from vidclip.pipeline.extraction import ExtractSettings, cache_identity, extract
 from vidclip.pipeline.video import Sampling
 
 SAMPLING = Sampling(frames=4)
@@ -42,7 +42,7 @@ def videos(tmp_path_factory):
 
 
 def run(videos, encoder, folder, sampling=SAMPLING, **options):
-    return extract(videos, encoder, folder, sampling, **{"workers": 2, "batch_size": 8, **options})
+    return extract(videos, encoder, folder, sampling, ExtractSettings(**{"batch_size": 8, **options}))
 
 
 def test_embeddings_equal_open_clips_on_the_same_frames(videos, encoder, tiny_model, tmp_path):
@@ -136,7 +136,7 @@ def test_parts_of_a_list_make_the_whole(videos, encoder, tmp_path):
 
 
 def test_a_second_extraction_at_the_same_time_is_told(videos, encoder, tmp_path):
-    identity = cache_identity(encoder, SAMPLING, encoder.preprocess)
+    identity = cache_identity(encoder, SAMPLING)
     with CacheWriter(tmp_path, identity), pytest.raises(CacheBusy, match="another extraction is writing"):
         run(videos, encoder, tmp_path)
     run(videos, encoder, tmp_path)
@@ -176,7 +176,7 @@ torch.set_num_threads(1)      # no threads before the fork
 sys.path.insert(0, {tests!r})
 from vidclip.pipeline.datasets import read_videos
 from vidclip.pipeline.encoders import load_encoder
-from vidclip.pipeline.extraction import extract
+from vidclip.pipeline.extraction import ExtractSettings, extract
 from vidclip.pipeline.video import Sampling
 
 encoder = load_encoder({model!r}, device="cpu")
@@ -193,8 +193,8 @@ for line in sys.stdin:        # each line begins one extraction, in a process gr
                 first.append(progress.present)
                 with open({log!r}, "a") as file:
                     file.write(f"{{progress.present}}\\n")
-        extract(videos, encoder, {cache!r}, Sampling(frames=4), workers=2, batch_size=8,
-                shard_seconds=0.02, on_progress=note)
+        extract(videos, encoder, {cache!r}, Sampling(frames=4),
+                ExtractSettings(batch_size=8, shard_seconds=0.02), on_progress=note)
         os._exit(0)
     print(child, flush=True)
     _, status = os.waitpid(child, 0)

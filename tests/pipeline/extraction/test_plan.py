@@ -21,6 +21,7 @@ from vidclip.cache import CacheMismatch, CacheWriter, FeatureCache, VideoRecord,
 from vidclip.pipeline.datasets import VideoList, read_videos
 from vidclip.pipeline.encoders import load_encoder
 from vidclip.pipeline.extraction import (
+    ExtractSettings,
     SourceChanged,
     Stamp,
     extract,
@@ -41,7 +42,8 @@ def encoder(tiny_model):
 def run(encoder, tmp_path):
     def run(listed, cache="features", **options):
         videos = listed if isinstance(listed, VideoList) else read_videos(listed)
-        return extract(videos, encoder, tmp_path / cache, Sampling(2), workers=1, batch_size=8, **options)
+        settings = ExtractSettings(workers=1, batch_size=8, **options)
+        return extract(videos, encoder, tmp_path / cache, Sampling(2), settings)
 
     return run
 
@@ -246,11 +248,11 @@ def test_a_second_list_leaves_the_first_ones_missing_videos(days, run, tmp_path)
 
     rows = dict.fromkeys(("monday/clip001.mp4", "monday/gone.mp4"), ("", ""))
     first = read_videos(write_list(tmp_path / "first.csv", rows), allow_missing=True)
-    run(first, source="first")
-    run(read_videos(days / "monday", root=days), source="second")
+    run(first)
+    run(read_videos(days / "monday", root=days))
     assert gone() == ["monday/gone.mp4"]
     save_video(days / "monday/gone.mp4", frames=5)
-    run(read_videos(days / "monday", root=days), source="second")
+    run(read_videos(days / "monday", root=days))
     assert gone() == []
     assert not (tmp_path / "features/missing.jsonl").exists()
 
@@ -288,16 +290,14 @@ def test_a_cache_keeps_its_precision(days, encoder, run, tmp_path, tiny_model):
     run(days / "monday")
     other = load_encoder(tiny_model, device="cpu", precision="bf16")
     with pytest.raises(CacheMismatch, match="computed in fp32; this run would add some in bf16"):
-        extract(
-            read_videos(days / "tuesday", root=days), other, tmp_path / "features", Sampling(2), workers=1
-        )
+        extract(read_videos(days / "tuesday", root=days), other, tmp_path / "features", Sampling(2))
     assert len(FeatureCache(tmp_path / "features")) == 2
 
 
 def test_embeddings_that_are_all_zeros_are_failures(days, tmp_path, tiny_model):
     broken = load_encoder(tiny_model, device="cpu", precision="fp32")
     broken.network.visual.proj.data.mul_(0)
-    summary = extract(read_videos(days / "monday"), broken, tmp_path / "features", Sampling(2), workers=1)
+    summary = extract(read_videos(days / "monday"), broken, tmp_path / "features", Sampling(2))
     assert [failure.stage for failure in summary.failures] == ["encode", "encode"]
     assert "all zeros" in summary.failures[0].reason
     assert len(FeatureCache(tmp_path / "features")) == 0
@@ -371,7 +371,7 @@ def test_it_runs_beside_the_main_thread(days, tiny_model):
 
 
 def test_lines_say_where_it_stands_where_there_is_no_terminal(days, command, monkeypatch):
-    monkeypatch.setattr("vidclip.cli.commands.extract.LINE_SECONDS", 0.01)
+    monkeypatch.setattr("vidclip.cli.progress.LINE_SECONDS", 0.01)
     (days / "monday/broken.mp4").write_bytes(b"")
     lines = re.findall(r"^[\d.:]+(?: s)?: .*$", command("monday").stderr, re.MULTILINE)
     assert lines[0].endswith(" s: 0 of 3 videos")

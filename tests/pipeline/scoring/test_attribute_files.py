@@ -35,9 +35,7 @@ def cache(write_cache, encoder, rng):
         replace(a_record(id, rng), frames=rng.standard_normal((1, 4, 32)).astype(np.float32))
         for id in ("dig/b.mp4", "dig/a.mp4", "swim/c.avi", "swim/d.mp4")
     ]
-    return FeatureCache(
-        write_cache(records, identity=cache_identity(encoder, Sampling(4), encoder.preprocess))
-    )
+    return FeatureCache(write_cache(records, identity=cache_identity(encoder, Sampling(4))))
 
 
 def written(path, content):

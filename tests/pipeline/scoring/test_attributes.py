@@ -81,7 +81,7 @@ def caches(write_cache, encoders, rng):
             record = a_record(id, rng)
             frames = rng.standard_normal((1, 4, 32)).astype(np.float32)
             records.append(type(record)(**{**vars(record), "frames": frames}))
-        identity = cache_identity(encoder, Sampling(4), encoder.preprocess)
+        identity = cache_identity(encoder, Sampling(4))
         made.append(FeatureCache(write_cache(records, f"cache{number}", identity)))
     return made
 
@@ -165,9 +165,7 @@ def test_a_video_that_was_read_anew_makes_the_stored_attributes_stale(caches, rn
 
 
 def test_caches_of_different_videos_do_not_go_together(caches, write_cache, encoders):
-    empty = FeatureCache(
-        write_cache([], "empty", cache_identity(encoders[1], Sampling(4), encoders[1].preprocess))
-    )
+    empty = FeatureCache(write_cache([], "empty", cache_identity(encoders[1], Sampling(4))))
     with pytest.raises(AttributesError, match=r"4 videos of .* are not in .*empty, the first is 'a\.mp4'"):
         attributes_of(caches[0], [load_lexicon("hmdb51")], retriever=empty)
     with pytest.raises(AttributesError, match="has no videos yet"):

@@ -22,7 +22,7 @@ def identity_of(sampling, encoder):
 def test_an_identity_and_back(sampling, resize):
     encoder = load_encoder("demo", device="cpu")
     preprocess = replace(encoder.preprocess, resize=resize)
-    identity = cache_identity(encoder, sampling, preprocess)
+    identity = cache_identity(encoder, ClipSpec(sampling, preprocess))
     assert ClipSpec.from_identity(identity) == ClipSpec(sampling, preprocess)
     assert identity.sampling == ClipSpec(sampling, preprocess).to_dict()
 

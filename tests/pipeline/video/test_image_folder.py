@@ -370,9 +370,7 @@ def test_an_extraction_takes_folders_and_files_together(tmp_path):
     (broken / names[0]).write_bytes(b"")
     video = save_video(tmp_path / "video.mp4", frames=12)
     videos = VideoList(Video(path.name, path, labels=("x",)) for path in (folder, video, broken, twin))
-    summary = extract(
-        videos, load_encoder("demo", device="cpu"), tmp_path / "cache", Sampling(4), batch_size=8
-    )
+    summary = extract(videos, load_encoder("demo", device="cpu"), tmp_path / "cache", Sampling(4))
     [failure] = summary.failures
     assert (failure.id, failure.reason) == ("broken", "img_00001.png is empty (0 bytes)")
     cache = FeatureCache(tmp_path / "cache")

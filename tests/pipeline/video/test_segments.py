@@ -192,7 +192,7 @@ def test_an_extraction_keeps_each_segment_under_its_own_id(tmp_path):
     spans["match.mp4#t=60,70"] = (60.0, 70.0)
     videos = VideoList(Video(id, path, start_seconds=a, end_seconds=b) for id, (a, b) in spans.items())
     encoder = load_encoder("demo", device="cpu")
-    summary = extract(videos, encoder, tmp_path / "cache", Sampling(5), batch_size=8)
+    summary = extract(videos, encoder, tmp_path / "cache", Sampling(5))
     [failure] = summary.failures
     assert (failure.id, failure.stage) == ("match.mp4#t=60,70", "decode")
     assert failure.reason == "the segment 60.0 to 70.0 s begins after the video's end at 6.0 s"

@@ -1,0 +1,109 @@
+"""An extraction from the name of its encoder, which is loaded only where there is something to read."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ...cache import FeatureCache, Identity
+from ...cache.features import IDENTITY_FILE
+from ...cache.files import folder_turn, writer_lock
+from ..datasets import VideoList
+from ..encoders import EncoderRequest, is_known_encoder
+from ..video import ClipSpec, Sampling
+from .plan import plan_extraction
+from .progress import Progress, Summary, summarize
+from .settings import ExtractSettings
+
+
+def run_extraction(
+    videos: VideoList,
+    request: EncoderRequest,
+    folder: Path,
+    sampling: Sampling,
+    settings: ExtractSettings,
+    *,
+    resize: Callable[[int], int | None] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    on_warning: Callable[[str], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Do as `extract` with the encoder that is asked for; it is not loaded where its cache has all videos already.
+
+    resize        from the longer side of what the encoder sees, the short side before cropping; None: its own
+    precision     auto: that of the cache, if it has features; else see `load_encoder`
+    on_warning    called with what a user should know of the encoder
+
+    Raises what `load_encoder` and `extract` do; ExtractionError for a short side that is below what the encoder sees.
+    """
+    resize = resize or (lambda _: None)
+    summary, precision = _without_encoder(videos, request, folder, sampling, settings, resize, precision)
+    if summary is not None:
+        return summary
+    from ..encoders import files_of, load_encoder, remember_encoder
+    from .extractor import ExtractionError, cache_identity, extract
+
+    began_ns = time.time_ns()
+    encoder = load_encoder(
+        request.model, request.pretrained, device=device, precision=precision, image_size=request.image_size
+    )
+    if on_warning:
+        for message in encoder.warnings:
+            on_warning(message)
+    try:
+        short_side = resize(max(encoder.preprocess.size))
+        clip = ClipSpec(sampling, replace(encoder.preprocess, resize=short_side))
+    except ValueError as error:
+        raise ExtractionError(f"--resize: {error}") from error
+    summary = extract(videos, encoder, folder, clip, settings, on_progress=on_progress)
+    remember_encoder(folder, cache_identity(encoder, clip), request, files_of(encoder), began_ns)
+    return summary
+
+
+def _without_encoder(
+    videos: VideoList,
+    request: EncoderRequest,
+    folder: Path,
+    sampling: Sampling,
+    settings: ExtractSettings,
+    resize: Callable[[int], int | None],
+    precision: str,
+) -> tuple[Summary | None, str]:
+    """Finish an extraction that has nothing to read; else return None, and the precision to go on in.
+
+    Raises CacheBusy, CacheError, SourceChanged.
+    """
+    if not (folder / IDENTITY_FILE).exists():
+        return None, precision
+    with contextlib.ExitStack() as held:
+        with folder_turn(folder):
+            held.enter_context(writer_lock(folder, settings.part))
+        cache = FeatureCache(folder)
+        stored = cache.precisions
+        if precision == "auto" and stored:
+            precision = stored[0]
+        short_side = resize(request.image_size or _longer_side(cache.identity))
+        identity = replace(cache.identity, sampling={**sampling.to_dict(), "resize": short_side})
+        if (
+            identity.digest != cache.identity.digest
+            or (stored and precision not in stored)
+            or not is_known_encoder(folder, cache.identity, request)
+        ):
+            return None, precision
+        plan = plan_extraction(videos, cache, settings)
+        if plan.todo:
+            return None, precision
+        plan.apply_list(folder, set(cache.ids))
+        progress = Progress(listed=len(plan.videos), present=len(plan.videos))
+        return summarize(plan, progress, cache), precision
+
+
+def _longer_side(identity: Identity) -> int:
+    """Return the longer side of what the encoder of a cache sees; 0 where the cache does not say."""
+    size = identity.encoder.get("preprocess", {}).get("size")
+    known = isinstance(size, (list, tuple)) and all(isinstance(side, int) for side in size)
+    return max(size, default=0) if known else 0
