@@ -13,8 +13,6 @@ from .request import DecodeError as DecodeError
 from .request import DecodeFailure as DecodeFailure
 from .request import VideoRequest as VideoRequest
 from .sampling import Sampling as Sampling
-from .sampling import random_frame_indices as random_frame_indices
-from .sampling import training_rng as training_rng
 from .scheduler import DecodeWorkerError as DecodeWorkerError
 from .suffixes import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .suffixes import VIDEO_SUFFIXES as VIDEO_SUFFIXES

@@ -25,7 +25,12 @@ class ClipSpec:
         return (self.sampling.views, self.sampling.frames, *self.preprocess.size, 3)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the `sampling` of an identity; all of `preprocess` but `resize` is part of its encoder."""
+        """Return the `sampling` of an identity; all of `preprocess` but `resize` is part of its encoder.
+
+        Raises ValueError for random frames, which change from draw to draw: their features are not to be stored.
+        """
+        if self.sampling.position == "random":
+            raise ValueError("Features of random frames cannot be stored: choose another sampling position")
         return {**self.sampling.to_dict(), "resize": self.preprocess.resize}
 
     @classmethod

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .clip_spec import ClipSpec
-from .packets import Packets
 from .request import Decoded, DecodeError, VideoRequest
 from .timing import end_seconds, format_seconds, frame_seconds
+
+if TYPE_CHECKING:
+    from .packets import Packets
 
 OVERSHOOT_SECONDS = 0.1
 """A segment that ends so little after its video does so because somebody rounded: not worth a note."""
@@ -26,10 +28,22 @@ class EmptySegmentError(DecodeError):
 
 @dataclass(frozen=True)
 class FrameSelection:
-    """What is asked of a video."""
+    """What is asked of a video. Raises ValueError for random frames without a draw, and for a draw of others."""
 
     request: VideoRequest
     clip_spec: ClipSpec
+
+    def __post_init__(self) -> None:
+        draw, position = self.request.draw, self.clip_spec.sampling.position
+        if (draw is None) == (position == "random"):
+            raise ValueError(
+                f"The sampling position 'random' and VideoRequest.draw need each other, got {position!r} and {draw}"
+            )
+
+    def frame_indices(self, n_frames: int) -> np.ndarray:
+        """Choose among `n_frames` frames: [K, T] int64."""
+        rng = None if self.request.draw is None else np.random.default_rng(self.request.draw)
+        return self.clip_spec.sampling.frame_indices(n_frames, rng)
 
     def choose(self, seconds: np.ndarray, end: float, lost: int = 0) -> np.ndarray:
         """Choose frames inside the segment, as the sampling says.
@@ -44,7 +58,7 @@ class FrameSelection:
         first = int(np.searchsorted(seconds, start - 1e-6))
         last = len(seconds) if stop is None else int(np.searchsorted(seconds, stop - 1e-6))
         if last > first:
-            return first + self.clip_spec.sampling.frame_indices(last - first)
+            return first + self.frame_indices(last - first)
         unread = f" ({lost} frames could not be read)" if lost else ""
         if start > end - 1e-6:
             raise EmptySegmentError(

@@ -47,7 +47,7 @@ def read_image_folder(folder: str, selection: FrameSelection) -> Decoded:
         raise DecodeError(
             "decode", "is a folder of images: without a frame rate it has no segments in seconds"
         )
-    chosen = selection.clip_spec.sampling.frame_indices(len(names))
+    chosen = selection.frame_indices(len(names))
     readers: set[str] = set()
 
     def read(positions: list[int]) -> Iterator[tuple[int, np.ndarray]]:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from .clip_spec import ClipSpec
+from .frame_selection import FrameSelection
 from .request import Decoded, DecodeError, DecodeFailure, VideoRequest, check_decoder
 from .scheduler import Scheduler
 from .shared_memory import anonymous_file
@@ -43,7 +44,8 @@ def decode_video(
     path     a video file, a folder of images, or a VideoRequest for a segment of a video
     decoder  `auto`: decord where its frames can be trusted, else PyAV; `decord`; `pyav`. Means
              nothing for a folder of images.
-    Raises DecodeError for a video that cannot be decoded, ValueError for an unknown decoder.
+    Raises DecodeError for a video that cannot be decoded, ValueError for an unknown decoder, for random
+    frames without a draw, and for a draw without random frames.
     While decord or OpenCV runs, the standard error of the whole process is caught.
     """
     from .readers import decode_request
@@ -97,7 +99,7 @@ class DecodePool:
             raise ValueError(f"slots must be at least 1, got {slots}")
         check_decoder(decoder)
         slot_bytes = math.prod(clip_spec.shape)
-        self._decoder = decoder
+        self._clip_spec, self._decoder = clip_spec, decoder
         self._n_slots = slots or max(1, min(2 * workers + 2, _machine_bytes() // 2 // slot_bytes))
         self._memory = anonymous_file("vidclip-pixels")
         self._memory.truncate(self._n_slots * slot_bytes)
@@ -146,7 +148,8 @@ class DecodePool:
         Each `Decoded` must be released, here or in another thread: while `slots` of them are held, nothing
         is decoded. One call at a time; what an abandoned call left undone is dropped.
         Raises DecodeWorkerError when no worker can be started, RuntimeError for a closed pool, for two
-        calls at a time, and when the only thread there is holds all slots and asks for more.
+        calls at a time, and when the only thread there is holds all slots and asks for more; ValueError for
+        random frames without a draw, and for a draw without random frames.
         """
         todo = enumerate(paths)
         outstanding: deque[int] = deque()  # indices handed to the workers and not yet yielded, in order
@@ -154,7 +157,8 @@ class DecodePool:
             while True:
                 for index, path in itertools.islice(todo, self._n_slots - len(outstanding)):
                     outstanding.append(index)
-                    self._board.submit(Task(index, _as_request(path), run, self._decoder))
+                    request = FrameSelection(_as_request(path), self._clip_spec).request
+                    self._board.submit(Task(index, request, run, self._decoder))
                 if not outstanding:
                     return
                 index, result = self._wait(outstanding, ordered)

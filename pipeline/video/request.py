@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,11 +54,18 @@ class VideoRequest:
     """Counted from the first frame that is shown. None: from the start."""
     end_seconds: float | None = None
     """None: to the end."""
+    draw: tuple[int, ...] | None = None
+    """Seeds the choice of random frames, for training: (seed, epoch, number of the video). The same draw gives the
+    same frames, in whichever process. Needed with the sampling position `random`, and refused without it."""
 
     def __post_init__(self) -> None:
         start, end = self.start_seconds, self.end_seconds
         if (start is not None and not start >= 0) or (end is not None and not end > (start or 0)):
             raise ValueError(f"A segment needs 0 <= start_seconds < end_seconds, got {start} and {end}")
+        if self.draw is not None:
+            object.__setattr__(self, "draw", tuple(map(operator.index, self.draw)))
+            if min(self.draw, default=-1) < 0:
+                raise ValueError(f"draw must be whole numbers of at least 0, got {self.draw}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words, for JSON; `from_dict` reads them back."""
@@ -65,8 +73,7 @@ class VideoRequest:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VideoRequest:
-        names = ("start_seconds", "end_seconds")
-        return cls(os.fsdecode(bytes.fromhex(data["path"])), *(data[name] for name in names))
+        return cls(**{**data, "path": os.fsdecode(bytes.fromhex(data["path"]))})
 
 
 @dataclass(frozen=True, eq=False)

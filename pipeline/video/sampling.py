@@ -4,15 +4,16 @@ L frames in the video, T frames a clip, K clips; frame i, clip k; everything cou
 
     uniform, start      |X x x|X x x|X x x|     K = 1, L = 9, T = 3
     uniform, middle     |x X x|x X x|x X x|
+    uniform, random     |x x X|X x x|x X x|     another frame of each segment at every draw, for training
     uniform, K = 2      |0 x 1|0 x 1|0 x 1|     clip 1 stands later in each segment
     dense               x x X X X X x x         neighbors at a fixed stride, wherever L allows
 
-Sources: the test-time samplers of BIKE and Text4Vis (`start`, `dense`), mmaction and X-CLIP (`middle`).
+Sources: the test-time samplers of BIKE and Text4Vis (`start`, `dense`), mmaction and X-CLIP (`middle`); the
+training sampler of TSN (`random`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -23,7 +24,7 @@ DENSE_SPAN = 128
 """Frames that a dense clip stretches over (released BIKE and Text4Vis)."""
 
 MODES = ("uniform", "dense")
-POSITIONS = ("start", "middle")
+POSITIONS = ("start", "middle", "random")
 CROPS = (1, 3)
 CROP_POSITIONS = ("longer-side", "width")
 MAX_FRAMES = 2**16
@@ -43,7 +44,8 @@ class Sampling:
     mode: str = "uniform"
     """`uniform`: one frame of each of T equal segments; `dense`: frames at a stride of 128 // T."""
     position: str = "start"
-    """Where in its segment a uniform frame stands: `start` or `middle`. Means nothing when dense."""
+    """Where in its segment a uniform frame stands: `start`, `middle`, or at `random`, which needs a draw
+    (`VideoRequest.draw`). Means nothing when dense."""
     crop_positions: str = "longer-side"
     """Where three crops are: along the `longer-side`, or along the `width` of every frame, as the released BIKE
     and Text4Vis have them (see `preprocess.Preprocess.pixels`). For a single crop, there is no choice."""
@@ -59,6 +61,8 @@ class Sampling:
             if value not in allowed or isinstance(value, bool):
                 choice = " or ".join(repr(choice) for choice in allowed)
                 raise ValueError(f"{name} must be {choice}, got {value!r}")
+        if self.mode == "dense" and self.position == "random":
+            raise ValueError("position 'random' is for the mode 'uniform', not for 'dense'")
         if self.crops == 1 and self.crop_positions != "longer-side":
             raise ValueError(f"crop_positions {self.crop_positions!r} is for three crops, not for one")
         if self.views * self.frames > MAX_FRAMES:
@@ -71,15 +75,20 @@ class Sampling:
         """V = clips x crops; view v is crop v % crops of clip v // crops."""
         return self.clips * self.crops
 
-    def frame_indices(self, n_frames: int) -> np.ndarray:
-        """Indices of the frames to look at in a video of `n_frames` frames.
+    def frame_indices(self, n_frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Choose the frames to look at in a video of `n_frames` frames; `rng` is for the position `random` alone.
 
         Returns [clips, frames] int64 in [0, n_frames). Frames repeat where the video is too short.
-        Raises ValueError when n_frames is below 1.
+        Raises ValueError when n_frames is below 1, or when random frames lack a generator.
         """
-        _check_n_frames(n_frames)
+        if n_frames < 1:
+            raise ValueError(
+                f"n_frames must be at least 1, got {n_frames}: a video without frames has nothing to sample"
+            )
         if self.mode == "dense":
             return self._dense(n_frames)
+        if self.position == "random":
+            return self._uniform_random(n_frames, rng)
         if self.position == "middle":
             return self._uniform_middle(n_frames)
         return self._uniform_start(n_frames)
@@ -97,6 +106,14 @@ class Sampling:
         part = np.arange(self.frames, dtype=np.int64)[None, :] * self.clips
         part = part + np.arange(self.clips, dtype=np.int64)[:, None]  # [K, T]
         return (2 * part + 1) * n_frames // (2 * self.clips * self.frames)
+
+    def _uniform_random(self, n_frames: int, rng: np.random.Generator | None) -> np.ndarray:
+        if rng is None:
+            raise ValueError("position 'random' needs a generator")
+        # A segment shorter than a frame gives the frame it lies in.
+        edges = np.arange(self.frames + 1, dtype=np.int64) * n_frames // self.frames
+        stops = np.maximum(edges[1:], edges[:-1] + 1)
+        return rng.integers(edges[:-1], stops, size=(self.clips, self.frames), dtype=np.int64)
 
     def _dense(self, n_frames: int) -> np.ndarray:
         stride = max(1, DENSE_SPAN // self.frames)  # more than 128 frames: one after the other
@@ -126,29 +143,6 @@ class Sampling:
         return cls(**data)
 
 
-def random_frame_indices(n_frames: int, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A random frame of each of `frames` equal segments, for training.
-
-    Returns [frames] int64 in [0, n_frames), never decreasing; a segment shorter than a frame gives the
-    frame it lies in. Raises ValueError when either count is below 1.
-    """
-    _check_n_frames(n_frames)
-    if not _is_int(frames) or frames < 1:
-        raise ValueError(f"frames must be a whole number of at least 1, got {frames!r}")
-    edges = np.arange(frames + 1, dtype=np.int64) * n_frames // frames
-    return rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1), dtype=np.int64)
-
-
-def training_rng(seed: int, epoch: int, video_id: str) -> np.random.Generator:
-    """The generator that draws the frames of one video in one epoch.
-
-    The same three always give the same generator: on every machine, in every process, in whatever
-    order the videos are read (Python's own `hash` of a string differs from run to run).
-    """
-    digest = hashlib.sha256(f"{seed}\0{epoch}\0{video_id}".encode("utf-8", "surrogateescape")).digest()
-    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
-
-
 def check_names(data: Mapping[str, Any], expected: set[str], what: str) -> None:
     """Raise ValueError unless `data` has exactly the names `expected`; `what` is for the message."""
     unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))
@@ -156,13 +150,6 @@ def check_names(data: Mapping[str, Any], expected: set[str], what: str) -> None:
         parts = [f"unknown {', '.join(unknown)}"] * bool(unknown)
         parts += [f"missing {', '.join(missing)}"] * bool(missing)
         raise ValueError(f"This is no {what}: {'; '.join(parts)}")
-
-
-def _check_n_frames(n_frames: int) -> None:
-    if n_frames < 1:
-        raise ValueError(
-            f"n_frames must be at least 1, got {n_frames}: a video without frames has nothing to sample"
-        )
 
 
 def _is_int(value: Any) -> bool:

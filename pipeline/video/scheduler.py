@@ -124,7 +124,7 @@ class Scheduler(threading.Thread):
     def _assign(self, slot: _WorkerSlot, task: Task) -> None:
         slot.task, slot.deadline = task, time.monotonic() + self._timeout_seconds
         slot.worker.forget_stderr()
-        slot.worker.send({**task.request.to_dict(), "decoder": task.decoder, "slot": task.slot})
+        slot.worker.send({"request": task.request.to_dict(), "decoder": task.decoder, "slot": task.slot})
 
     def _on_reply(self, slot: _WorkerSlot) -> None:
         messages = slot.worker.receive()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .packets import Packets
+if TYPE_CHECKING:
+    from .packets import Packets
 
 DEFAULT_RATE = 25.0
 """Frames a second where neither time stamps nor the header tell."""

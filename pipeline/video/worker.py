@@ -192,7 +192,7 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
         # itself, on systems without PR_SET_PDEATHSIG.
         signal.setitimer(signal.ITIMER_REAL, min(2 * setup["timeout_seconds"] + 10, MAX_ALARM_SECONDS))
         try:
-            decoded = decode(VideoRequest.from_dict(task), clip_spec, task["decoder"])
+            decoded = decode(VideoRequest.from_dict(task["request"]), clip_spec, task["decoder"])
             slot = pixels[task["slot"]][: decoded.pixels.size]
             np.copyto(slot.reshape(decoded.pixels.shape), decoded.pixels)
             reply = {"decoded": decoded.facts()}

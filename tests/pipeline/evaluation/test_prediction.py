@@ -55,7 +55,7 @@ def u(x):
 def by_hand(head, frames):
     """Probabilities [C] of frames [V, T, D]: a convolution over time, its mean, cosines, softmax, mean over views."""
     before, own, after = head.temporal.weight.detach().numpy().astype(np.float64)
-    rows, found = u(head.rows.detach().numpy().astype(np.float64)), []
+    rows, found = u(head.class_embeddings.detach().numpy().astype(np.float64)), []
     for clip in frames.astype(np.float64):
         video = np.zeros(clip.shape[1])
         for t in range(len(clip)):

@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import product
 from math import floor
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidclip.pipeline.video import Sampling, random_frame_indices, training_rng
+from vidclip.pipeline.video import Sampling
 
 samplings = st.builds(
     Sampling,
@@ -76,38 +77,28 @@ def test_views_are_clips_times_crops():
     assert Sampling(clips=4, crops=3).views == 12
 
 
-@given(st.integers(1, 64), lengths, st.integers(0, 2**32))
-def test_random_frames_stay_in_their_segments(frames, n_frames, seed):
-    indices = random_frame_indices(n_frames, frames, np.random.default_rng(seed))
-    assert len(indices) == frames
-    for i, index in enumerate(indices):
-        first, after = i * n_frames // frames, (i + 1) * n_frames // frames
-        assert first <= index < max(after, first + 1)
+@given(st.integers(1, 64), st.integers(1, 3), lengths, st.integers(0, 2**32))
+def test_random_frames_stay_in_their_segments(frames, clips, n_frames, seed):
+    sampling = Sampling(frames, clips=clips, position="random")
+    indices = sampling.frame_indices(n_frames, np.random.default_rng(seed))
+    assert indices.shape == (clips, frames)
+    for clip in indices:
+        for i, index in enumerate(clip):
+            first, after = floor(Fraction(i * n_frames, frames)), floor(Fraction((i + 1) * n_frames, frames))
+            assert index in (range(first, after) or [first]), (
+                "a segment without a frame gives the one it is in"
+            )
 
 
 def test_random_frames_reach_all_of_a_segment():
-    rng = np.random.default_rng(0)
-    seen = {tuple(random_frame_indices(6, 2, rng).tolist()) for _ in range(400)}
-    assert seen == {(a, b) for a in range(3) for b in range(3, 6)}
+    rng, sampling = np.random.default_rng(0), Sampling(2, clips=2, position="random")
+    seen = {tuple(sampling.frame_indices(6, rng).ravel().tolist()) for _ in range(2000)}
+    assert seen == set(product(range(3), range(3, 6), range(3), range(3, 6)))
 
 
-def test_training_draws_depend_on_seed_epoch_and_video_alone():
-    def draw(*key):
-        return random_frame_indices(1000, 8, training_rng(*key)).tolist()
-
-    assert draw(1, 2, "a/b.mp4") == draw(1, 2, "a/b.mp4")
-    others = [
-        draw(1, 2, "a/c.mp4"),
-        draw(1, 3, "a/b.mp4"),
-        draw(2, 2, "a/b.mp4"),
-        draw(12, 0, "a"),
-        draw(1, 20, "a"),
-    ]
-    assert len({tuple(indices) for indices in [draw(1, 2, "a/b.mp4"), *others]}) == 6
-
-
-def test_training_draws_are_the_same_in_every_process():
-    assert training_rng(0, 0, "video").integers(0, 1000, 4).tolist() == [139, 607, 779, 498]
+def test_random_frames_need_a_generator():
+    with pytest.raises(ValueError, match="position 'random' needs a generator"):
+        Sampling(position="random").frame_indices(9)
 
 
 @given(samplings)
@@ -123,7 +114,8 @@ def test_a_dictionary_and_back(sampling):
         ({"clips": -1}, "clips must be a whole number"),
         ({"crops": 2}, "crops must be 1 or 3, got 2"),
         ({"mode": "random"}, "mode must be 'uniform' or 'dense', got 'random'"),
-        ({"position": "end"}, "position must be 'start' or 'middle', got 'end'"),
+        ({"position": "end"}, "position must be 'start' or 'middle' or 'random', got 'end'"),
+        ({"position": "random", "mode": "dense"}, "position 'random' is for the mode 'uniform'"),
         ({"frame": 8}, "unknown frame"),
         (
             {"crops": 3, "crop_positions": "height"},
@@ -156,7 +148,3 @@ def test_missing_settings_are_named():
 def test_a_video_without_frames_cannot_be_sampled():
     with pytest.raises(ValueError, match="n_frames must be at least 1, got 0"):
         Sampling().frame_indices(0)
-    with pytest.raises(ValueError, match="n_frames"):
-        random_frame_indices(0, 8, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="frames must be"):
-        random_frame_indices(8, 0, np.random.default_rng(0))

@@ -186,6 +186,66 @@ def test_segments_of_one_file_in_one_call(videos):
                 assert numbers(result.pixels).tolist() == [[first + step * i for i in range(5)]]
 
 
+def drawn_frames(pool, requests):
+    """Frame numbers [T] of each request, as the pixels show them."""
+    found = []
+    for _, result in pool.decode(requests):
+        with result:
+            assert isinstance(result, Decoded), result
+            assert np.array_equal(numbers(result.pixels), result.frame_indices)
+            found.append(result.frame_indices[0].tolist())
+    return found
+
+
+def test_a_draw_gives_the_same_random_frames_in_every_worker(videos):
+    clip_spec = ClipSpec(Sampling(5, position="random"), AS_THEY_ARE)
+    draws = [(1, epoch, video) for epoch in range(3) for video in range(2)]
+    requests = [VideoRequest(videos / name, draw=draw) for draw in draws for name in FILES]
+    requests += [VideoRequest(videos / "a.mp4", 0.4, 1.2, draw=draw) for draw in draws]
+    with DecodePool(clip_spec, workers=2) as pool:
+        once, again = drawn_frames(pool, requests), drawn_frames(pool, requests[::-1])
+    assert once == again[::-1]
+    assert once == [decode_video(request, clip_spec).frame_indices[0].tolist() for request in requests]
+    for number, frames in enumerate(once):
+        first, n = (10, 20) if number >= len(draws) * len(FILES) else (0, 60)
+        assert all(first + i * n // 5 <= frame < first + (i + 1) * n // 5 for i, frame in enumerate(frames))
+    of_a = [tuple(frames) for frames in once[: len(draws) * len(FILES) : len(FILES)]]
+    assert len(set(of_a)) == len(draws), "each epoch and each video draws anew"
+    expected = [np.random.default_rng(draw).integers(range(0, 60, 12), range(12, 61, 12)) for draw in draws]
+    assert np.array_equal(of_a, expected)
+
+
+def test_draws_repeat_the_frames_of_a_short_segment(videos):
+    request = VideoRequest(videos / "a.mp4", 0.4, 0.48, draw=(0, 0, 0))
+    decoded = decode_video(request, ClipSpec(Sampling(4, position="random"), AS_THEY_ARE))
+    assert numbers(decoded.pixels).tolist() == [[10, 10, 11, 11]]
+    assert decoded.repeated
+
+
+@pytest.mark.parametrize(("position", "draw"), [("random", None), ("start", (1, 2, 3))])
+def test_random_frames_and_a_draw_need_each_other(videos, position, draw):
+    clip_spec = ClipSpec(Sampling(4, position=position), AS_THEY_ARE)
+    request = VideoRequest(videos / "a.mp4", draw=draw)
+    with pytest.raises(ValueError, match="need each other"):
+        decode_video(request, clip_spec)
+    with DecodePool(clip_spec, workers=1) as pool, pytest.raises(ValueError, match="need each other"):
+        list(pool.decode([request]))
+
+
+def test_draws_that_cannot_be_are_named():
+    assert VideoRequest("a.mp4", draw=[np.int64(1), 2]).draw == (1, 2)
+    for draw in ((1, -1), ()):
+        with pytest.raises(ValueError, match="draw must be whole numbers of at least 0"):
+            VideoRequest("a.mp4", draw=draw)
+
+
+def test_features_of_random_frames_are_not_stored(videos, tmp_path):
+    encoder, listed = load_encoder("demo", device="cpu"), VideoList([Video("a", videos / "a.mp4")])
+    with pytest.raises(ValueError, match="Features of random frames cannot be stored"):
+        extract(listed, encoder, tmp_path / "cache", Sampling(2, position="random"))
+    assert not (tmp_path / "cache").exists()
+
+
 def test_an_extraction_keeps_each_segment_under_its_own_id(tmp_path):
     path = save_video(tmp_path / "match.mp4", frames=60, size=64, fps=10)
     spans = {"match.mp4": (None, None), "match.mp4#t=1.5,3": (1.5, 3.0), "match.mp4#t=4,9": (4.0, 9.0)}
