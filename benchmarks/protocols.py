@@ -30,7 +30,7 @@ from vidclip.cache import (
     write_texts,
 )
 from vidclip.lexicons import load_lexicon
-from vidclip.pipeline.scoring import attributes_settings
+from vidclip.pipeline.scoring import AttributeSettings
 
 PROMPT = "This is a video about {}"
 
@@ -64,7 +64,7 @@ def make_cache(folder: Path, videos: int, dimensions: int = 512, frames: int = 8
     )
     path = text_path(folder, classes.name, classes.phrases, (PROMPT,), "name", digest)
     write_texts(path, texts, lexicon=classes.name, encoder_digest=digest)
-    settings = attributes_settings(cache, [words])
+    settings = AttributeSettings().key(cache, [words], cache)
     stored = StoredAttributes(
         words.phrases,
         tuple(cache.ids),

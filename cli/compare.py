@@ -73,7 +73,6 @@ def print_published(
 
 def _row(figure: PublishedFigure) -> list[object]:
     from ..pipeline.evaluation import METRICS
-    from ..pipeline.evaluation.multi_label import METRICS as MULTI_LABEL
 
     spread = "" if figure.spread is None else f" ± {figure.spread}"
     unknown = "?"
@@ -85,7 +84,7 @@ def _row(figure: PublishedFigure) -> list[object]:
         unknown if figure.frames is None else figure.frames,
         figure.views or unknown,
         "all" if figure.shots is None else figure.shots,
-        {**METRICS, **MULTI_LABEL}[figure.metric],
+        METRICS[figure.metric],
         f"{figure.value}{spread}",
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from .parameters import Device, FiniteRange, OutputFile, option
 from .parameters import vidclip_command as vidclip_command
 
 if TYPE_CHECKING:
+    from ..cache import FeatureCache
+    from ..lexicons import Lexicon
     from ..pipeline.encoders import EncoderLoader
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -41,6 +43,19 @@ device_option: Decorator = option(
 lexicon_option: Decorator = option(
     "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
 )
+
+
+def open_cache(
+    folder: Path, lexicon: str | None, *, single_view: bool = False
+) -> tuple[FeatureCache, Lexicon]:
+    """Return the cache of a command, and its classes: of `--lexicon`, or else its own labels."""
+    from ..cache import FeatureCache
+    from ..lexicons import load_lexicon
+    from ..pipeline.evaluation import lexicon_from_labels
+
+    cache = FeatureCache(folder)
+    cache = cache.single_view() if single_view else cache
+    return cache, load_lexicon(lexicon) if lexicon else lexicon_from_labels(cache)
 
 
 def share_cores() -> None:
@@ -71,22 +86,23 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return model(pretrained(function))
 
 
-def encoder_loader(options: Mapping[str, Any]) -> EncoderLoader:
-    """How the commands with `model_options` get an encoder."""
+def encoder_loader() -> EncoderLoader:
+    """Return how the running command, one with `model_options`, gets an encoder."""
     from ..pipeline.encoders import EncoderLoader
     from .messages import warn
 
-    checkpoints, named = list(options["checkpoints"]), []
-    for model in options["models"]:
+    ctx = click.get_current_context()
+    checkpoints, named = list(ctx.params["checkpoints"]), []
+    for model in ctx.params["models"]:
         bare = model != "demo" and model.partition(":")[0] not in ("local-dir", "hf-hub")
         named.append((model, checkpoints.pop(0) if bare and checkpoints else ""))
-    source = click.get_current_context().get_parameter_source
     typed = click.core.ParameterSource.COMMANDLINE
-    if checkpoints and source("checkpoints") is typed:
+    if checkpoints and ctx.get_parameter_source("checkpoints") is typed:
         raise click.UsageError(
             f"--pretrained {checkpoints[0]} belongs to no --model: local-dir:, hf-hub: and demo bring their weights."
         )
-    return EncoderLoader(options["device"], named, insist=source("models") is typed, on_note=warn)
+    insist = ctx.get_parameter_source("models") is typed
+    return EncoderLoader(ctx.params["device"], named, insist=insist, on_note=warn)
 
 
 TEMPERATURE = FiniteRange(1e-6, 1e6)
@@ -95,24 +111,25 @@ LONGEST_SECONDS = 604_800
 """A week: more than any video takes, and what operating systems can wait for."""
 
 
-def prompts_of(*names: str, option: str = "--prompt", one: bool = False) -> tuple[str, ...]:
-    """The sentences of an option, from names of sets (`bike`) and sentences with `{}`.
-
-    one    whether several, which are averaged elsewhere, are refused
-    Raises click.BadParameter.
-    """
+def prompts_of(*names: str, option: str = "--prompt") -> tuple[str, ...]:
+    """Return the sentences of an option, from names of sets (`bike`) and sentences with `{}`. Raises BadParameter."""
     from ..pipeline.encoders import resolve_prompts
 
     try:
-        found = resolve_prompts(names)
+        return resolve_prompts(names)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=option) from error
-    if one and len(found) > 1:
+
+
+def prompt_of(option: str, name: str) -> str:
+    """Return the one sentence of an option that reads one. Raises BadParameter."""
+    prompt, *more = prompts_of(name, option=option)
+    if more:
         raise click.BadParameter(
-            f"{names[0]} is {len(found)} prompts, and here one is read: give a sentence with one {{}}.",
+            f"{name} is {len(more) + 1} prompts, and here one is read: give a sentence with one {{}}.",
             param_hint=option,
         )
-    return found
+    return prompt
 
 
 def processors() -> int:

@@ -145,13 +145,19 @@ class Option(VidclipParameter, click.Option):
 
     needs    what has to be asked for, that this option have a part; None: it always has
     hint     what else to do where it has none
+    settle   called when all parameters are known: it may set others
     """
 
     def __init__(
-        self, *arguments: Any, needs: Condition | None = None, hint: str = "", **attributes: Any
+        self,
+        *arguments: Any,
+        needs: Condition | None = None,
+        hint: str = "",
+        settle: Callable[[click.Context], None] | None = None,
+        **attributes: Any,
     ) -> None:
         super().__init__(*arguments, **attributes)
-        self.needs, self.hint = needs, hint
+        self.needs, self.hint, self.settle = needs, hint, settle
 
 
 class Argument(VidclipParameter, click.Argument):
@@ -187,6 +193,9 @@ class Command(click.Command):
             raise click.NoSuchOption(error.option_name, message, ctx=ctx) from error
         if not ctx.resilient_parsing:
             self._settle_parts(ctx)
+            for parameter in self.params:
+                if isinstance(parameter, Option) and parameter.settle:
+                    parameter.settle(ctx)
             self._check_outputs(ctx)
         return rest
 

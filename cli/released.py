@@ -1,4 +1,4 @@
-"""`--as-released PAPER`, and the options of the forms that it sets: see `pipeline.released_forms`."""
+"""`--as-released PAPER`, and the options of the forms that it sets: see `evaluation.released_forms`."""
 
 from __future__ import annotations
 
@@ -8,36 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .conditions import NEARNESS, Call, Condition
-from .options import prompts_of
+from .messages import printable
 from .parameters import option
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
+    from ..pipeline.evaluation.released_forms import ReleasedForm
 
 PAPERS = ("bike", "text4vis", "x-clip")
 VIEW_AVERAGES = ("probabilities", "unscaled", "features")
 WORDS = ("name", "sentence", "all")
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def _one_paper(ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> str | None:
-    papers = tuple(dict.fromkeys(value))
-    if len(papers) > 1:
-        pools = " ".join(f"--pool released-{paper}" for paper in papers if paper != "x-clip")
-        raise click.UsageError(
-            f"--as-released sets the forms of one paper, and is given {' and '.join(papers)}. Rows that score as "
-            f"released code scores its halves are pools of `vidclip eval`: {pools}.",
-            ctx,
-        )
-    return papers[0] if papers else None
-
-
-as_released_option: Decorator = option(
-    "--as-released", type=click.Choice(PAPERS), multiple=True, callback=_one_paper,
-    help="All forms in which this paper's released code differs from vidclip's defaults; options given beside it "
-    "stay as given.",
-)  # fmt: skip
 
 
 def words_option(needs: Condition) -> Decorator:
@@ -71,23 +53,87 @@ def attributes_prompt_option(needs: Condition | None, *more: str) -> Decorator:
     )  # fmt: skip
 
 
-def resolve_attributes_prompt(options: dict[str, Any]) -> None:
-    """The prompt in the place of its name. Raises BadParameter where it is none."""
-    [options["attributes_prompt"]] = prompts_of(
-        options["attributes_prompt"], option="--attributes-prompt", one=True
-    )
+class AsReleased:
+    """What `--as-released` sets in a call, and what was given instead; without a paper, nothing."""
+
+    def __init__(self, ctx: click.Context, paper: str | None) -> None:
+        self._ctx, self.paper = ctx, paper
+        self.set: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
+
+    @property
+    def form(self) -> ReleasedForm | None:
+        from ..pipeline.evaluation import RELEASED_FORMS
+
+        return RELEASED_FORMS[self.paper] if self.paper else None
+
+    def choose(self, parameter: str, value: Any) -> Any:
+        """Return what a parameter stands at: the released value, unless a nearer place than the default says
+        otherwise, or its option has no part in the call."""
+        own = next((each for each in self._ctx.command.params if each.name == parameter), None)
+        stands = self._ctx.params.get(parameter)
+        if value is None or own is None or not Call(self._ctx).has_part(own):
+            return stands
+        spelt = own.opts[0].removeprefix("--").replace("-", "_")
+        if self._ctx.get_parameter_source(parameter) in NEARNESS:
+            if stands != value:
+                self.given[spelt] = stands
+            return stands
+        self._ctx.params[parameter] = self.set[spelt] = value
+        return value
+
+    def short_side(self, size: int, crops: int) -> int | None:
+        """Return what `--resize` stands at for crops of `size` pixels: as given, or as released code scales."""
+        return self.choose("resize", self.form.short_side(size, crops) if self.form else None)
+
+    def temporal_heads(self, cache: FeatureCache) -> int | None:
+        """Return the attention heads of T-Trans over these features. Raises UsageError where they do not go."""
+        architecture = cache.identity.encoder.get("architecture", {})
+        heads = self.choose("temporal_heads", self.form.temporal_heads(architecture) if self.form else None)
+        if heads is not None and cache.shape[3] % heads:
+            raise click.UsageError(
+                f"--temporal-heads {heads}: the {cache.shape[3]} dimensions of {cache.folder} cannot be shared among "
+                f"{heads} heads; give a number that divides them."
+            )
+        return heads
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """What was set, for JSON and for heads; None without a paper."""
+        return {"paper": self.paper, "set": self.set, "given": self.given} if self.paper else None
+
+    def echo(self) -> None:
+        """Print what was set, as options that set it again; nothing without a paper."""
+        if self.form is None:
+            return
+        given = f"; given instead: {_typed(self.given)}" if self.given else ""
+        click.echo(f"As released by {self.form.name}: {_typed(self.set)}{given}.")
 
 
-def apply_released(options: dict[str, Any]) -> None:
-    """Sets the forms of `--as-released` in `options`, but for those that are given; `options["as_released"]` then
-    says what was set, and what was given instead. `apply_released_heads` does the rest where heads are trained."""
-    paper = options["as_released"]
-    if paper is None:
+def _typed(forms: Mapping[str, Any]) -> str:
+    words = []
+    for name, value in forms.items():
+        spelt = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{spelt}" if value else f"--no-{spelt}")
+        else:
+            several = value if isinstance(value, (tuple, list)) else (value,)
+            words += [f"--{spelt} {printable(each)}" for each in several]
+    return " ".join(words) or "nothing"
+
+
+def _apply(ctx: click.Context) -> None:
+    """Set the forms of `--as-released` that depend on nothing but the paper; `ctx.params` then has an AsReleased."""
+    papers = tuple(dict.fromkeys(ctx.params["as_released"]))
+    if len(papers) > 1:
+        pools = " ".join(f"--pool released-{paper}" for paper in papers if paper != "x-clip")
+        raise click.UsageError(
+            f"--as-released sets the forms of one paper, and is given {' and '.join(papers)}. Rows that score as "
+            f"released code scores its halves are pools of `vidclip eval`: {pools}.",
+            ctx,
+        )
+    released = ctx.params["as_released"] = AsReleased(ctx, *(papers or (None,)))
+    if (form := released.form) is None:
         return
-    from ..pipeline.evaluation import RELEASED_FORMS
-
-    form = RELEASED_FORMS[paper]
-    options["as_released"] = {"paper": paper, "set": {}, "given": {}}
     for parameter, value in (
         ("prompts", (form.prompt,)),
         ("prompt", form.prompt),
@@ -102,71 +148,11 @@ def apply_released(options: dict[str, Any]) -> None:
         ("position", form.position),
         ("crop_positions", form.crop_positions),
     ):
-        if value is not None:
-            _set(options, parameter, value)
+        released.choose(parameter, value)
 
 
-def released_short_side(options: dict[str, Any], size: int) -> int | None:
-    """What `--resize` stands at for crops of `size` pixels: as given, or as released code scales."""
-    if options["as_released"] is None:
-        return options["resize"]
-    from ..pipeline.evaluation import RELEASED_FORMS
-
-    form = RELEASED_FORMS[options["as_released"]["paper"]]
-    _set(options, "resize", form.short_side(size, int(options["crops"])))
-    return options["resize"]
-
-
-def apply_released_heads(options: dict[str, Any], features: FeatureCache) -> None:
-    """Sets the attention heads of T-Trans over these features, and refuses a number that does not go."""
-    released, dimension = options["as_released"], features.shape[3]
-    if released is not None:
-        from ..pipeline.evaluation import RELEASED_FORMS
-
-        form = RELEASED_FORMS[released["paper"]]
-        heads = form.temporal_heads(features.identity.encoder.get("architecture", {}))
-        if heads is not None:
-            _set(options, "temporal_heads", heads)
-    heads = options["temporal_heads"]
-    if heads is not None and dimension % heads:
-        raise click.UsageError(
-            f"--temporal-heads {heads}: the {dimension} dimensions of {features.folder} cannot be shared among "
-            f"{heads} heads; give a number that divides them."
-        )
-
-
-def _set(options: dict[str, Any], parameter: str, value: Any) -> None:
-    """Unless a nearer place than the default says otherwise, or the option has no part in the call."""
-    ctx = click.get_current_context()
-    own = next((each for each in ctx.command.params if each.name == parameter), None)
-    if own is None or not Call(ctx).has_part(own):
-        return
-    spelt = own.opts[0].removeprefix("--").replace("-", "_")
-    if ctx.get_parameter_source(parameter) in NEARNESS:
-        if options[parameter] != value:
-            options["as_released"]["given"][spelt] = options[parameter]
-        return
-    options[parameter] = value
-    options["as_released"]["set"][spelt] = value
-
-
-def released_line(released: Mapping[str, Any] | None) -> str:
-    """What `--as-released` set, as options that set it again; empty without it."""
-    if not released:
-        return ""
-    from ..pipeline.evaluation import RELEASED_FORMS
-    from .output import printable
-
-    def typed(forms: Mapping[str, Any]) -> str:
-        words = []
-        for name, value in forms.items():
-            spelt = name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{spelt}" if value else f"--no-{spelt}")
-            else:
-                several = value if isinstance(value, (tuple, list)) else (value,)
-                words += [f"--{spelt} {printable(each)}" for each in several]
-        return " ".join(words) or "nothing"
-
-    given = f"; given instead: {typed(released['given'])}" if released["given"] else ""
-    return f"As released by {RELEASED_FORMS[released['paper']].name}: {typed(released['set'])}{given}."
+as_released_option: Decorator = option(
+    "--as-released", type=click.Choice(PAPERS), multiple=True, settle=_apply,
+    help="All forms in which this paper's released code differs from vidclip's defaults; options given beside it "
+    "stay as given.",
+)  # fmt: skip

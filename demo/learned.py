@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon
-from ..pipeline.evaluation import FEW_SHOT_SETTINGS, Examples, Result, select_test_set, train_and_evaluate
+from ..pipeline.evaluation import FEW_SHOT_SETTINGS, Result, select_videos, train_and_evaluate
 from ..pipeline.heads import CLASSIFIERS, TEMPORAL, ClassTexts, HeadConfig, TrainSettings
 from .actions import ORDER_PAIRS
 
@@ -24,11 +24,10 @@ def by_shots(
     cache: FeatureCache, classes: Lexicon, texts: TextEmbeddings
 ) -> tuple[list[str], list[list[object]]]:
     """(head, rows) of a table: top-1 of each classifier (Text4Vis, Tables 6 and 7) over the number of videos."""
-    train = Examples.read(cache, select_test_set(cache, classes, "train"))
-    test = Examples.read(cache, select_test_set(cache, classes, "test"))
     results = train_and_evaluate(
-        train,
-        test,
+        cache,
+        select_videos(cache, classes, "train"),
+        select_videos(cache, classes, "test"),
         ClassTexts(classes.labels, texts),
         [HeadConfig(kind) for kind in CLASSIFIERS],
         shots=SHOTS,
@@ -43,11 +42,11 @@ def by_shots(
 def by_temporal_module(cache: FeatureCache, texts: TextEmbeddings) -> tuple[list[str], list[list[object]]]:
     """(head, rows) of a table: top-1 among the ten order classes, of each module under the text classifier."""
     classes = order_classes()
-    train = Examples.read(cache, select_test_set(cache, classes, "train-order"))
-    test = Examples.read(cache, select_test_set(cache, classes, "test-order"))
+    train = select_videos(cache, classes, "train-order")
     results = train_and_evaluate(
+        cache,
         train,
-        test,
+        select_videos(cache, classes, "test-order"),
         ClassTexts(classes.labels, texts),
         [HeadConfig(temporal=kind) for kind in TEMPORAL],
         protocol="general",
@@ -58,7 +57,7 @@ def by_temporal_module(cache: FeatureCache, texts: TextEmbeddings) -> tuple[list
     cells = {(result.scorer, result.settings["shots"]): result for result in results}
     names = [HeadConfig(temporal=kind).name for kind in TEMPORAL]
     rows = [[name, _top1(cells[name, 0]), _top1(cells[name, "all"])] for name in names]
-    return ["top-1 % among 10 classes", "untrained", f"trained on {len(train.of.indices)} videos"], rows
+    return ["top-1 % among 10 classes", "untrained", f"trained on {len(train)} videos"], rows
 
 
 def _top1(result: Result | None) -> object:

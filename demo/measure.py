@@ -6,7 +6,7 @@ import numpy as np
 
 from ..cache import FeatureCache, StoredAttributes, TextEmbeddings
 from ..lexicons import Lexicon
-from ..pipeline.evaluation import LabeledVideos, Result, evaluate, select_test_set
+from ..pipeline.evaluation import LabeledVideos, Result, evaluate, select_videos
 from ..pipeline.scoring import (
     AttributesScorer,
     ConceptSpotter,
@@ -50,12 +50,11 @@ def results_by_kind(
     found = {}
     for kind in KINDS:
         if split_of(kind, split) in cache.splits:
-            test = select_test_set(cache, classes, split_of(kind, split))
+            test = select_videos(cache, classes, split_of(kind, split))
             found[kind] = evaluate(cache, test, scorers, "full-classes", len(classes))
     return found
 
 
 def subset(test: LabeledVideos, keep: np.ndarray) -> LabeledVideos:
     """The test videos whose class is among `keep`."""
-    chosen = np.isin(test.labels, keep)
-    return LabeledVideos(test.indices[chosen], test.labels[chosen], test.split, test.notes)
+    return test.take(np.isin(test.targets, keep))

@@ -20,10 +20,11 @@ from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon, load_lexicon
 from ..pipeline.datasets import VideoList, read_videos
 from ..pipeline.encoders import EncoderLoader, load_encoder, text_embeddings
-from ..pipeline.evaluation import Result, compare, evaluate, select_test_set
+from ..pipeline.evaluation import Result, compare, evaluate, select_videos
 from ..pipeline.extraction import ExtractSettings, extract
 from ..pipeline.heads import fit_attributes
 from ..pipeline.scoring import (
+    AttributeSettings,
     AttributesScorer,
     ConceptSpotter,
     ConceptSpottingConfig,
@@ -95,7 +96,7 @@ class Measurements:
 
 def zero_shot(world: Measurements) -> str:
     """Mean pooling on trimmed test videos: seen, unseen, together."""
-    test = select_test_set(world.cache, world.classes, "test")
+    test = select_videos(world.cache, world.classes, "test")
     seen = np.array([i for i, action in enumerate(ACTIONS) if action.seen])
     unseen = np.array([i for i, action in enumerate(ACTIONS) if not action.seen])
     every = np.arange(len(ACTIONS))
@@ -117,7 +118,7 @@ def zero_shot(world: Measurements) -> str:
             len(every),
             class_sets={name: candidates},
         )[0]
-        rows.append([name, part.indices.size, result.figures["top1"], f"{100 / len(candidates):.1f}", target])
+        rows.append([name, len(part), result.figures["top1"], f"{100 / len(candidates):.1f}", target])
     return _table(["videos", "n", "top-1 %", "chance", "target"], rows)
 
 
@@ -182,8 +183,8 @@ def attributes_trained(world: Measurements) -> str:
     """The attributes branch with the trained head, on test videos; 16 training videos a class."""
     texts = world.texts()
     read = _attributes(world)
-    training = select_test_set(world.cache, world.classes, "train")
-    fitted = fit_attributes(read[training.indices], training.labels, texts.sentence)
+    training = select_videos(world.cache, world.classes, "train")
+    fitted = fit_attributes(read[training.indices], training.targets, texts.sentence)
     trained = AttributesScorer(*fitted.head.apply_to(read, texts.sentence), name="attributes, trained")
     mean, spotting = MeanScorer(texts.sentence), spotting_scorer(texts)
     scorers: list[Scorer] = [mean, AttributesScorer(read, texts.sentence), trained]
@@ -206,7 +207,7 @@ def attribute_settings(world: Measurements) -> str:
         ("lexicon demo-classes (75)", lambda: (_attributes(world, lexicons=("demo-classes",)), both)),
         ("both lexicons", lambda: (_attributes(world, lexicons=("demo", "demo-classes")), both)),
     ]
-    test = select_test_set(world.cache, world.classes, "test")
+    test = select_videos(world.cache, world.classes, "test")
     rows = []
     for name, make in cases:
         embeddings, sentence = make()
@@ -221,7 +222,7 @@ def order_pairs(world: Measurements) -> str:
     """Mean pooling between the two classes of each order pair: what stills can say."""
     pairs = order_classes()
     names = pairs.labels
-    test = select_test_set(world.cache, pairs, split_of("order"))
+    test = select_videos(world.cache, pairs, split_of("order"))
     scorer = MeanScorer(world.texts(classes=pairs).sentence)
     rows, right = [], []
     for first in range(0, len(names), 2):
@@ -230,9 +231,9 @@ def order_pairs(world: Measurements) -> str:
         result = evaluate(
             world.cache, part, [scorer], "kinetics600", len(names), class_sets={names[first]: both}
         )[0]
-        rows.append([f"{names[first]} / {names[first + 1]}", part.indices.size, result.figures["top1"]])
+        rows.append([f"{names[first]} / {names[first + 1]}", len(part), result.figures["top1"]])
         right.append(result.figures["top1"].mean)
-    rows.append(["mean", test.indices.size, f"{np.mean(right):.1f}"])
+    rows.append(["mean", len(test), f"{np.mean(right):.1f}"])
     return _table(["pair", "n", "mean pooling, top-1 % (chance 50)"], rows)
 
 
@@ -249,10 +250,10 @@ def order_heads(world: Measurements) -> str:
 def _attributes(
     world: Measurements, *, top: int = 5, prompt: str = PROMPT, lexicons: Sequence[str] = ("demo",)
 ) -> np.ndarray:
-    made, _ = attributes_of(
-        world.cache, [load_lexicon(name) for name in lexicons], top=top, prompt=prompt, load=world.load
-    )
-    return made.sentence
+    settings = AttributeSettings(top=top, prompt=prompt)
+    return attributes_of(
+        world.cache, [load_lexicon(name) for name in lexicons], settings, load=world.load
+    ).stored.sentence
 
 
 def _with_words_of_others(texts: TextEmbeddings) -> TextEmbeddings:

@@ -13,7 +13,7 @@ from ..options import (
     device_option,
     encoder_loader,
     model_options,
-    prompts_of,
+    prompt_of,
     vidclip_command,
 )
 from ..parameters import OutputFile, option
@@ -66,7 +66,7 @@ def command(
     phrase_prompt: str,
     retriever: Path | None,
     json_file: Path | None,
-    **options: Any,
+    **_: Any,
 ) -> None:
     """Finds the phrases of a lexicon that are nearest to each video, makes a sentence of them, and keeps both in
     the cache for `vidclip eval --attributes` (BIKE, Video-Attribute Association).
@@ -75,33 +75,35 @@ def command(
     in it by the end of their path, without the suffix.
     """
     from ...cache import FeatureCache
-    from ...lexicons import load_lexicon
-    from ...pipeline.scoring import LEAST_RECALL, attributes_of, released_form
-    from ..attribute_sources import attributes_in_files
+    from ...pipeline.scoring import (
+        LEAST_RECALL,
+        AttributeSettings,
+        attributes_from_files,
+        find_attributes,
+        read_attribute_file,
+        released_form,
+    )
     from ..messages import note
     from ..output import count, printable, warn, write_json
 
-    [prompt] = prompts_of(attributes_prompt, option="--attributes-prompt", one=True)
-    [phrase_prompt] = prompts_of(phrase_prompt, option="--phrase-prompt", one=True)
-    load, recall = encoder_loader(options), None
+    prompt = prompt_of("--attributes-prompt", attributes_prompt)
+    phrase_prompt = prompt_of("--phrase-prompt", phrase_prompt)
+    features, load = FeatureCache(cache), encoder_loader()
     if files:
-        matched = attributes_in_files(FeatureCache(cache), files, top, prompt, load)
-        stored, computed, truncated = matched.stored, matched.computed, matched.truncated
-        if matched.unknown:
-            note(f"{count(matched.unknown, 'video')} of the files not in {cache}.")
+        read = [read_attribute_file(path) for path in dict.fromkeys(files)]
+        found = attributes_from_files(features, read, top=top, prompt=prompt, load=load)
     else:
-        stored, found = attributes_of(
-            FeatureCache(cache),
-            [load_lexicon(name) for name in lexicons],
+        found = find_attributes(
+            features,
+            lexicons,
+            AttributeSettings(top, index, prompt, phrase_prompt),
             retriever=FeatureCache(retriever) if retriever else None,
-            top=top,
-            index=index,
-            prompt=prompt,
-            phrase_prompt=phrase_prompt,
             load=load,
         )
-        computed, truncated = found is not None, found.truncated if found else ()
-        recall = found.recall if found else None
+    stored, truncated, recall = found.stored, found.truncated, found.recall
+    load.note(found.without_note(features))
+    if found.unknown:
+        note(f"{count(found.unknown, 'video')} of the files not in {cache}.")
     for text in truncated[:_SHOWN]:
         warn(f"{text!r} is longer than the text encoder's context, and was cut.")
     if len(truncated) > _SHOWN:
@@ -115,7 +117,7 @@ def command(
         write_json(json_file, released_form(stored))
     if str(json_file) == "-":
         return
-    state = "computed" if computed else "there already"
+    state = "computed" if found.computed else "there already"
     click.echo(
         f"{printable(cache)}: {top} attributes of {count(len(stored.ids), 'video')} from "
         f"{count(len(stored.phrases), 'phrase')}, {state}."

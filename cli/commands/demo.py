@@ -124,7 +124,7 @@ def _print_table() -> None:
 
     cache, classes = FeatureCache("features"), load_lexicon("demo-classes")
     texts = text_embeddings(cache, classes, [PROMPT])
-    stored, _ = attributes_of(cache, [load_lexicon("demo")])
+    stored = attributes_of(cache, [load_lexicon("demo")]).stored
     found = results_by_kind(cache, classes, main_scorers(texts, stored))
     names = [result.scorer for result in next(iter(found.values()))]
     rows = [

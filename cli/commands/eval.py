@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from functools import cache as cache_result
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,39 +11,42 @@ import click
 
 from ..compare import PAPERS, dataset_of, find_published, print_published, to_json
 from ..conditions import Condition, with_option
-from ..learning import plan_learning
-from ..multi_label import plan_multi_label, print_multi_label
+from ..head_options import (
+    CONFIG,
+    SEED,
+    TRAINING,
+    Shots,
+    head_configs,
+    head_options,
+    texts_for_heads,
+    train_settings,
+)
 from ..options import (
     TEMPERATURE,
     cache_option,
     device_option,
+    encoder_loader,
     json_option,
     lexicon_option,
     model_options,
+    open_cache,
+    prompt_of,
     prompts_of,
     vidclip_command,
 )
 from ..parameters import FiniteRange, option
 from ..released import (
-    apply_released,
-    apply_released_heads,
+    AsReleased,
     as_released_option,
     attributes_prompt_option,
-    released_line,
     renormalize_option,
-    resolve_attributes_prompt,
     view_average_option,
     words_option,
 )
-from ..training import SEED, Shots, head_options
 
 if TYPE_CHECKING:
-    from ...cache import FeatureCache
-    from ...lexicons import Lexicon
-    from ...pipeline.evaluation import Comparison, LabeledVideos, Result
+    from ...pipeline.evaluation import Result, Run, TrainingPlan
     from ...pipeline.scoring import Scorer
-
-    Score = Callable[[Sequence[Scorer]], tuple[list[Result], list[Comparison]]]
 
 POOLS = ("mean", "max", "vote", "vcs", "released-bike", "released-text4vis")
 """The last two are what released code scores its halves with: a vote of raw embeddings, the mean over frames and views."""
@@ -64,17 +65,10 @@ TRAINS = Condition(
 )
 SPOTS = with_option("--pool", "vcs")
 _ZERO_SHOT = (
-    "prompts",
-    "pools",
-    "attributes",
-    "top",
-    "fusion",
-    "words",
-    "saliency",
-    "recognition",
-    "temperature",
+    *("pools", "attributes", "top", "fusion", "fusion_form", "words", "saliency", "recognition"),
+    *("temperature", "renormalize", "view_average", "repeats"),
 )
-_ZERO_SHOT += ("renormalize", "view_average", "fusion_form", "attributes_prompt", "repeats")
+"""Options that are kept with the results of the protocols that train nothing."""
 
 
 @vidclip_command(
@@ -208,7 +202,7 @@ _ZERO_SHOT += ("renormalize", "view_average", "fusion_form", "attributes_prompt"
 @json_option
 @model_options
 @device_option
-def command(cache: Path, json_file: Path | None, **options: Any) -> None:
+def command(cache: Path, json_file: Path | None, as_released: AsReleased, **options: Any) -> None:
     """Scores the videos of the cache against their class names.
 
     full-classes, half-classes, kinetics600, splits and multi-label train nothing: several pools, and attributes,
@@ -218,161 +212,148 @@ def command(cache: Path, json_file: Path | None, **options: Any) -> None:
     No video is opened; the encoder is loaded only for names it has not embedded before.
     """
     from ...cache import FeatureCache
-    from ...lexicons import load_lexicon
-    from ...pipeline.evaluation import lexicon_from_labels
-    from ..output import warn, write_json
+    from ...pipeline.evaluation import (
+        FEW_SHOT_SETTINGS,
+        ScoringSettings,
+        ZeroShotPlan,
+        build_scorers,
+        compare,
+        compare_by_shots,
+        plan_training,
+        plan_zero_shot,
+    )
+    from ...pipeline.heads import load_head
+    from ...pipeline.scoring import AttributeSettings, ConceptSpottingConfig
+    from ..output import progress_bar, warn, write_json
+    from ..tables import print_results
 
-    apply_released(options)
-    options["prompts"] = prompts_of(*options["prompts"])
-    resolve_attributes_prompt(options)
-    features = FeatureCache(cache)
-    if options["single_view"]:
-        features = features.single_view()
-    apply_released_heads(options, features)
-    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
-    protocols = list(dict.fromkeys(options["protocols"]))
-    # Before the work: it may be that nobody knows.
-    options["dataset"] = dataset_of(classes) if options["papers"] else ""
-    settings = _settings(features, classes, options)
-    # What a later protocol cannot do is said before an earlier one has worked for an hour.
-    runs = _plan_zero_shot(features, classes, [p for p in protocols if p not in LEARNING], options, json_file)
-    runs += [
-        plan_learning(features, classes, protocol, options, settings, json_file)
-        for protocol in protocols
-        if protocol in LEARNING
-    ]
-    documents: list[dict[str, Any]] = []
-    try:
-        for run in runs:
-            documents.append(run())
-    finally:
-        if json_file and documents:
-            write_json(json_file, documents)
-            if len(documents) < len(runs):
-                warn(f"{json_file} has the {len(documents)} of {len(runs)} protocols that were done before.")
-
-
-def _settings(features: FeatureCache, classes: Lexicon, options: dict[str, Any]) -> dict[str, Any]:
-    """What shaped the figures of any protocol."""
-    return {
+    prompts = prompts_of(*options["prompts"])
+    attributes_prompt = prompt_of("--attributes-prompt", options["attributes_prompt"])
+    features, lexicon = open_cache(cache, options["lexicon"], single_view=options["single_view"])
+    options["temporal_heads"] = as_released.temporal_heads(features)
+    dataset = dataset_of(lexicon) if options["papers"] else ""  # before the work: it may be that nobody knows
+    heads = [(path.name, load_head(path)) for path in options["heads"]]
+    retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
+    load = encoder_loader()
+    shaped_by: dict[str, Any] = {
         "cache": str(features.folder),
         "features": features.identity.digest,
         "encoder": features.identity.encoder_name,
-        "lexicon": classes.name,
-        "lexicon_sha256": classes.digest,
+        "lexicon": lexicon.name,
+        "lexicon_sha256": lexicon.digest,
         "views": features.shape[1],
-        "prompts": options["prompts"],
-        "as_released": options["as_released"],
+        "prompts": prompts,
+        "as_released": as_released.to_dict(),
     }
-
-
-def _plan_zero_shot(
-    features: FeatureCache,
-    classes: Lexicon,
-    protocols: list[str],
-    options: dict[str, Any],
-    json_file: Path | None,
-) -> list[Callable[[], dict[str, Any]]]:
-    """Chooses the videos of every protocol; returns what scores them, prints, and gives the document for --json."""
-    if not protocols:
-        return []
-    settings = {
-        **_settings(features, classes, options),
+    zero_shot = {
+        **shaped_by,
         "heads": [str(path) for path in options["heads"]],
         "retriever": str(options["retriever"] or ""),
-        **{key: options[key] for key in _ZERO_SHOT},
+        "attributes_prompt": attributes_prompt,
+        **{name: options[name] for name in _ZERO_SHOT},
     }
 
     @cache_result
     def scorers() -> list[Scorer]:
-        from ..scoring import zero_shot_scorers
+        spotting = {name: options[name] for name in ("saliency", "recognition", "temperature", "renormalize")}
+        settings = ScoringSettings(
+            prompts=prompts,
+            pools=options["pools"],
+            words=options["words"],
+            spotting=ConceptSpottingConfig(**spotting),
+            view_average=options["view_average"],
+            attributes=options["attributes"],
+            attribute_settings=AttributeSettings(options["top"], prompt=attributes_prompt),
+            fusion=options["fusion"],
+            fusion_form=options["fusion_form"],
+        )
+        same_views = retriever.single_view() if retriever and options["single_view"] else retriever
+        return build_scorers(
+            features,
+            lexicon,
+            settings,
+            heads=heads,
+            retriever=same_views,
+            load=load,
+            device=options["device"],
+        )
 
-        return zero_shot_scorers(features, classes, options)
+    def train(plan: TrainingPlan) -> list[Result]:
+        folder = options["text_encoder"]
+        classes = texts_for_heads(
+            features, lexicon, plan.configs, prompts=prompts, text_encoder=folder, load=load
+        )
+        settings = {**shaped_by, "text_encoder": folder.name if folder else ""}
+        with progress_bar("training") as advance:
 
-    def document(protocol: str, score: Score) -> dict[str, Any]:
-        results, comparisons = score(scorers())
-        published = find_published(options["papers"], options["dataset"], protocol)
-        if str(json_file) != "-":
-            (print_multi_label if protocol == MULTI_LABEL else _print)(results, comparisons)
-            print_published(options["papers"], options["dataset"], protocol, published)
-        return {
-            "protocol": protocol,
-            "results": [result.to_dict() for result in results],
-            "comparisons": [vars(comparison) for comparison in comparisons],
-            **to_json(options["papers"], published),
-        }
+            def show(run: Run) -> None:
+                shots = "all" if run.shots is None else run.shots
+                advance(run.number - 1, run.of, f"{run.head}, {shots} a class")
 
-    plans = {
-        protocol: plan_multi_label(features, classes, options, settings)
-        if protocol == MULTI_LABEL
-        else _plan_single_label(features, classes, protocol, options, settings)
-        for protocol in protocols
-    }
-    return [partial(document, protocol, score) for protocol, score in plans.items()]
+            return plan.run(classes, settings, device=options["device"], on_run=show)
 
-
-def _plan_single_label(
-    features: FeatureCache, classes: Lexicon, protocol: str, options: dict[str, Any], settings: dict[str, Any]
-) -> Score:
-    """Chooses the videos; what runs the protocol for all scorers gives their results, and each against the first."""
-    from ...pipeline.evaluation import EvaluationError, compare, evaluate, select_test_set, take, trials
-    from ..scoring import untrained_indices
-
-    test = select_test_set(features, classes, options["split"], by_split_sets=protocol == "splits")
-    keep, notes = untrained_indices(features, test.indices, options)
-    test = replace(take(test, keep), notes=[*test.notes, *notes])
-    asked = {"repeats": options["repeats"], **_sets(protocol, classes, test)}
+    # What a later protocol cannot do is said before an earlier one has worked for an hour.
+    plans: list[Any] = []
+    for protocol in dict.fromkeys(options["protocols"]):
+        if protocol not in LEARNING:
+            plans.append(
+                plan_zero_shot(
+                    features,
+                    lexicon,
+                    protocol,
+                    options["split"],
+                    heads=heads,
+                    repeats=options["repeats"],
+                    map_convention=options["map_convention"],
+                )
+            )
+            continue
+        few = FEW_SHOT_SETTINGS if protocol == "few-shot" else None
+        plans.append(
+            plan_training(
+                features,
+                lexicon,
+                head_configs(
+                    options["classifiers"], options["temporals"], options["pools"], **_some(options, CONFIG)
+                ),
+                train_settings(
+                    {"epochs": few.epochs, "held_out": few.held_out} if few else {},
+                    **_some(options, TRAINING),
+                ),
+                protocol=protocol,
+                **_some(options, ("train_split", "split", "test_share", "shots", "seeds")),
+            )
+        )
+    documents: list[dict[str, Any]] = []
     try:
-        trials(protocol, test.labels, len(classes), **asked)
-    except ValueError as error:
-        raise EvaluationError(str(error)) from error
+        for plan in plans:
+            if isinstance(plan, ZeroShotPlan):
+                results, shots = plan.run(scorers(), zero_shot), ()
+                comparisons = [(None, compare(result, results[0])) for result in results[1:]]
+            else:
+                results, shots = train(plan), plan.shots
+                comparisons = compare_by_shots(results)
+            published = find_published(options["papers"], dataset, plan.protocol, shots)
+            if str(json_file) != "-":
+                print_results(results, comparisons, as_released)
+                print_published(options["papers"], dataset, plan.protocol, published)
+            documents.append(
+                {
+                    "protocol": plan.protocol,
+                    "results": [result.to_dict() for result in results],
+                    "comparisons": [
+                        {**vars(comparison), **({} if k is None else {"shots": k})}
+                        for k, comparison in comparisons
+                    ],
+                    **to_json(options["papers"], published),
+                }
+            )
+    finally:
+        if json_file and documents:
+            write_json(json_file, documents)
+            if len(documents) < len(plans):
+                warn(f"{json_file} has the {len(documents)} of {len(plans)} protocols that were done before.")
 
-    def score(scorers: Sequence[Scorer]) -> tuple[list[Result], list[Comparison]]:
-        results = evaluate(features, test, scorers, protocol, len(classes), settings=settings, **asked)
-        return results, [compare(result, results[0]) for result in results[1:]]
 
-    return score
-
-
-def _sets(protocol: str, classes: Lexicon, test: LabeledVideos) -> dict[str, Any]:
-    """What `kinetics600` and `splits` need beside the labels."""
-    if protocol == "kinetics600":
-        from ...lexicons import load_lexicon
-
-        names = [f"kinetics600-zeroshot-{number}" for number in (1, 2, 3)]
-        return {"class_sets": {name: classes.resolve(load_lexicon(name).labels) for name in names}}
-    if protocol == "splits":
-        return {"video_sets": test.split_sets}
-    return {}
-
-
-def _print(results: list[Result], comparisons: list[Comparison]) -> None:
-    from ...pipeline.evaluation import METRICS
-    from ..output import console, count, printable, table, warn
-
-    first = results[0]
-    settings, repetitions = first.settings, first.repetitions
-    candidates = {metrics.n_classes for _, metrics in repetitions}
-    over = f"{min(candidates)}" if len(candidates) == 1 else f"{min(candidates)} to {max(candidates)}"
-    times = f", {len(repetitions)} times {over} of them" if len(repetitions) > 1 else ""
-    title = (
-        f"{first.protocol}: {count(first.n_videos, 'video')}"
-        f"{' of split ' + printable(settings['split']) if settings['split'] else ''}, "
-        f"{count(first.n_classes, 'class', 'classes')} ({printable(settings['lexicon'])}){times}"
-    )
-    chance = sum(100 / metrics.n_classes for _, metrics in repetitions) / len(repetitions)
-    rows = [[result.scorer, *(str(result.figures[field]) for field in METRICS)] for result in results]
-    rows.append(["chance", f"{chance:.1f}", "", ""])
-    console().print(table(title, ["", *(f"{name} %" for name in METRICS.values())], rows))
-    for comparison in comparisons:
-        click.echo(printable(comparison))
-    spread = "± standard deviation over the repetitions"
-    interval = "brackets: 95 % bootstrap interval over videos"
-    shown = " | ".join(settings["prompts"][:2]) + (" | ..." if len(settings["prompts"]) > 2 else "")
-    click.echo(
-        f"{printable(settings['encoder'])}; prompt {printable(shown)}; {spread if len(repetitions) > 1 else interval}."
-    )
-    if settings["as_released"]:
-        click.echo(released_line(settings["as_released"]))
-    for note in first.notes:
-        warn(note)
+def _some(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: options[name] for name in names}

@@ -14,7 +14,7 @@ import click
 from ..conditions import NEARNESS, Condition, with_option
 from ..options import cache_option, decoding_options, device_option, share_cores, vidclip_command
 from ..parameters import argument, option
-from ..released import apply_released, as_released_option, released_line, released_short_side
+from ..released import AsReleased, as_released_option
 
 if TYPE_CHECKING:
     from ...pipeline.datasets import VideoList
@@ -141,7 +141,9 @@ class Part(click.ParamType):
 @option("--retry-failed", is_flag=True, help="Try again what could not be read before.")
 @option("--strict", is_flag=True, help="Exit status 1 for failures of earlier runs too.")
 @click.pass_context
-def command(ctx: click.Context, source: tuple[Path, ...], dataset: str | None, **options: Any) -> None:
+def command(
+    ctx: click.Context, source: tuple[Path, ...], dataset: str | None, as_released: AsReleased, **options: Any
+) -> None:
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
 
     SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, a .txt list of the
@@ -161,7 +163,6 @@ def command(ctx: click.Context, source: tuple[Path, ...], dataset: str | None, *
     Exit status: 0 done, also where videos are missing; 1 done, but some videos could not be read that no earlier run
     has reported; 2 could not.
     """
-    apply_released(options)
     source, dataset = _nearer(ctx, source, dataset)
     share_cores()
     from ...lexicons import load_lexicon
@@ -211,14 +212,13 @@ def command(ctx: click.Context, source: tuple[Path, ...], dataset: str | None, *
             folder,
             sampling,
             settings,
-            resize=lambda size: released_short_side(options, size),
+            resize=lambda size: as_released.short_side(size, int(options["crops"])),
             device=options["device"],
             precision=options["precision"],
             on_warning=warn,
             on_progress=display,
         )
-    if options["as_released"]:
-        click.echo(released_line(options["as_released"]))
+    as_released.echo()
     ctx.exit(_report(summary, folder, videos, strict=options["strict"]))
 
 

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..conditions import with_option
+from ..head_options import (
+    CONFIG,
+    SEED,
+    TRAINING,
+    Shots,
+    head_configs,
+    head_options,
+    texts_for_heads,
+    train_settings,
+)
 from ..options import (
     TEMPERATURE,
     cache_option,
@@ -16,31 +26,27 @@ from ..options import (
     encoder_loader,
     lexicon_option,
     model_options,
+    open_cache,
+    prompt_of,
     prompts_of,
     vidclip_command,
 )
 from ..parameters import FiniteRange, OutputFile, option
 from ..released import (
-    apply_released,
-    apply_released_heads,
+    AsReleased,
     as_released_option,
     attributes_prompt_option,
-    released_line,
     renormalize_option,
-    resolve_attributes_prompt,
     view_average_option,
     words_option,
 )
-from ..training import SEED, Shots, head_options
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
     from ...pipeline.encoders import EncoderLoader
     from ...pipeline.evaluation import LabeledVideos
-    from ...pipeline.heads import Epoch, Fitted, VideoHead
+    from ...pipeline.heads import Epoch, Fitted, StoredHead
 
 
 _VIDEO = with_option("--head", "video")
@@ -107,54 +113,107 @@ _ATTRIBUTES = with_option("--head", "attributes")
 @option("--plot", type=OutputFile(suffixes=(".png", ".svg")), help="A picture of the loss: .png or .svg.")
 @model_options
 @device_option
-def command(cache: Path, output: Path, plot: Path | None, head: str, **options: Any) -> None:
+def command(
+    cache: Path, output: Path, plot: Path | None, head: str, as_released: AsReleased, **options: Any
+) -> None:
     """Trains a head on the features of the cache, in seconds to minutes; no video is opened.
 
     `vidclip eval --head FILE` tests it, `vidclip predict VIDEO --head FILE` uses it. The same seed makes the same
     file.
     """
-    from ...cache import FeatureCache
-    from ...lexicons import load_lexicon
-    from ...pipeline.evaluation import lexicon_from_labels
-    from ...pipeline.heads import StoredHead, save_head
-    from ..output import count, printable, warn
+    import numpy as np
 
-    apply_released(options)
-    options["prompts"] = prompts_of(options["prompt"])
-    resolve_attributes_prompt(options)
-    features = FeatureCache(cache)
-    apply_released_heads(options, features)
-    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
-    chosen, test, drawn = _sides(features, classes, options)
-    load = encoder_loader(options)
-    train = _train_attributes if head == "attributes" else _train_video
-    fitted, name, settings = train(features, classes, chosen, options, load)
-    save_head(
-        output,
-        StoredHead(
-            fitted.head,
-            features.identity,
-            classes.labels,
-            {
-                **settings,
-                **drawn,
-                "prompts": list(options["prompts"]),
-                "train_split": chosen.split,
-                "as_released": options["as_released"],
-            },
-            fitted.context,
-            _trained_on(features, classes, chosen, options, whole=drawn["test_share"] is not None),
-        ),
+    from ...cache import FeatureCache
+    from ...pipeline.devices import choose_device
+    from ...pipeline.encoders import text_embeddings
+    from ...pipeline.evaluation import draw_shots, sides_to_fit, train_head, video_fingerprints
+    from ...pipeline.heads import StoredHead, fit_attributes, save_head
+    from ...pipeline.scoring import AttributeSettings, check_attributes, find_attributes, sentences_by_row
+    from ..messages import note
+    from ..output import count, printable, progress_bar, warn
+
+    prompts = prompts_of(options["prompt"])
+    attributes_prompt = prompt_of("--attributes-prompt", options["attributes_prompt"])
+    features, lexicon = open_cache(cache, options["lexicon"])
+    options["temporal_heads"] = as_released.temporal_heads(features)
+    shots, seed, device = options["shots"], options["seed"], choose_device(options["device"])
+    train, test, drawn, notes = sides_to_fit(
+        features, lexicon, options["train_split"], options["test_share"], seed=seed
     )
+    for told in notes:
+        note(told)
+    load = encoder_loader()
+    defaults: dict[str, Any] = {"epochs": 10, "held_out": 0.0} if shots else {}
+    defaults |= {"loss": "released"} if head == "attributes" else {}
+    settings = train_settings(
+        defaults, held_out=options["held_out"], **{name: options[name] for name in TRAINING}
+    )
+    kept: dict[str, Any]
+    with progress_bar("training") as advance:
+
+        def show(epoch: Epoch) -> None:
+            advance(epoch.number, settings.epochs, progress_text(epoch))
+
+        if head == "video":
+            (config,) = head_configs(
+                (options["classifier"],),
+                (options["temporal"],),
+                (options["pool"],),
+                **{name: options[name] for name in CONFIG},
+            )
+            folder = options["text_encoder"]
+            classes = texts_for_heads(
+                features, lexicon, [config], prompts=prompts, text_encoder=folder, load=load
+            )
+            fitted: Fitted[Any] = train_head(
+                features, train, classes, config, settings, shots=shots, device=device, on_epoch=show
+            )
+            name, kept = config.name, {"text_encoder": folder.name if folder else ""}
+        else:
+            found = find_attributes(
+                features,
+                options["attributes"],
+                AttributeSettings(options["top"], prompt=attributes_prompt),
+                retriever=FeatureCache(options["retriever"]) if options["retriever"] else None,
+                load=load,
+            )
+            load.note(found.without_note(features))
+            sentences = sentences_by_row(found.stored, features)
+            check_attributes(sentences, train.indices)
+            texts = text_embeddings(features, lexicon, prompts, words="none", load=load)
+            fitted = fit_attributes(
+                sentences[train.indices],
+                train.targets,
+                texts.sentence,
+                settings,
+                device=device,
+                on_epoch=show,
+            )
+            name, kept = "attributes", {"attributes": dict(found.stored.settings)}
+    trained = train.indices
+    if shots:
+        trained = trained[draw_shots(train.targets, lexicon.labels, shots, seed)]
+    n_train = len(trained)
+    if drawn["test_share"] is not None:  # `eval --head` then tests the same videos as this
+        trained = train.indices
+    kept |= {
+        **vars(settings),
+        **drawn,
+        "n_train": n_train,
+        "prompts": list(prompts),
+        "train_split": train.split,
+        "as_released": as_released.to_dict(),
+    }
+    fingerprints = np.unique(video_fingerprints(features, trained), axis=0)
+    stored = StoredHead(fitted.head, features.identity, lexicon.labels, kept, fitted.context, fingerprints)
+    save_head(output, stored)
     best = fitted.epochs[fitted.best_epoch - 1]
     held = "" if best.held_out_top1 is None else f", {best.held_out_top1:.1f} % of the held-out videos right"
-    n_videos = settings["n_train"]
     click.echo(
-        f"{printable(output)}: {name} head, {count(n_videos, 'video')} of {len(set(chosen.labels.tolist()))} "
+        f"{printable(output)}: {name} head, {count(n_train, 'video')} of {len(set(train.targets.tolist()))} "
         f"classes; epoch {best.number} of {len(fitted.epochs)} kept, loss {best.loss:.3f}{held}."
     )
-    if options["as_released"]:
-        click.echo(released_line(options["as_released"]))
+    as_released.echo()
     if plot:
         from ...pipeline.report import loss_curve, save_figure
 
@@ -163,77 +222,8 @@ def command(cache: Path, output: Path, plot: Path | None, head: str, **options: 
             warn(f"no font here has {boxes}: {plot} shows boxes.")
         click.echo(f"{printable(plot)}: the loss of each epoch.")
     if test is not None and head == "video":
-        _test(features, classes, fitted.head, settings["temperature"], test, options, load)
+        _test(features, lexicon, stored, test, load)
     click.echo(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
-
-
-def _train_video(
-    features: FeatureCache,
-    classes: Lexicon,
-    chosen: LabeledVideos,
-    options: dict[str, Any],
-    load: EncoderLoader,
-) -> tuple[Fitted, str, dict[str, Any]]:
-    from ...pipeline.devices import choose_device
-    from ...pipeline.evaluation import draw_shots
-    from ...pipeline.heads import epoch_size, fit_head
-    from ..output import progress_bar
-    from ..training import check_finite, class_texts, fit_settings, head_configs
-
-    (design,) = head_configs(options, (options["pool"],))
-    shots = options["shots"]
-    settings = fit_settings(options, **({"epochs": 10, "held_out": 0.0} if shots else {}))
-    rows = draw_shots(chosen.labels, classes.labels, shots, settings.seed)
-    frames = features.frames(chosen.indices[rows])
-    check_finite(features, chosen.indices[rows], frames)
-    knowledge = class_texts(features, classes, [design], options, load)
-    with progress_bar("training") as advance:
-        fitted = fit_head(
-            frames,
-            chosen.labels[rows],
-            knowledge,
-            design,
-            settings,
-            epoch_size=epoch_size(chosen.labels, features.shape[1], settings.held_out),
-            device=choose_device(options["device"]),
-            on_epoch=lambda epoch: advance(epoch.number, settings.epochs, progress_text(epoch)),
-        )
-    folder = options["text_encoder"]
-    stored = {**vars(settings), "text_encoder": folder.name if folder else "", "n_train": len(rows)}
-    return fitted, design.name, stored
-
-
-def _train_attributes(
-    features: FeatureCache,
-    classes: Lexicon,
-    chosen: LabeledVideos,
-    options: dict[str, Any],
-    load: EncoderLoader,
-) -> tuple[Fitted, str, dict[str, Any]]:
-    from ...pipeline.devices import choose_device
-    from ...pipeline.encoders import text_embeddings
-    from ...pipeline.heads import fit_attributes
-    from ...pipeline.scoring import check_attributes, sentences_by_row
-    from ..attribute_sources import stored_attributes
-    from ..output import progress_bar
-    from ..training import fit_settings
-
-    texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
-    stored = stored_attributes(features, options, load)
-    sentences = sentences_by_row(stored, features)
-    check_attributes(sentences, chosen.indices)
-    settings = fit_settings(options, loss="released")
-    with progress_bar("training") as advance:
-        fitted = fit_attributes(
-            sentences[chosen.indices],
-            chosen.labels,
-            texts.sentence,
-            settings,
-            device=choose_device(options["device"]),
-            on_epoch=lambda epoch: advance(epoch.number, settings.epochs, progress_text(epoch)),
-        )
-    kept = {**vars(settings), "attributes": dict(stored.settings), "n_train": len(chosen.indices)}
-    return fitted, "attributes", kept
 
 
 def progress_text(epoch: Epoch) -> str:
@@ -241,99 +231,24 @@ def progress_text(epoch: Epoch) -> str:
     return f"loss {epoch.loss:.3f}{held}"
 
 
-def _sides(
-    features: FeatureCache, classes: Lexicon, options: dict[str, Any]
-) -> tuple[LabeledVideos, LabeledVideos | None, dict[str, Any]]:
-    """(videos to train on, videos to test where there are any, how they were drawn): looked up before the training."""
-    from ...pipeline.evaluation import (
-        EvaluationError,
-        check_disjoint,
-        drawn_split,
-        draws_test_set,
-        training_set,
-    )
-    from ..messages import note
-
-    train_split, share = options["train_split"], options["test_share"]
-    if draws_test_set(features, share, train_split):
-        try:
-            sides = drawn_split(features, classes, train_split, share, seed=options["seed"])
-        except EvaluationError as error:
-            if share is not None:
-                raise
-            note(f"{error} The head is not tested.")
-        else:
-            for told in [*sides.test.notes, *check_disjoint(features, sides.train, sides.test)]:
-                note(told)
-            return sides.train, sides.test, sides.settings
-    chosen = training_set(features, classes, train_split)
-    for told in chosen.notes:
-        note(told)
-    return chosen, _test_set(features, classes, chosen), {"test_share": None, "split_seed": None}
-
-
-def _trained_on(
-    features: FeatureCache, classes: Lexicon, chosen: LabeledVideos, options: dict[str, Any], *, whole: bool
-) -> np.ndarray:
-    """What the head remembers of its training videos: with `--shots`, of those drawn; `whole`: of all that were not
-    kept for testing, so that `eval --head` tests the same videos as `fit`."""
-    import numpy as np
-
-    from ...pipeline.evaluation import draw_shots, video_fingerprints
-
-    indices = chosen.indices
-    if options["shots"] and not whole:
-        indices = indices[draw_shots(chosen.labels, classes.labels, options["shots"], options["seed"])]
-    return np.unique(video_fingerprints(features, indices), axis=0)
-
-
-def _test_set(features: FeatureCache, classes: Lexicon, trained_on: LabeledVideos) -> LabeledVideos | None:
-    """The test split, where there is one, its labels are known, and none of its videos is trained on."""
-    from ...pipeline.evaluation import (
-        EvaluationError,
-        check_disjoint,
-        default_split,
-        select_test_set,
-        split_names,
-    )
-    from ..messages import note, warn
-
-    split = default_split(features)
-    if not split or split not in split_names(features, labeled=True):
-        return None
-    try:
-        test = select_test_set(features, classes, split)
-        for told in check_disjoint(features, trained_on, test):
-            note(told)
-    except EvaluationError as error:
-        warn(f"the head will not be tested on the split {split}: {error}")
-        return None
-    return test
-
-
 def _test(
-    features: FeatureCache,
-    classes: Lexicon,
-    head: VideoHead,
-    temperature: float,
-    test: LabeledVideos,
-    options: dict[str, Any],
-    load: EncoderLoader,
+    cache: FeatureCache, lexicon: Lexicon, stored: StoredHead, test: LabeledVideos, load: EncoderLoader
 ) -> None:
-    """The head on the test split, beside the mean frame embedding without training."""
+    """Print how the head does on the test videos, beside the mean frame embedding without training."""
     from ...pipeline.encoders import EncoderError, text_embeddings
-    from ...pipeline.evaluation import METRICS, evaluate
-    from ...pipeline.heads import HeadScorer
+    from ...pipeline.evaluation import evaluate
+    from ...pipeline.heads import HeadScorer, VideoHead
     from ...pipeline.scoring import MeanScorer, Scorer
-    from ..output import console, count, printable, table, warn
+    from ..output import count, printable, warn
+    from ..tables import figures_table
 
-    scorers: list[Scorer] = [HeadScorer(head, temperature=temperature, name=head.config.name)]
+    head = stored.module
+    assert isinstance(head, VideoHead)
+    scorers: list[Scorer] = [HeadScorer(head, temperature=stored.temperature, name=head.config.name)]
     try:
-        texts = text_embeddings(features, classes, options["prompts"], words="none", load=load)
+        texts = text_embeddings(cache, lexicon, stored.prompts, words="none", load=load)
         scorers.insert(0, MeanScorer(texts.sentence, "mean, untrained"))
     except EncoderError as error:  # a head that reads no names is trained without the encoder
         warn(f"there is no zero-shot row to compare with: {error}")
-    results = evaluate(features, test, scorers, "full-classes", len(classes))
-    rows = [[result.scorer, *(str(result.figures[field]) for field in METRICS)] for result in results]
-    title = f"{count(len(test.indices), 'video')} of split {printable(test.split)}"
-    console().print(table(title, ["", *(f"{name} %" for name in METRICS.values())], rows))
+    results = evaluate(cache, test, scorers, "full-classes", len(lexicon))
+    figures_table(f"{count(len(test), 'video')} of split {printable(test.split)}", results)

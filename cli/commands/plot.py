@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..conditions import Condition, with_option, without_option
+from ..head_options import CLASSIFIERS, SEED
 from ..options import (
     cache_option,
     device_option,
     encoder_loader,
     lexicon_option,
     model_options,
+    open_cache,
     prompts_of,
     vidclip_command,
 )
 from ..parameters import OutputFile, argument, option
-from ..training import CLASSIFIERS, SEED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,18 +92,17 @@ def correlation(
     cache: Path, classifiers: tuple[str, ...], heads: tuple[Path, ...], output: Path, **options: Any
 ) -> None:
     """The cosines between the classes of several classifiers, side by side (Text4Vis, Figures 1 and A.5)."""
-    from ...cache import FeatureCache
-    from ...lexicons import load_lexicon
+    import numpy as np
+
     from ...pipeline.encoders import text_embeddings
-    from ...pipeline.evaluation import lexicon_from_labels, training_set
+    from ...pipeline.evaluation import training_set
     from ...pipeline.heads import ClassTexts, HeadConfig, head_over, load_head, untrained_head
     from ...pipeline.report import correlation_maps
+    from ...pipeline.scoring import read_frames
     from ..output import printable
-    from ..training import check_finite
 
-    features = FeatureCache(cache)
-    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
-    load = encoder_loader(options)
+    features, classes = open_cache(cache, options["lexicon"])
+    load = encoder_loader()
     maps = {}
     if len(classes) < 2:
         raise click.UsageError("a correlation is between classes, and there is only one.")
@@ -112,13 +112,11 @@ def correlation(
         if kind == "text":
             texts = text_embeddings(features, classes, prompts, words="none", load=load)
         chosen = training_set(features, classes, options["train_split"]) if kind == "lda" else None
-        frames = features.frames(chosen.indices if chosen else [])
-        if chosen:
-            check_finite(features, chosen.indices, frames)
+        frames = read_frames(features, chosen.indices if chosen else np.empty(0, np.int64))
+        labels = chosen.targets if chosen else np.empty(0, np.int64)
         known = ClassTexts(classes.labels, texts)
-        labels = chosen.labels if chosen else frames[:, 0, 0, 0].astype(int)
-        made = untrained_head(frames, labels, known, HeadConfig(kind), seed=options["seed"])
-        maps[kind] = made.class_embeddings.detach().numpy()
+        head = untrained_head(frames, labels, known, HeadConfig(kind), seed=options["seed"])
+        maps[kind] = head.class_embeddings.detach().numpy()
     for path in heads:
         stored = load_head(path)
         stored.check_encoder(features.identity.encoder_digest, str(cache))
@@ -170,8 +168,8 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     for path, result in found:  # heads of one name, of several files, are lines of their own
         own = sources[str(result.get("scorer"))]
         if len(own) > 1:
-            ambiguity_notes = sum(other.stem == path.stem for other in own) > 1
-            result["scorer"] = f"{result.get('scorer')} ({path if ambiguity_notes else path.stem})"
+            same_name = sum(other.stem == path.stem for other in own) > 1
+            result["scorer"] = f"{result.get('scorer')} ({path if same_name else path.stem})"
     try:
         figure = few_shot_curves([result for _, result in found])
     except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
@@ -203,31 +201,23 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     """For each class, the share of its videos that is taken for each other; the worst confusions in words."""
     import numpy as np
 
-    from ...cache import FeatureCache
-    from ...lexicons import load_lexicon
     from ...pipeline.encoders import text_embeddings
-    from ...pipeline.evaluation import leave_out_trained, lexicon_from_labels, select_test_set, take
+    from ...pipeline.evaluation import leave_out_trained, select_videos
     from ...pipeline.heads import HeadScorer, head_over, load_head
     from ...pipeline.report import confusion_counts, confusion_map
-    from ...pipeline.scoring import MeanScorer, Scorer
+    from ...pipeline.scoring import MeanScorer, Scorer, score_batches
     from ..output import count, printable, warn
-    from ..training import check_finite
 
-    features = FeatureCache(cache)
-    classes = load_lexicon(options["lexicon"]) if options["lexicon"] else lexicon_from_labels(features)
-    test = select_test_set(features, classes, options["split"])
-    load = encoder_loader(options)
+    features, classes = open_cache(cache, options["lexicon"])
+    test = select_videos(features, classes, options["split"])
+    load = encoder_loader()
     scorer: Scorer
     if head:
         stored = load_head(head)
-        keep, notes = leave_out_trained(
-            features,
-            test.indices,
-            {f"the head {head.name}": stored.trained_on},
-            asked_for=options["split"] is not None,
-        )
-        test = take(test, keep)
-        for told in notes:
+        known = len(test.notes)
+        trained_on = {f"the head {head.name}": stored.trained_on}
+        test = leave_out_trained(features, test, trained_on, asked_for=options["split"] is not None)
+        for told in test.notes[known:]:
             warn(told)
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         stored.check_features(features.shape, str(cache))
@@ -237,13 +227,13 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         texts = text_embeddings(features, classes, prompts_of(*options["prompts"]), words="none", load=load)
         scorer = MeanScorer(texts.sentence, "mean, zero-shot")
     every = np.arange(len(classes))
-    predicted = []
-    for indices, frames in features.batches(1024, test.indices):
-        check_finite(features, indices, frames)
-        predicted.append(scorer.scores(scorer.similarities(indices, frames), every).argmax(axis=1))
-    counts = confusion_counts(np.concatenate(predicted), test.labels, len(classes))
+    predicted = [
+        scorer.scores(similarities, every).argmax(axis=1)
+        for _, (similarities,) in score_batches(features, [scorer], test.indices)
+    ]
+    counts = confusion_counts(np.concatenate(predicted), test.targets, len(classes))
     right = 100 * np.trace(counts) / counts.sum()
-    title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test.indices), 'video')}"
+    title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test), 'video')}"
     _save(confusion_map(counts, classes.labels, title), output)
     click.echo(f"{printable(output)}: {title}.")
     wrong = counts * (1 - np.eye(len(classes), dtype=int))

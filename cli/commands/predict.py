@@ -57,7 +57,7 @@ def command(
 
     stored = load_head(head)
     listed = read_videos(videos[0] if len(videos) == 1 else videos)
-    load = encoder_loader(options)
+    load = encoder_loader()
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else None
     module = head_over(stored, classes, load)
     with progress_bar("reading videos") as advance:

@@ -70,7 +70,7 @@ def command(
     if view >= features.shape[1]:
         raise click.BadParameter(f"{cache} has the views 0 to {features.shape[1] - 1}.", param_hint="--view")
     asked = Lexicon("phrases", tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(phrases)))
-    load = encoder_loader(options)
+    load = encoder_loader()
     texts = load(features.identity).encode_text(asked.phrases, prompts, words=options["words"])
     load.note(collapse_note(texts))
     spotter = ConceptSpotter(texts, ConceptSpottingConfig(temperature=options["temperature"]))

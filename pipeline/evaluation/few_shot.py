@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...cache import FeatureCache
 from ..heads import (
     ClassTexts,
     Epoch,
@@ -30,30 +29,18 @@ from ..heads import (
     head_scores,
     untrained_head,
 )
-from ..scoring import view_scores
+from ..scoring import FeatureSource, read_frames, view_scores
+from .labels import LabeledVideos
 from .metrics import label_ranks
 from .protocols import Trial
-from .run import LabeledVideos, Result, result_of_ranks
+from .results import Comparison, Result, compare
+from .run import result_of_ranks
 
 LEARNING_PROTOCOLS = ("general", "few-shot")
 FEW_SHOT_SHOTS = (0, 1, 2, 4, 8, 16, None)
 """K; None: all videos."""
 FEW_SHOT_SETTINGS = TrainSettings(epochs=10, held_out=0)
 """Ten epochs of as many iterations as the full set has, and nothing held out of so few (Text4Vis, B.1)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Videos to learn from or to test, with their features in memory."""
-
-    frames: np.ndarray
-    """[n, V, T, D] float16."""
-    of: LabeledVideos
-    """Their rows in the cache and classes."""
-
-    @classmethod
-    def read(cls, cache: FeatureCache, chosen: LabeledVideos) -> Examples:
-        return cls(cache.frames(chosen.indices), chosen)
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ class Run:
 
 
 def draw_shots(labels: np.ndarray, names: Sequence[str], shots: int | None, seed: int) -> np.ndarray:
-    """Rows [C * shots], ascending: so many videos of every class, drawn by seed. None: all rows.
+    """Positions [C * shots] in `labels`, ascending: so many videos of every class, drawn by seed. None: all.
 
     A draw of more shots holds that of fewer under the same seed. Raises FitError for a class that has no video, or
     fewer than asked for.
@@ -96,8 +83,9 @@ def draw_shots(labels: np.ndarray, names: Sequence[str], shots: int | None, seed
 
 
 def train_and_evaluate(
-    train: Examples,
-    test: Examples,
+    source: FeatureSource,
+    train: LabeledVideos,
+    test: LabeledVideos,
     classes: ClassTexts,
     head_configs: Sequence[HeadConfig],
     *,
@@ -110,7 +98,7 @@ def train_and_evaluate(
     device: str | torch.device = "cpu",
     on_run: Callable[[Run], None] | None = None,
 ) -> list[Result]:
-    """Trains every head on every number of shots with every seed, and tests it on all test videos.
+    """Train every head on every number of shots with every seed, and test it on all test videos.
 
     shots    of every class; 0 tests the untrained head, None trains on all. Heads that cannot be had from so
              few videos are left out there, with a note: lda needs more videos than classes
@@ -123,8 +111,10 @@ def train_and_evaluate(
     are of one class.
     """
     names = classes.names
-    plan, notes = plan_runs(train.of.labels, names, head_configs, shots, train.frames.shape[-1])
-    tested_on = replace(test.of, notes=[*test.of.notes, *notes])
+    plan, notes = plan_runs(train.targets, names, head_configs, shots, source.shape[-1])
+    tested_on = replace(test, notes=[*test.notes, *notes])
+    train_frames, test_frames = read_frames(source, train.indices), read_frames(source, test.indices)
+    epoch = epoch_size(train.targets, source.shape[1], fit.held_out)
     inputs: dict[tuple[str, str], torch.Tensor] = {}
     results = []
     last: list[Epoch] = []
@@ -136,17 +126,17 @@ def train_and_evaluate(
             number += 1
             if on_run:
                 on_run(Run(number, n_runs, config.name, k, seed))
-            fitted = _learn(train, classes, config, k, replace(fit, seed=seed), device)
+            fitted = _train(
+                train_frames, train.targets, classes, config, k, replace(fit, seed=seed), epoch, device
+            )
             head, last = fitted.head, fitted.epochs[-1:]
             key = (config.temporal if config.temporal == "mean" else "", config.pool)
             if key not in inputs:
-                inputs[key] = head_inputs(test.frames, config)
-            scores = head_scores(head.to(device), inputs[key], test.frames.shape[1])
+                inputs[key] = head_inputs(test_frames, config)
+            scores = head_scores(head.to(device), inputs[key], source.shape[1])
             scores = view_scores(scores, fit.temperature, config.view_average)
-            ranks.append(label_ranks(scores, test.of.labels))
-            tested.append(
-                Trial(f"seed {seed}", np.arange(len(names)), np.arange(len(test.of.labels)), test.of.labels)
-            )
+            ranks.append(label_ranks(scores, test.targets))
+            tested.append(Trial(f"seed {seed}", np.arange(len(names)), np.arange(len(test)), test.targets))
         results.append(
             result_of_ranks(
                 config.name,
@@ -160,8 +150,8 @@ def train_and_evaluate(
                     **{f"fit_{key}": value for key, value in vars(fit).items() if key != "seed"},
                     **vars(config),
                     "shots": "all" if k is None else k,
-                    "train_split": train.of.split,
-                    "n_train": len(train.of.indices) if k is None else k * len(names),
+                    "train_split": train.split,
+                    "n_train": len(train) if k is None else k * len(names),
                     "epoch_examples": last[0].n_examples if last else 0,
                     "n_held_out": last[0].n_held_out if last else 0,
                 },
@@ -227,24 +217,73 @@ def _left_out(
     return notes
 
 
-def _learn(
-    train: Examples,
+def train_head(
+    source: FeatureSource,
+    train: LabeledVideos,
+    classes: ClassTexts,
+    config: HeadConfig,
+    settings: TrainSettings,
+    *,
+    shots: int | None = None,
+    device: str | torch.device = "cpu",
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Fitted[VideoHead]:
+    """Train one head on labeled videos, or on so many `shots` of every class, drawn with the seed of `settings`.
+
+    An epoch has as many examples as all of `train` give it. Raises FitError, NotFinite.
+    """
+    drawn = draw_shots(train.targets, classes.names, shots, settings.seed)
+    return fit_head(
+        read_frames(source, train.indices[drawn]),
+        train.targets[drawn],
+        classes,
+        config,
+        settings,
+        epoch_size=epoch_size(train.targets, source.shape[1], settings.held_out),
+        device=device,
+        on_epoch=on_epoch,
+    )
+
+
+def _train(
+    frames: np.ndarray,
+    labels: np.ndarray,
     classes: ClassTexts,
     config: HeadConfig,
     shots: int | None,
     settings: TrainSettings,
+    epoch: int,
     device: str | torch.device,
 ) -> Fitted[VideoHead]:
     if shots == 0:
-        head = untrained_head(train.frames[:0], train.of.labels[:0], classes, config, seed=settings.seed)
+        head = untrained_head(frames[:0], labels[:0], classes, config, seed=settings.seed)
         return Fitted(head, [], 0)
-    rows = draw_shots(train.of.labels, classes.names, shots, settings.seed)
-    return fit_head(
-        train.frames[rows],
-        train.of.labels[rows],
-        classes,
-        config,
-        settings,
-        epoch_size=epoch_size(train.of.labels, train.frames.shape[1], settings.held_out),
-        device=device,
-    )
+    drawn = draw_shots(labels, classes.names, shots, settings.seed)
+    return fit_head(frames[drawn], labels[drawn], classes, config, settings, epoch_size=epoch, device=device)
+
+
+def default_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[tuple[int | None, ...], list[str]]:
+    """Those of FEW_SHOT_SHOTS that every class has training videos for, and a note on the others.
+
+    labels    [N] of the training videos
+    """
+    count = np.bincount(labels, minlength=len(names))
+    fewest = int(count.argmin())
+    too_many = [shots for shots in FEW_SHOT_SHOTS if shots and shots > count[fewest]]
+    notes = [
+        f"{', '.join(map(str, too_many))} shots are left out: the class {names[fewest]!r} has {count[fewest]} training "
+        "videos."
+    ]
+    return tuple(k for k in FEW_SHOT_SHOTS if k not in too_many), notes if too_many else []
+
+
+def compare_by_shots(results: Sequence[Result]) -> list[tuple[int | str, Comparison]]:
+    """(shots, comparison) of every head with the first, where both were trained on as many videos."""
+    first = {r.settings["shots"]: r for r in results if r.scorer == results[0].scorer}
+    return [
+        (result.settings["shots"], compare(result, baseline))
+        for result in results
+        if result.scorer != results[0].scorer
+        and (baseline := first.get(result.settings["shots"])) is not None
+        and len(result.hits) == len(baseline.hits)
+    ]

@@ -14,6 +14,7 @@ from ..datasets import VideoList
 from ..encoders import Encoder
 from ..extraction import ExtractSettings, Progress, extract
 from ..heads import HeadError, HeadScorer, StoredHead, VideoHead
+from ..scoring import score_batches
 from ..video import ClipSpec
 
 
@@ -64,8 +65,7 @@ def predict(
             np.arange(len(head.class_embeddings)),
         )
         found: dict[str, Prediction] = {}
-        for indices, frames in cache.batches():
-            probabilities = scorer.probabilities(scorer.similarities(indices, frames), every)
-            for index, own in zip(indices.tolist(), probabilities, strict=True):
+        for batch, (similarities,) in score_batches(cache, [scorer]):
+            for index, own in zip(batch, scorer.probabilities(similarities, every), strict=True):
                 found[cache.ids[index]] = Prediction(cache.ids[index], own)
     return [found[video.id] for video in videos if video.id in found], summary.failures

@@ -15,7 +15,8 @@ import numpy as np
 
 from ...cache import FeatureCache
 from ...lexicons import Lexicon
-from .run import ALL, EvaluationError, LabeledVideos, select_test_set, split_names
+from .labels import ALL, LabeledVideos, default_split, select_videos, split_names
+from .results import EvaluationError
 
 TEST_SHARE = 0.2
 """Share of each class's videos that is kept for testing where the list names no splits."""
@@ -92,15 +93,73 @@ def draws_test_set(cache: FeatureCache, share: float | None, *named: str | None)
     return share is not None or not (any(name is not None for name in named) or split_names(cache))
 
 
+def train_and_test(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    train_split: str | None = None,
+    split: str | None = None,
+    share: float | None = None,
+    *,
+    seed: int = 0,
+) -> TrainTest:
+    """What is trained on and what is tested: the list's splits, or where there are none a random split by `seed`.
+
+    Raises EvaluationError as `drawn_split`, `training_set`, `select_videos` and `check_disjoint` do.
+    """
+    if draws_test_set(cache, share, train_split, split):
+        sides = drawn_split(cache, lexicon, train_split, share, seed=seed)
+    else:
+        sides = TrainTest(training_set(cache, lexicon, train_split), select_videos(cache, lexicon, split))
+    notes = check_disjoint(cache, sides.train, sides.test)
+    return replace(sides, test=replace(sides.test, notes=[*sides.test.notes, *notes]))
+
+
+def sides_to_fit(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    train_split: str | None = None,
+    share: float | None = None,
+    *,
+    seed: int = 0,
+) -> tuple[LabeledVideos, LabeledVideos | None, dict[str, float | int | None], list[str]]:
+    """(videos to train on, videos to test where there are any, how they were drawn, notes).
+
+    Tested is a random split, or else the default split, where its labels are known and none of its videos is
+    trained on. Raises EvaluationError where nothing can be trained on, or a `share` cannot be drawn.
+    """
+    notes: list[str] = []
+    if draws_test_set(cache, share, train_split):
+        try:
+            sides = drawn_split(cache, lexicon, train_split, share, seed=seed)
+        except EvaluationError as error:
+            if share is not None:
+                raise
+            notes.append(f"{error} The head is not tested.")
+        else:
+            notes = [*sides.test.notes, *check_disjoint(cache, sides.train, sides.test)]
+            return sides.train, sides.test, sides.settings, notes
+    train, test = training_set(cache, lexicon, train_split), None
+    notes += train.notes
+    split = default_split(cache)
+    if split and split in split_names(cache, labeled=True):
+        try:
+            test = select_videos(cache, lexicon, split)
+            notes += check_disjoint(cache, train, test)
+        except EvaluationError as error:
+            test = None
+            notes.append(f"the head will not be tested on the split {split}: {error}")
+    return train, test, {"test_share": None, "split_seed": None}, notes
+
+
 def training_set(cache: FeatureCache, lexicon: Lexicon, train_split: str | None = None) -> LabeledVideos:
     """The labeled videos of the split that is trained on.
 
     train_split    None: `train`; of a cache without splits, all
-    Raises EvaluationError as `select_test_set` does.
+    Raises EvaluationError as `select_videos` does.
     """
     if train_split is None:
         train_split = TRAIN if split_names(cache) else ALL
-    return select_test_set(cache, lexicon, train_split)
+    return select_videos(cache, lexicon, train_split)
 
 
 def drawn_split(
@@ -118,22 +177,22 @@ def drawn_split(
     """
     share = TEST_SHARE if share is None else share
     pool = training_set(cache, lexicon, train_split)
-    videos = [cache.videos[index] for index in pool.indices]
+    videos = [cache.videos[row] for row in pool.indices]
     tested = stratified_split(
-        [video.id for video in videos], pool.labels, share, seed=seed, sources=[v.path for v in videos]
+        [video.id for video in videos], pool.targets, share, seed=seed, sources=[v.path for v in videos]
     )
     if not tested.any():
         raise EvaluationError(
             f"no class of {cache.folder} has two videos: there is nothing to test that is not trained on."
         )
     of = f" of {pool.split}" if pool.split else ""
-    train, test = take(pool, ~tested), take(pool, tested)
+    train, test = pool.take(~tested), pool.take(tested)
     why = f"{cache.folder} has no splits: " if not split_names(cache) else ""
     notes = [
         f"{why}{100 * share:g} % of each class's videos{of}, drawn with seed {seed}, are kept for testing (--test-share).",
         *pool.notes,
     ]
-    single = len(np.setdiff1d(train.labels, test.labels))
+    single = len(np.setdiff1d(train.targets, test.targets))
     if single:
         notes.append(f"{single} classes have a single video: it is trained on, and they are not tested.")
     return TrainTest(
@@ -141,17 +200,6 @@ def drawn_split(
         replace(test, split=f"{100 * share:g} %{of}, seed {seed}", notes=notes),
         share,
         seed,
-    )
-
-
-def take(chosen: LabeledVideos, keep: np.ndarray) -> LabeledVideos:
-    """Some of the videos of a set, [n] booleans."""
-    place = np.cumsum(keep) - 1
-    return replace(
-        chosen,
-        indices=chosen.indices[keep],
-        labels=chosen.labels[keep],
-        split_sets={name: place[own[keep[own]]] for name, own in chosen.split_sets.items()},
     )
 
 
@@ -165,8 +213,8 @@ def check_disjoint(cache: FeatureCache, train: LabeledVideos, test: LabeledVideo
             f"{some}the {len(test.indices)} test videos{_named(test)} would be trained on and tested (the first is "
             f"{cache.ids[both[0]]!r}). Name another split."
         )
-    trained = {cache.videos[index].path for index in train.indices}
-    shared = [index for index in test.indices if cache.videos[index].path in trained]
+    trained = {cache.videos[row].path for row in train.indices}
+    shared = [row for row in test.indices if cache.videos[row].path in trained]
     if not shared:
         return []
     return [
@@ -197,61 +245,47 @@ def _hash(data: bytes) -> int:
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "little", signed=True)
 
 
-def find_trained(
-    cache: FeatureCache, indices: np.ndarray, trained_on: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """([n], [n]) booleans: videos with the same features as a training video, and those that share its id alone.
-
-    trained_on    `video_fingerprints` of the training videos, in any order
-    """
-    own = video_fingerprints(cache, indices)
-    same = np.isin(own[:, 1], trained_on[:, 1])
-    return same, np.isin(own[:, 0], trained_on[:, 0]) & ~same
-
-
 def leave_out_trained(
-    cache: FeatureCache,
-    indices: np.ndarray,
-    heads: Mapping[str, np.ndarray | None],
-    *,
-    asked_for: bool,
-) -> tuple[np.ndarray, list[str]]:
-    """Which of the videos are tested, [n] booleans, and notes on those that a head was trained on.
+    cache: FeatureCache, test: LabeledVideos, heads: Mapping[str, np.ndarray | None], *, asked_for: bool
+) -> LabeledVideos:
+    """The videos without those that a head was trained on, with notes.
 
-    heads        name -> `video_fingerprints` of its training videos; None: the head does not say
+    heads        name -> `video_fingerprints` of its training videos, in any order; None: the head does not say
     asked_for    whether the user named these videos: then they are tested, and the note says that they were trained on
 
     Videos that a head was trained on are left out for all: figures of one table are of the same videos. A video with
     a training video's id and other features is tested, with a note: another file, or the same one read otherwise.
     Raises EvaluationError where nothing is left.
     """
-    keep, notes = np.ones(len(indices), bool), []
+    n_videos, keep, notes = len(test), np.ones(len(test), bool), []
+    own = video_fingerprints(cache, test.indices) if heads else np.empty((0, 2), np.int64)
     for name, trained_on in heads.items():
         if trained_on is None:
             notes.append(
                 f"{name} does not say which videos it was trained on: some of those tested may be among them."
             )
             continue
-        same, named = find_trained(cache, indices, trained_on)
+        same = np.isin(own[:, 1], trained_on[:, 1])
+        named = np.isin(own[:, 0], trained_on[:, 0]) & ~same
         if same.any() and asked_for:
             notes.append(
-                f"{name} was trained on {same.sum()} of the {len(indices)} tested videos: on these its figures say nothing "
+                f"{name} was trained on {same.sum()} of the {n_videos} tested videos: on these its figures say nothing "
                 "of new videos."
             )
         elif same.any():
             keep &= ~same
             notes.append(
-                f"{same.sum()} of the {len(indices)} videos are not tested, because {name} was trained on them; name a "
+                f"{same.sum()} of the {n_videos} videos are not tested, because {name} was trained on them; name a "
                 f"--split, or {ALL}, to test them too."
             )
         if named.any():
             notes.append(
-                f"{named.sum()} of the {len(indices)} videos have the ids of videos that {name} was trained on, and other "
+                f"{named.sum()} of the {n_videos} videos have the ids of videos that {name} was trained on, and other "
                 "features; they are tested."
             )
     if not keep.any():
         raise EvaluationError(
-            f"all {len(indices)} videos that would be tested were trained on by {' or '.join(heads)}. Name other videos "
+            f"all {n_videos} videos that would be tested were trained on by {' or '.join(heads)}. Name other videos "
             "with --split, or train on fewer."
         )
-    return keep, notes
+    return test.take(keep, notes)

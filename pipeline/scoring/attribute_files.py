@@ -28,9 +28,17 @@ from ...cache import (
     where_writable,
     write_attributes,
 )
+from ...lexicons import load_lexicon
 from ..datasets.folders import stem_of
-from ..encoders import EncoderLoader
-from .attributes import PROMPT, AttributesError, attributes_sentence
+from .attributes import (
+    PROMPT,
+    AttributesError,
+    AttributeSettings,
+    VideoAttributes,
+    attributes_of,
+    attributes_sentence,
+    embed_sentences,
+)
 
 if TYPE_CHECKING:
     from ..encoders import Encoder
@@ -55,21 +63,6 @@ class AttributeFile:
     """SHA-256 of its bytes."""
     phrases: Mapping[str, tuple[str, ...]]
     """Of each video, as the file names it: its phrases, best first."""
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Which videos of a cache the files name."""
-
-    stored: StoredAttributes
-    without: tuple[str, ...]
-    """Videos of the cache that no file names."""
-    unknown: int
-    """Videos of the files that the cache does not have."""
-    computed: bool
-    """Whether sentences had to be embedded."""
-    truncated: tuple[str, ...] = ()
-    """Sentences that were longer than the context, and have been cut."""
 
 
 def read_attribute_file(path: Path) -> AttributeFile:
@@ -180,9 +173,9 @@ def attributes_from_files(
     top: int = 5,
     prompt: str = PROMPT,
     load: Callable[[Identity], Encoder] | None = None,
-) -> Matched:
-    """The attributes that the files give the videos of `cache`, their sentences embedded, from where they are kept or
-    computed and kept there.
+) -> VideoAttributes:
+    """Return the attributes that the files give the videos of `cache`, their sentences embedded, from where they are
+    kept or computed and kept there.
 
     files     of different videos: the published ones are those of training and those of validation
     top       how many phrases of a video make its sentence
@@ -214,7 +207,7 @@ def attributes_from_files(
                 "smaller --top."
             )
     of_video = [phrases[name_of[id]][:top] for id in ids]
-    settings = {
+    key = {
         "lexicon": "+".join(file.path.stem for file in files),
         "lexicon_sha256": [file.digest for file in files],
         "top": top,
@@ -224,31 +217,54 @@ def attributes_from_files(
         "retriever": FROM_FILE,
         "reader": cache.identity.encoder_digest,
     }
-    without = tuple(id for id in cache.ids if id not in name_of)
-    unknown = len(phrases) - len(name_of)
-    path = attributes_path(cache.folder, settings["lexicon"], settings)
+    coverage = {
+        "without": tuple(id for id in cache.ids if id not in name_of),
+        "unknown": len(phrases) - len(name_of),
+    }
+    path = attributes_path(cache.folder, key["lexicon"], key)
     if path.exists():
         stored = read_attributes(path)
         if stored.ids == ids:
-            return Matched(stored, without, unknown, computed=False)
+            return VideoAttributes(stored, computed=False, **coverage)
     lexicon = tuple(dict.fromkeys(phrase for own in of_video for phrase in own))
     place = {phrase: i for i, phrase in enumerate(lexicon)}
-    sentences = [attributes_sentence(own) for own in of_video]
-    different = list(dict.fromkeys(sentences))
-    read = (load or EncoderLoader())(cache.identity).encode_text(different, [prompt], words="none")
-    row = {sentence: i for i, sentence in enumerate(different)}
     indices = np.array([[place[phrase] for phrase in own] for own in of_video], np.int64)
-    stored = StoredAttributes(
-        lexicon,
-        ids,
-        indices,
-        np.zeros(indices.shape, np.float32),  # the files do not say how near a phrase is
-        read.sentence[[row[sentence] for sentence in sentences]],
-        settings,
-    )
+    embedded, truncated = embed_sentences(cache, [attributes_sentence(own) for own in of_video], prompt, load)
+    # The files do not say how near a phrase is.
+    stored = StoredAttributes(lexicon, ids, indices, np.zeros(indices.shape, np.float32), embedded, key)
     with where_writable(path):
         write_attributes(path, stored)
-    return Matched(stored, without, unknown, computed=True, truncated=read.truncated)
+    return VideoAttributes(stored, True, truncated=truncated, **coverage)
+
+
+def find_attributes(
+    cache: FeatureCache,
+    sources: Sequence[str],
+    settings: AttributeSettings | None = None,
+    *,
+    retriever: FeatureCache | None = None,
+    load: Callable[[Identity], Encoder] | None = None,
+) -> VideoAttributes:
+    """Return the attributes from lexicons (names or text files), or from .json files such as BIKE publishes.
+
+    Raises AttributesError for lexicons and files together, or for a retriever beside files: nothing is retrieved;
+    what `attributes_of` and `attributes_from_files` raise.
+    """
+    settings = settings or AttributeSettings()
+    files = [Path(source) for source in dict.fromkeys(sources) if source.lower().endswith(".json")]
+    if not files:
+        lexicons = [load_lexicon(source) for source in sources]
+        return attributes_of(cache, lexicons, settings, retriever=retriever, load=load)
+    if len(files) < len(set(sources)):
+        raise AttributesError(
+            "--attributes takes lexicons, or .json files that name each video's attributes; not both at once."
+        )
+    if retriever is not None:
+        raise AttributesError(
+            "--retriever has no part where files name the attributes: nothing is retrieved."
+        )
+    read = [read_attribute_file(path) for path in files]
+    return attributes_from_files(cache, read, top=settings.top, prompt=settings.prompt, load=load)
 
 
 def sentences_by_row(stored: StoredAttributes, cache: FeatureCache) -> np.ndarray:

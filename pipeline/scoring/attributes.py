@@ -10,7 +10,7 @@ N videos, P phrases, K attributes, D dimensions. Source: Wu et al. 2023 (BIKE), 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -55,8 +55,6 @@ class Found:
     """[N, K] float32 cosines."""
     recall: float | None
     """Share of the exact top K that an approximate index found, on a sample; None for the exact one."""
-    truncated: tuple[str, ...] = ()
-    """Phrases and attributes sentences that were longer than the context, and have been cut."""
 
 
 def retrieve(
@@ -117,39 +115,95 @@ def attributes_sentence(phrases: Sequence[str]) -> str:
     return SEPARATOR.join(phrases)
 
 
+@dataclass(frozen=True)
+class AttributeSettings:
+    """How the attributes of videos are found and read. Raises ValueError for what cannot be."""
+
+    top: int = 5
+    """Phrases of a video."""
+    index: str = "exact"
+    """One of INDEXES: how the nearest phrases are searched."""
+    prompt: str = PROMPT
+    """Around the attributes sentence."""
+    phrase_prompt: str = "{}"
+    """Around each phrase when it is retrieved; released BIKE has none."""
+
+    def __post_init__(self) -> None:
+        if self.index not in INDEXES:
+            raise ValueError(f"index must be one of {', '.join(INDEXES)}, got {self.index!r}")
+        if self.top < 1:
+            raise ValueError(f"top must be at least 1, got {self.top}")
+
+    def key(
+        self, cache: FeatureCache, lexicons: Sequence[Lexicon], retriever: FeatureCache
+    ) -> dict[str, Any]:
+        """All that shapes attributes: they are kept under its digest."""
+        read_anew = {video.id: video.generation for video in retriever.videos if video.generation}
+        precisions = sorted({shard.precision for shard in retriever.shards} - {"", "fp32"})
+        return {
+            **({"read_anew": digest_of(read_anew)} if read_anew else {}),  # other features under the same ids
+            **({"precision": precisions} if precisions and retriever.folder != cache.folder else {}),
+            "lexicon": "+".join(lexicon.name for lexicon in lexicons),
+            "lexicon_sha256": [lexicon.digest for lexicon in lexicons],
+            **asdict(self),
+            "retriever": retriever.identity.digest,
+            "reader": cache.identity.encoder_digest,
+            # Only where it is so: attributes that were kept before this was asked are of all views.
+            **({} if retriever.view is None else {"view": retriever.view}),
+        }
+
+
+@dataclass(frozen=True)
+class VideoAttributes:
+    """The attributes of videos, and how they were had."""
+
+    stored: StoredAttributes
+    computed: bool
+    """Whether they were found now; else they were kept in the cache."""
+    recall: float | None = None
+    """Share of the exact top K that an approximate index found, on a sample; None for the exact one."""
+    truncated: tuple[str, ...] = ()
+    """Phrases and attributes sentences that were longer than the context, and have been cut."""
+    without: tuple[str, ...] = ()
+    """Ids of the cache's videos that files of attributes do not name."""
+    unknown: int = 0
+    """Videos of such files that the cache does not have."""
+
+    def without_note(self, cache: FeatureCache) -> str:
+        """A sentence on the videos without attributes; empty where all have some."""
+        if not self.without:
+            return ""
+        named = ", ".join(self.without[:3]) + (", ..." if len(self.without) > 3 else "")
+        videos = "video" if len(self.without) == 1 else "videos"
+        lexicon = self.stored.settings["lexicon"]
+        return f"{len(self.without):,} {videos} of {cache.folder} without attributes in {lexicon}: {named}."
+
+
 def attributes_of(
     cache: FeatureCache,
     lexicons: Sequence[Lexicon],
+    settings: AttributeSettings | None = None,
     *,
     retriever: FeatureCache | None = None,
-    top: int = 5,
-    index: str = "exact",
-    prompt: str = PROMPT,
-    phrase_prompt: str = "{}",
     load: Callable[[Identity], Encoder] | None = None,
-) -> tuple[StoredAttributes, Found | None]:
-    """The attributes of all videos of `cache`, from where they are kept or computed and kept there.
+) -> VideoAttributes:
+    """Return the attributes of all videos of `cache`, from where they are kept or computed and kept there.
 
     lexicons         their phrases together, each phrase once
     retriever        the cache whose features retrieve; default `cache`. It must hold the same videos
-    prompt           around the attributes sentence
-    phrase_prompt    around each phrase when it is retrieved; released BIKE has none
 
-    The second value is what retrieval found, or None when nothing had to be computed.
     Raises AttributesError where videos of `cache` are missing in `retriever`, EncoderError where an
     encoder is needed and cannot be had.
     """
     retriever = cache if retriever is None else retriever  # an empty cache is false
+    settings = settings or AttributeSettings()
     phrases = tuple(dict.fromkeys(phrase for lexicon in lexicons for phrase in lexicon.phrases))
-    settings = attributes_settings(
-        cache, lexicons, retriever=retriever, top=top, index=index, prompt=prompt, phrase_prompt=phrase_prompt
-    )
-    name = settings["lexicon"]
-    path = attributes_path(cache.folder, name, settings)
+    key = settings.key(cache, lexicons, retriever)
+    path = attributes_path(cache.folder, key["lexicon"], key)
     if path.exists():
         stored = read_attributes(path)
         if list(stored.ids) == cache.ids:
-            return stored, None
+            return VideoAttributes(stored, computed=False)
     if len(cache) == 0:
         raise AttributesError(f"{cache.folder} has no videos yet; run `vidclip extract` first.")
     missing = [id for id in cache.ids if id not in retriever]
@@ -160,48 +214,31 @@ def attributes_of(
         )
     load = load or EncoderLoader()
     texts = text_embeddings(
-        retriever, Lexicon(name, phrases, phrases), [phrase_prompt], words="none", load=load
+        retriever,
+        Lexicon(key["lexicon"], phrases, phrases),
+        [settings.phrase_prompt],
+        words="none",
+        load=load,
     )
     indices = np.array([retriever.index(id) for id in cache.ids])
     videos = np.concatenate([mean_embeddings(frames) for _, frames in retriever.batches(1024, indices)])
-    found = retrieve(videos, texts.sentence, top, index=index)
-    sentences = [attributes_sentence([phrases[i] for i in row]) for row in found.top]
-    different = list(dict.fromkeys(sentences))
-    read = load(cache.identity).encode_text(different, [prompt], words="none")
-    place = {sentence: i for i, sentence in enumerate(different)}
-    embedded = read.sentence[[place[sentence] for sentence in sentences]]
-    stored = StoredAttributes(phrases, tuple(cache.ids), found.top, found.similarity, embedded, settings)
+    found = retrieve(videos, texts.sentence, settings.top, index=settings.index)
+    sentences = [attributes_sentence([phrases[i] for i in own]) for own in found.top]
+    embedded, truncated = embed_sentences(cache, sentences, settings.prompt, load)
+    stored = StoredAttributes(phrases, tuple(cache.ids), found.top, found.similarity, embedded, key)
     with where_writable(path):
         write_attributes(path, stored)
-    return stored, replace(found, truncated=texts.truncated + read.truncated)
+    return VideoAttributes(stored, True, found.recall, (*texts.truncated, *truncated))
 
 
-def attributes_settings(
-    cache: FeatureCache,
-    lexicons: Sequence[Lexicon],
-    *,
-    retriever: FeatureCache | None = None,
-    top: int = 5,
-    index: str = "exact",
-    prompt: str = PROMPT,
-    phrase_prompt: str = "{}",
-) -> dict[str, Any]:
-    """All that shapes attributes; they are kept under its digest. Parameters as for `attributes_of`."""
-    retriever = cache if retriever is None else retriever
-    read_anew = {video.id: video.generation for video in retriever.videos if video.generation}
-    return {
-        **({"read_anew": digest_of(read_anew)} if read_anew else {}),  # other features under the same ids
-        "lexicon": "+".join(lexicon.name for lexicon in lexicons),
-        "lexicon_sha256": [lexicon.digest for lexicon in lexicons],
-        "top": top,
-        "index": index,
-        "prompt": prompt,
-        "phrase_prompt": phrase_prompt,
-        "retriever": retriever.identity.digest,
-        "reader": cache.identity.encoder_digest,
-        # Only where it is so: attributes that were kept before this was asked are of all views.
-        **({} if retriever.view is None else {"view": retriever.view}),
-    }
+def embed_sentences(
+    cache: FeatureCache, sentences: Sequence[str], prompt: str, load: Callable[[Identity], Encoder] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """([n, D] embeddings of attributes sentences by the cache's encoder, the prompted ones that were cut)."""
+    different = list(dict.fromkeys(sentences))
+    read = (load or EncoderLoader())(cache.identity).encode_text(different, [prompt], words="none")
+    place = {sentence: i for i, sentence in enumerate(different)}
+    return read.sentence[[place[sentence] for sentence in sentences]], read.truncated
 
 
 def released_form(

@@ -219,7 +219,13 @@ def test_features_that_are_no_numbers_are_named_by_multi_label(plain, tmp_path, 
         return frames
 
     monkeypatch.setattr(FeatureCache, "frames", damaged)
-    refused("'tai chi/2' hold numbers that are not finite", "eval", "--protocol", "multi-label", cwd=folder)
+    refused(
+        "'tai chi/2' in features hold numbers that are not finite",
+        "eval",
+        "--protocol",
+        "multi-label",
+        cwd=folder,
+    )
 
 
 def test_attributes_of_one_view_and_of_all_are_kept_apart(make, tmp_path, rng):

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from vidclip.cache import TextEmbeddings
-from vidclip.pipeline.evaluation import Examples, classification_metrics, draw_shots, train_and_evaluate
-from vidclip.pipeline.evaluation import run as evaluate
+from vidclip.pipeline.evaluation import LabeledVideos, classification_metrics, draw_shots, train_and_evaluate
 from vidclip.pipeline.heads import ClassTexts, FitError, HeadConfig, TrainSettings, VideoHead, fit_head
-from vidclip.pipeline.scoring import cosine_scores, mean_embeddings
+from vidclip.pipeline.scoring import ArrayFeatures, cosine_scores, mean_embeddings
 
 C, D = 4, 16
 NAMES = ("a", "b", "c", "d")
@@ -23,12 +22,22 @@ def world(rng):
     empty = np.zeros((0, D), np.float32)
     texts = TextEmbeddings(NAMES, ("{}",), "none", sentence, empty, np.zeros(C + 1, np.int64))
 
-    def videos(n: int, split: str) -> Examples:
-        labels = rng.permutation(np.arange(n) % C)
-        frames = sentence[labels][:, None, None] + 3 * rng.standard_normal((n, 1, 3, D))
-        return Examples(frames.astype(np.float16), evaluate.LabeledVideos(np.arange(n), labels, split, ()))
+    labels = np.concatenate([rng.permutation(np.arange(n) % C) for n in (60, 80)])
+    frames = sentence[labels][:, None, None] + 3 * rng.standard_normal((140, 1, 3, D))
+    return World(frames.astype(np.float16), labels, ClassTexts(NAMES, texts))
 
-    return videos(60, "train"), videos(80, "test"), ClassTexts(NAMES, texts)
+
+class World:
+    """60 training videos, then 80 test videos, in memory."""
+
+    def __init__(self, frames, labels, texts):
+        self.frames, self.labels, self.texts, n = frames, labels, texts, len(labels) - 80
+        self.source = ArrayFeatures(frames)
+        self.train = LabeledVideos(np.arange(n), labels[:n], "train")
+        self.test = LabeledVideos(np.arange(n, n + 80), labels[n:], "test")
+
+    def train_and_evaluate(self, configs, **options):
+        return train_and_evaluate(self.source, self.train, self.test, self.texts, configs, **options)
 
 
 def test_a_draw_has_k_of_every_class_and_grows(rng):
@@ -62,31 +71,29 @@ def test_classes_with_too_few_videos_are_named():
 
 
 def test_zero_shot_in_the_table_is_zero_shot(world):
-    train, test, known = world
-    (result,) = train_and_evaluate(train, test, known, [HeadConfig()], shots=[0], fit=FAST)
-    scores = cosine_scores(mean_embeddings(test.frames), known.texts.sentence)
-    expected = classification_metrics(scores, test.of.labels)
+    (result,) = world.train_and_evaluate([HeadConfig()], shots=[0], fit=FAST)
+    scores = cosine_scores(mean_embeddings(world.frames[60:]), world.texts.texts.sentence)
+    expected = classification_metrics(scores, world.test.targets)
     assert result.repetitions[0][1] == expected
     assert result.settings["shots"] == 0
     assert len(result.repetitions) == 1
 
 
 def test_a_cell_is_the_head_trained_on_that_draw(world):
-    train, test, known = world
     head_configs = [HeadConfig(), HeadConfig("linear")]
-    results = train_and_evaluate(train, test, known, head_configs, shots=[2, None], seeds=2, fit=FAST)
+    results = world.train_and_evaluate(head_configs, shots=[2, None], seeds=2, fit=FAST)
     assert [(r.scorer, r.settings["shots"]) for r in results] == [
         ("text", 2), ("text", "all"), ("linear", 2), ("linear", "all"),
     ]  # fmt: skip
     for result, config, k in zip(results, np.repeat(head_configs, 2), [2, None, 2, None], strict=True):
         found = []
         for seed in (0, 1):
-            rows = draw_shots(train.of.labels, NAMES, k, seed)
+            rows = draw_shots(world.train.targets, NAMES, k, seed)
             head = fit_head(
-                train.frames[rows], train.of.labels[rows], known, config,
+                world.frames[rows], world.labels[rows], world.texts, config,
                 TrainSettings(epochs=2, held_out=0, seed=seed), epoch_size=60,
             ).head  # fmt: skip
-            found.append(classification_metrics(head.scores(test.frames[:, 0]), test.of.labels))
+            found.append(classification_metrics(head.scores(world.frames[60:, 0]), world.test.targets))
         assert [metrics for _, metrics in result.repetitions] == found
         figure = result.figures["top1"]
         tops = [metrics.top1 for metrics in found]
@@ -97,8 +104,7 @@ def test_a_cell_is_the_head_trained_on_that_draw(world):
 
 
 def test_lda_is_left_out_where_it_cannot_be(world):
-    train, test, known = world
-    results = train_and_evaluate(train, test, known, [HeadConfig("lda")], shots=[0, 1, 3], seeds=1, fit=FAST)
+    results = world.train_and_evaluate([HeadConfig("lda")], shots=[0, 1, 3], seeds=1, fit=FAST)
     assert [result.settings["shots"] for result in results] == [3]
 
 
@@ -114,11 +120,10 @@ def test_lda_is_left_out_where_it_cannot_be(world):
 )
 def test_general_few_shot_and_fit_see_as_many_examples_an_epoch(world, rng, counts, held_out, views):
     """Counted by what goes through the module while it trains."""
-    _, test, known = world
     labels = rng.permutation(np.repeat(np.arange(C), counts))
     frames = rng.standard_normal((len(labels), views, 3, D)).astype(np.float16)
-    train = Examples(frames, evaluate.LabeledVideos(np.arange(len(labels)), labels, "train", ()))
-    test = Examples(np.repeat(test.frames, views, axis=1), test.of)
+    tested = np.repeat(world.frames[60:], views, axis=1)
+    one = World(np.concatenate([frames, tested]), np.concatenate([labels, world.labels[60:]]), world.texts)
     seen = []
 
     def count(module, inputs, _output):
@@ -129,30 +134,25 @@ def test_general_few_shot_and_fit_see_as_many_examples_an_epoch(world, rng, coun
     expected = len(labels) - sum(min(round(held_out * n), n - 1) for n in counts)
     handle = torch.nn.modules.module.register_module_forward_hook(count)
     try:
-        fitted = fit_head(frames, labels, known, HeadConfig("linear"), settings)
+        fitted = fit_head(frames, labels, one.texts, HeadConfig("linear"), settings)
         assert sum(seen) == expected * views == fitted.epochs[0].n_examples
         assert fitted.epochs[0].n_held_out == len(labels) - expected
         for shots in (None, 2):
             seen.clear()
-            (result,) = train_and_evaluate(
-                train, test, known, [HeadConfig("linear")], shots=[shots], seeds=1, fit=settings
-            )
+            (result,) = one.train_and_evaluate([HeadConfig("linear")], shots=[shots], seeds=1, fit=settings)
             assert sum(seen) == expected * views == result.settings["epoch_examples"]
     finally:
         handle.remove()
 
 
 def test_every_run_is_told_and_impossible_shots_are_said_first(world):
-    train, test, known = world
     told = []
-    train_and_evaluate(
-        train, test, known, [HeadConfig()], shots=[0, 1], seeds=2, fit=FAST,
+    world.train_and_evaluate(
+        [HeadConfig()], shots=[0, 1], seeds=2, fit=FAST,
         on_run=lambda run: told.append((run.number, run.of, run.head, run.shots, run.seed)),
     )  # fmt: skip
     assert told == [(1, 3, "text", 0, 0), (2, 3, "text", 1, 0), (3, 3, "text", 1, 1)]
     told.clear()
     with pytest.raises(FitError, match="16 are asked for"):
-        train_and_evaluate(
-            train, test, known, [HeadConfig()], shots=[1, 16], fit=FAST, on_run=lambda run: told.append(run)
-        )
+        world.train_and_evaluate([HeadConfig()], shots=[1, 16], fit=FAST, on_run=lambda run: told.append(run))
     assert not told

@@ -12,17 +12,14 @@ from vidclip.cache import CacheWriter, FeatureCache, MissingVideo, write_missing
 from vidclip.lexicons import Lexicon
 from vidclip.pipeline.evaluation import (
     EvaluationError,
-    MultiLabelSet,
-    choose_indices,
     compare,
-    compare_maps,
     evaluate,
     evaluate_multi_label,
     multi_label_metrics,
     released_convention,
-    select_multi_label,
-    select_test_set,
+    select_videos,
 )
+from vidclip.pipeline.evaluation.multi_label import chance
 from vidclip.pipeline.scoring import FusionScorer, MaxScorer, MeanScorer, VoteScorer
 
 NAMES = ("a", "b", "c", "never")
@@ -57,7 +54,7 @@ def by_hand(cache, rows, sentence):
 
 
 def test_map_and_top_1_equal_scikit_learn(cache, sentence):
-    test = select_multi_label(cache, CLASSES)
+    test = select_videos(cache, CLASSES, multi_label=True)
     scores, truth = by_hand(cache, test.indices, sentence)
     np.testing.assert_array_equal(test.targets, truth)
     (result,) = evaluate_multi_label(cache, test, [MeanScorer(sentence)])
@@ -103,7 +100,7 @@ def released_rankings(cosines, convention, view_average):
 @pytest.mark.parametrize("view_average", ["unscaled", "features"])
 def test_the_released_map_is_that_of_the_scripts(cache, sentence, convention, view_average, monkeypatch):
     monkeypatch.setattr("vidclip.pipeline.evaluation.multi_label.RELEASED_BATCH", 12)
-    test = select_multi_label(cache, CLASSES)
+    test = select_videos(cache, CLASSES, multi_label=True)
     if view_average == "features":
         # Classes that are alike, as real ones are: few probabilities are so small that float32 decides on ties.
         sentence = (4 * sentence.mean(axis=0) + 0.3 * sentence).astype(np.float32)
@@ -139,7 +136,7 @@ def test_the_released_softmaxes_make_ties(write_cache, rng):
             type(record)(**{**vars(record), "frames": np.tile(frame, (1, 4, 1)).astype(np.float32)})
         )
     cache = FeatureCache(write_cache(records))
-    test = select_multi_label(cache, Lexicon("two", ("a", "b"), ("a", "b")))
+    test = select_videos(cache, Lexicon("two", ("a", "b"), ("a", "b")), multi_label=True)
     scorer = MeanScorer(np.stack([-0.77 * first + 0.2 * second + 0.6 * third, -first]).astype(np.float32))
     (standard,) = evaluate_multi_label(cache, test, [scorer])
     (released,) = evaluate_multi_label(cache, test, [scorer], convention="released-activitynet")
@@ -160,18 +157,18 @@ def test_chance_is_what_random_scores_reach(convention, rng):
     targets = np.zeros((6, 4), bool)
     targets[:2, 0] = targets[0, 1] = targets[1:5, 2] = True
     named = "released-activitynet" if convention == "released" else convention
-    chance = MultiLabelSet(np.arange(6), targets, "", ()).chance(named)
+    reached = chance(targets, named)
     found = [multi_label_metrics(rng.random((6, 4)), targets, convention=convention) for _ in range(4_000)]
-    assert chance["map"] == pytest.approx(np.mean([metrics.map for metrics in found]), rel=0.03)
-    assert chance["top1"] == pytest.approx(np.mean([metrics.top1 for metrics in found]), rel=0.05)
+    assert reached["map"] == pytest.approx(np.mean([metrics.map for metrics in found]), rel=0.03)
+    assert reached["top1"] == pytest.approx(np.mean([metrics.top1 for metrics in found]), rel=0.05)
 
 
 def test_all_scorers_and_pieces_give_the_scores_of_one_pass(cache, sentence, monkeypatch):
     mean, vote = MeanScorer(sentence), VoteScorer(sentence)
     scorers = [mean, MaxScorer(sentence), vote, FusionScorer(mean, vote, 0.6)]
-    test = select_multi_label(cache, CLASSES)
+    test = select_videos(cache, CLASSES, multi_label=True)
     whole = evaluate_multi_label(cache, test, scorers)
-    monkeypatch.setattr("vidclip.pipeline.evaluation.multi_label._BATCH_VIDEOS", 7)
+    monkeypatch.setattr("vidclip.pipeline.scoring.source.BATCH_VIDEOS", 7)
     for one, other in zip(whole, evaluate_multi_label(cache, test, scorers), strict=True):
         assert one.figures == other.figures
     assert [result.scorer for result in whole] == ["mean", "max", "vote", "mean + vote (0.6)"]
@@ -190,63 +187,65 @@ def test_small_probabilities_make_no_ties(write_cache, rng):
     cache = FeatureCache(write_cache(records))
     sentence = np.stack([first + 0.2 * second, -first]).astype(np.float32)
     (result,) = evaluate_multi_label(
-        cache, select_multi_label(cache, Lexicon("two", ("a", "b"), ("a", "b"))), [VoteScorer(sentence)]
+        cache,
+        select_videos(cache, Lexicon("two", ("a", "b"), ("a", "b")), multi_label=True),
+        [VoteScorer(sentence)],
     )
     assert result.figures["map"].mean == 100
 
 
 def test_comparisons_are_paired(cache, sentence, rng):
-    test = select_multi_label(cache, CLASSES, "all")
+    test = select_videos(cache, CLASSES, "all", multi_label=True)
     noisy = MeanScorer(sentence + rng.standard_normal(sentence.shape).astype(np.float32), "noisy")
     good, same, worse = evaluate_multi_label(
         cache, test, [MeanScorer(sentence), MeanScorer(3 * sentence, "same"), noisy]
     )
-    nothing = compare_maps(same, good)
+    nothing = compare(same, good)
     assert (nothing.difference, nothing.low, nothing.high, nothing.p) == (0, 0, 0, 1)
-    found = compare_maps(worse, good)
+    found = compare(worse, good)
     assert found.metric == "map"
     assert found.difference == pytest.approx(worse.figures["map"].mean - good.figures["map"].mean)
     assert found.low < found.difference < found.high
     alone = [result.figures["map"].high - result.figures["map"].low for result in (worse, good)]
     assert found.high - found.low < sum(alone), "paired: less than the two intervals together"
     assert (found.p < 0.05) == (found.high < 0)
-    back = compare_maps(good, worse)
+    back = compare(good, worse)
     assert (back.difference, back.low, back.high) == pytest.approx(
         (-found.difference, -found.high, -found.low)
     )
     (elsewhere,) = evaluate_multi_label(
-        cache, select_multi_label(cache, CLASSES, "test"), [MeanScorer(sentence)]
+        cache, select_videos(cache, CLASSES, "test", multi_label=True), [MeanScorer(sentence)]
     )
     with pytest.raises(EvaluationError, match="did not test the same videos"):
-        compare_maps(elsewhere, good)
+        compare(elsewhere, good)
     (fewer,) = evaluate_multi_label(cache, test, [noisy], repeats=10)
     with pytest.raises(EvaluationError, match="not resampled alike"):
-        compare_maps(fewer, good)
+        compare(fewer, good)
 
 
 def test_with_one_label_each_top_1_is_that_of_full_classes(write_cache, rng, sentence):
     records = [a_record(f"{i:02}", rng, labels=(NAMES[i % 3],)) for i in range(30)]
     cache = FeatureCache(write_cache(records))
     scorer = MeanScorer(sentence)
-    (several,) = evaluate_multi_label(cache, select_multi_label(cache, CLASSES), [scorer])
-    (single,) = evaluate(cache, select_test_set(cache, CLASSES), [scorer], "full-classes", 4)
+    (several,) = evaluate_multi_label(cache, select_videos(cache, CLASSES, multi_label=True), [scorer])
+    (single,) = evaluate(cache, select_videos(cache, CLASSES), [scorer], "full-classes", 4)
     assert several.figures["top1"] == single.figures["top1"]
     assert compare(several, several).difference == 0
 
 
 def test_what_is_tested_is_said(cache, rng, write_cache):
-    notes = "\n".join(select_multi_label(cache, CLASSES).notes)
-    unlabeled = sum(not cache.labels[row] for row in select_multi_label(cache, CLASSES).indices)
+    notes = "\n".join(select_videos(cache, CLASSES, multi_label=True).notes)
+    unlabeled = sum(not cache.labels[row] for row in select_videos(cache, CLASSES, multi_label=True).indices)
     assert f"{unlabeled} videos without a label are negatives" in notes
     assert "1 classes have no video here" in notes
-    assert len(select_multi_label(cache, CLASSES, "all").indices) == 60
+    assert len(select_videos(cache, CLASSES, "all", multi_label=True).indices) == 60
     with pytest.raises(EvaluationError, match="has test, train, not 'val'"):
-        select_multi_label(cache, CLASSES, "val")
+        select_videos(cache, CLASSES, "val", multi_label=True)
     with pytest.raises(EvaluationError, match="'a' is not in the lexicon"):
-        select_multi_label(cache, Lexicon("other", ("x",), ("x",)))
+        select_videos(cache, Lexicon("other", ("x",), ("x",)), multi_label=True)
     none = FeatureCache(write_cache([a_record("1", rng, split="test")], "none"))
     with pytest.raises(EvaluationError, match="none of the 1 videos of .* in the split test has a label"):
-        select_multi_label(none, CLASSES)
+        select_videos(none, CLASSES, multi_label=True)
 
 
 # --- which videos single-label protocols take of such caches
@@ -256,7 +255,7 @@ def test_single_label_protocols_send_the_user_here(cache):
     with pytest.raises(
         EvaluationError, match=r"several labels \(the first is '01'\).*--protocol multi-label"
     ):
-        select_test_set(cache, CLASSES)
+        select_videos(cache, CLASSES)
 
 
 def test_few_videos_of_several_labels_are_left_out_and_counted(write_cache, rng):
@@ -265,12 +264,12 @@ def test_few_videos_of_several_labels_are_left_out_and_counted(write_cache, rng)
     def records(n_several):
         return [a_record(f"{i:02}", rng, labels=("a", "b") if i < n_several else ("a",)) for i in range(40)]
 
-    test = select_test_set(FeatureCache(write_cache(records(2), "few")), CLASSES)
+    test = select_videos(FeatureCache(write_cache(records(2), "few")), CLASSES)
     assert len(test.indices) == 38
     assert "2 videos with several labels are not tested (the first is '00')" in test.notes[0]
     assert len(test.notes) == 1, "they are not called videos without a label"
     with pytest.raises(EvaluationError, match="3 videos have several labels"):
-        select_test_set(FeatureCache(write_cache(records(3), "more")), CLASSES)
+        select_videos(FeatureCache(write_cache(records(3), "more")), CLASSES)
 
 
 def test_splits_by_number_are_named_and_all_takes_every_video(write_cache, rng):
@@ -283,36 +282,37 @@ def test_splits_by_number_are_named_and_all_takes_every_video(write_cache, rng):
         match=r"has the splits test1, test2, test3, train1, train2, train3: say which to test with --split; "
         r"--split all tests every labeled video; --protocol splits tests test1, test2, test3\.",
     ):
-        select_test_set(cache, CLASSES)
-    assert select_test_set(cache, CLASSES, "test1").indices.tolist() == [1, 4, 7]
-    assert select_test_set(cache, CLASSES, "train1").indices.tolist() == [0, 2, 3, 5, 6, 8]
-    assert len(select_test_set(cache, CLASSES, "all").indices) == 9
-    by_split = select_test_set(cache, CLASSES, by_split_sets=True).split_sets
+        select_videos(cache, CLASSES)
+    assert select_videos(cache, CLASSES, "test1").indices.tolist() == [1, 4, 7]
+    assert select_videos(cache, CLASSES, "train1").indices.tolist() == [0, 2, 3, 5, 6, 8]
+    assert len(select_videos(cache, CLASSES, "all").indices) == 9
+    by_split = select_videos(cache, CLASSES, by_split_sets=True).split_sets
     assert {name: rows.tolist() for name, rows in by_split.items()} == {
         "test1": [1, 4, 7],
         "test2": [0, 3, 6],
         "test3": [2, 5, 8],
     }
     with pytest.raises(EvaluationError, match=r"not 'test'\. Name one of these as the split, or all"):
-        select_test_set(cache, CLASSES, "test")
+        select_videos(cache, CLASSES, "test")
 
 
 def test_a_split_called_all_is_that_split(write_cache, rng):
     cache = FeatureCache(
         write_cache([a_record(str(i), rng, labels=("a",), split="all" if i else "") for i in range(3)])
     )
-    assert choose_indices(cache, "all")[:2] == ([1, 2], "all")
+    chosen = select_videos(cache, CLASSES, "all")
+    assert (chosen.indices.tolist(), chosen.split) == ([1, 2], "all")
 
 
 def test_a_test_split_without_labels_is_passed_over(write_cache, rng):
     """ActivityNet, Kinetics and Something-Something keep the labels of their test videos to themselves."""
     records = [a_record("1", rng, split="test"), a_record("2", rng, labels=("a",), split="val")]
-    test = select_test_set(FeatureCache(write_cache(records)), CLASSES)
+    test = select_videos(FeatureCache(write_cache(records)), CLASSES)
     assert (test.split, test.indices.tolist()) == ("val", [1])
     assert "no video of the split test has a label: the split val is tested" in test.notes[0]
     # The twin: with a label it is tested, and nothing is said.
     records[0] = a_record("1", rng, labels=("b",), split="test")
-    test = select_test_set(FeatureCache(write_cache(records, "labeled")), CLASSES)
+    test = select_videos(FeatureCache(write_cache(records, "labeled")), CLASSES)
     assert (test.split, list(test.notes)) == ("test", [])
 
 
@@ -328,10 +328,11 @@ def test_missing_videos_of_the_split_are_counted(tmp_path, rng):
     write_missing(tmp_path, missing)
     cache = FeatureCache(tmp_path)
     assert [video.id for video in cache.missing()] == ["gone", "lost"], "what is there now is not missing"
-    for select in (select_test_set, select_multi_label):
-        (note, *_) = [note for note in select(cache, CLASSES, "test1").notes if "were missing" in note]
+    for multi_label in (False, True):
+        notes = select_videos(cache, CLASSES, "test1", multi_label=multi_label).notes
+        (note,) = [note for note in notes if "were missing" in note]
         assert note.startswith("not tested: 1 of the listed videos that were missing")
         assert "'gone'" in note
-    assert "2 of the listed videos" in "\n".join(select_test_set(cache, CLASSES, "all").notes)
+    assert "2 of the listed videos" in "\n".join(select_videos(cache, CLASSES, "all").notes)
     write_missing(tmp_path, [])
     assert not (tmp_path / "missing.jsonl").exists()

@@ -11,7 +11,7 @@ from helpers import a_record, an_identity, change_file
 from vidclip.cache import CacheError, CacheWriter, Failure, FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon, load_lexicon
 from vidclip.pipeline.encoders import EncoderLoader, text_embeddings
-from vidclip.pipeline.evaluation import EvaluationError, evaluate, lexicon_from_labels, select_test_set
+from vidclip.pipeline.evaluation import EvaluationError, evaluate, lexicon_from_labels, select_videos
 from vidclip.pipeline.scoring import MeanScorer, cosine_scores, mean_embeddings
 
 CLASSES = Lexicon(
@@ -59,7 +59,7 @@ def accuracy_by_hand(cache, texts, classes):
 
 def test_full_classes_equals_brute_force(write_cache, records, texts):
     cache = FeatureCache(write_cache([r for r in records if r.split == "test"], shards=[25, 15]))
-    test = select_test_set(cache, CLASSES)
+    test = select_videos(cache, CLASSES)
     (result,) = evaluate(cache, test, [MeanScorer(texts.sentence)], "full-classes", 4)
     expected = accuracy_by_hand(cache, texts, [0, 1, 2, 3])
     assert 40 < expected < 100, "the test can tell a good scorer from a bad one"
@@ -71,7 +71,7 @@ def test_full_classes_equals_brute_force(write_cache, records, texts):
 
 def test_half_classes_are_the_released_codes_halves(write_cache, records, texts):
     cache = FeatureCache(write_cache(records))
-    test = select_test_set(cache, CLASSES, "test")
+    test = select_videos(cache, CLASSES, "test")
     only_test = FeatureCache(write_cache([r for r in records if r.split == "test"], "only"))
     (result,) = evaluate(cache, test, [MeanScorer(texts.sentence)], "half-classes", 4)
     expected = [
@@ -85,35 +85,35 @@ def test_half_classes_are_the_released_codes_halves(write_cache, records, texts)
 
 def test_which_videos_are_tested(write_cache, records, rng):
     cache = FeatureCache(write_cache(records))
-    assert select_test_set(cache, CLASSES).split == "test", "test is chosen where there is one"
-    assert {cache.splits[row] for row in select_test_set(cache, CLASSES).indices} == {"test"}
-    assert len(select_test_set(cache, CLASSES, "train").indices) == 20
+    assert select_videos(cache, CLASSES).split == "test", "test is chosen where there is one"
+    assert {cache.splits[row] for row in select_videos(cache, CLASSES).indices} == {"test"}
+    assert len(select_videos(cache, CLASSES, "train").indices) == 20
     with pytest.raises(EvaluationError, match="has test, train, not 'val'"):
-        select_test_set(cache, CLASSES, "val")
+        select_videos(cache, CLASSES, "val")
     odd = FeatureCache(write_cache([a_record("a", rng, labels=("b",), split="mine")], "odd"))
     with pytest.raises(EvaluationError, match="has the splits mine: say which"):
-        select_test_set(odd, CLASSES)
+        select_videos(odd, CLASSES)
 
 
 def test_labels_are_found_as_people_write_them(write_cache, rng):
     cache = FeatureCache(
         write_cache([a_record("1", rng, labels=("Air Drumming",)), a_record("2", rng, labels=("cooking",))])
     )
-    assert select_test_set(cache, CLASSES).labels.tolist() == [0, 2]
+    assert select_videos(cache, CLASSES).targets.tolist() == [0, 2]
 
 
 def test_what_cannot_be_tested_is_said(write_cache, rng, tmp_path):
     none = FeatureCache(write_cache([a_record("1", rng)]))
     with pytest.raises(EvaluationError, match=r"none of the 1 videos .* has a label.*ROOT/LABEL/VIDEO"):
-        select_test_set(none, CLASSES)
+        select_videos(none, CLASSES)
     with pytest.raises(EvaluationError, match="has a label"):
         lexicon_from_labels(none)
     several = FeatureCache(write_cache([a_record("1", rng, labels=("b", "c"))], "several"))
     with pytest.raises(EvaluationError, match="1 videos have several labels"):
-        select_test_set(several, CLASSES)
+        select_videos(several, CLASSES)
     unknown = FeatureCache(write_cache([a_record("1", rng, labels=("coking",))], "unknown"))
     with pytest.raises(EvaluationError, match=r"'coking' is not in the lexicon four.*'c'"):
-        select_test_set(unknown, CLASSES)
+        select_videos(unknown, CLASSES)
 
 
 def test_what_is_left_out_is_counted(tmp_path, rng):
@@ -122,7 +122,7 @@ def test_what_is_left_out_is_counted(tmp_path, rng):
         writer.add(a_record("1", rng, labels=("b",)))
         writer.add(a_record("2", rng))
         writer.add_failure(Failure("3", "/3", "open", "it is empty"))
-    notes = "\n".join(select_test_set(FeatureCache(tmp_path), same).notes)
+    notes = "\n".join(select_videos(FeatureCache(tmp_path), same).notes)
     assert "1 videos without a label" in notes
     assert "1 of the listed videos that could not be read" in notes
     assert "'3' (it is empty)" in notes

@@ -14,12 +14,13 @@ from helpers import a_record
 from vidclip.cache import FeatureCache
 from vidclip.pipeline.evaluation import (
     EvaluationError,
+    LabeledVideos,
     check_disjoint,
     drawn_split,
     draws_test_set,
     leave_out_trained,
     lexicon_from_labels,
-    select_test_set,
+    select_videos,
     stratified_split,
     training_set,
     video_fingerprints,
@@ -90,13 +91,13 @@ def test_a_cache_without_splits_is_drawn_from(videos, write_cache):
     assert draws_test_set(cache, None, None)
     assert draws_test_set(cache, 0.5, "all")
     sides = drawn_split(cache, lexicon_from_labels(cache))
-    assert np.bincount(sides.test.labels).tolist() == [2, 2, 2]
+    assert np.bincount(sides.test.targets).tolist() == [2, 2, 2]
     assert sorted([*sides.train.indices, *sides.test.indices]) == list(range(30))
     assert sides.settings == {"test_share": 0.2, "split_seed": 0}
     assert (sides.test.split, sides.train.split) == ("20 %, seed 0", "80 %, seed 0")
     assert check_disjoint(cache, sides.train, sides.test) == []
     assert not draws_test_set(cache, None, "all"), "who names what to train on means all of it"
-    assert len(training_set(cache, lexicon_from_labels(cache)).indices) == 30
+    assert len(training_set(cache, lexicon_from_labels(cache))) == 30
 
 
 def test_a_share_is_drawn_from_the_training_split_alone(videos, write_cache):
@@ -119,7 +120,7 @@ def test_videos_are_compared_and_not_names_of_splits(videos, write_cache):
     classes = lexicon_from_labels(cache)
 
     def of(split):
-        return select_test_set(cache, classes, split)
+        return select_videos(cache, classes, split)
 
     assert check_disjoint(cache, of("train1"), of("test1")) == []
     with pytest.raises(EvaluationError, match="the 10 test videos of split 'test2' would be trained on"):
@@ -134,7 +135,7 @@ def test_files_on_both_sides_are_noted(videos, write_cache):
     cache = FeatureCache(write_cache(records))
     classes = lexicon_from_labels(cache)
     (note,) = check_disjoint(
-        cache, select_test_set(cache, classes, "train"), select_test_set(cache, classes, "test")
+        cache, select_videos(cache, classes, "train"), select_videos(cache, classes, "test")
     )
     assert note.startswith("1 of the 10 test videos come from files that are trained on too")
     assert repr(records[25].id) in note
@@ -143,26 +144,32 @@ def test_files_on_both_sides_are_noted(videos, write_cache):
 def test_what_a_head_was_trained_on_is_known_by_its_features(videos, write_cache, rng):
     cache = FeatureCache(write_cache(videos, shards=[11, 19]))
     trained = video_fingerprints(cache, np.arange(20))
-    every = np.arange(30)
-    keep, (note,) = leave_out_trained(cache, every, {"h": trained[::-1]}, asked_for=False)
-    assert keep.tolist() == [row >= 20 for row in every]
+    every = LabeledVideos(np.arange(30), np.zeros(30, np.int64), notes=["known"])
+
+    def left(cache, trained_on, asked_for=False, videos=every):
+        found = leave_out_trained(cache, videos, {"h": trained_on}, asked_for=asked_for)
+        assert found.notes[0] == "known"
+        return found.indices.tolist(), found.notes[1:]
+
+    kept, (note,) = left(cache, trained[::-1])
+    assert kept == list(range(20, 30))
     assert note.startswith("20 of the 30 videos are not tested, because h was trained on them")
-    keep, (note,) = leave_out_trained(cache, every, {"h": trained}, asked_for=True)
-    assert keep.all()
+    kept, (note,) = left(cache, trained, asked_for=True)
+    assert len(kept) == 30
     assert "h was trained on 20 of the 30 tested videos" in note
     with pytest.raises(EvaluationError, match="all 20 videos that would be tested were trained on by h"):
-        leave_out_trained(cache, every[:20], {"h": trained}, asked_for=False)
+        left(cache, trained, videos=every.take(np.arange(30) < 20))
     renamed = FeatureCache(write_cache([replace(v, id=f"new {v.id}") for v in videos], "renamed"))
-    keep, _ = leave_out_trained(renamed, every, {"h": trained}, asked_for=False)
-    assert keep.sum() == 10
+    kept, _ = left(renamed, trained)
+    assert len(kept) == 10
     others = [replace(v, frames=rng.standard_normal(v.frames.shape).astype(np.float32)) for v in videos]
     other = FeatureCache(write_cache(others, "other"))
-    keep, (note,) = leave_out_trained(other, every, {"h": trained}, asked_for=False)
-    assert keep.all(), "another data set may have files of the same names"
+    kept, (note,) = left(other, trained)
+    assert len(kept) == 30, "another data set may have files of the same names"
     assert "20 of the 30 videos have the ids of videos that h was trained on, and other features" in note
-    keep, (note,) = leave_out_trained(cache, every, {"old": None}, asked_for=False)
-    assert keep.all()
-    assert "old does not say which videos it was trained on" in note
+    kept, (note,) = left(cache, None)
+    assert len(kept) == 30
+    assert "h does not say which videos it was trained on" in note
 
 
 def test_one_view_of_several_is_the_same_video(write_cache, rng):

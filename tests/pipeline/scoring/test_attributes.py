@@ -62,8 +62,11 @@ def test_the_sentence_has_the_released_form():
 def attributes_of(cache, lexicons, *, retriever=None, **settings):
     """With the models named that the caches name."""
     models = [(each.identity.model, "") for each in (cache, retriever) if each is not None]
-    settings = {"load": EncoderLoader("cpu", models), **settings}
-    return attributes.attributes_of(cache, lexicons, retriever=retriever, **settings)
+    load = settings.pop("load", EncoderLoader("cpu", models))
+    found = attributes.attributes_of(
+        cache, lexicons, attributes.AttributeSettings(**settings), retriever=retriever, load=load
+    )
+    return found.stored, found
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,7 @@ def test_attributes_by_hand(caches, encoders):
         "things", ("a ball", "running", "beach", "a dog"), ("a ball", "running", "beach", "a dog")
     )
     stored, found = attributes_of(caches[0], [lexicon], top=2)
-    assert found is not None
+    assert found.computed
     texts = encoders[0].encode_text(lexicon.phrases)
     for row, id in enumerate(caches[0].ids):
         video = caches[0].frames([row]).astype(np.float64).reshape(-1, 32).mean(axis=0)
@@ -101,8 +104,8 @@ def test_attributes_by_hand(caches, encoders):
         sentence = encoders[0].encode_text([f"This is a video about {best[0]},{best[1]}"]).sentence[0]
         np.testing.assert_allclose(stored.sentence[row], sentence, atol=1e-5)
 
-    again, nothing = attributes_of(caches[0], [lexicon], top=2, load=_never)
-    assert nothing is None, "kept in the cache"
+    again, kept = attributes_of(caches[0], [lexicon], top=2, load=_never)
+    assert not kept.computed, "kept in the cache"
     np.testing.assert_array_equal(again.sentence, stored.sentence)
     assert json.loads(json.dumps(released_form(stored)))["a.mp4"] == {"classname_topk": stored.of(0)}
 
@@ -145,7 +148,7 @@ def test_more_videos_make_the_stored_attributes_stale(caches, encoders, rng):
         writer.add(type(record)(**{**vars(record), "frames": frames}))
     grown = FeatureCache(caches[0].folder)
     stored, found = attributes_of(grown, [lexicon])
-    assert found is not None
+    assert found.computed
     assert stored.ids[-1] == "e.mp4"
 
 
@@ -160,8 +163,8 @@ def test_a_video_that_was_read_anew_makes_the_stored_attributes_stale(caches, rn
         writer.add(type(record)(**{**vars(record), "frames": frames}))
     renewed = FeatureCache(caches[0].folder)
     _, found = attributes_of(renewed, [lexicon])
-    assert found is not None, "the ids are the same, the features are not"
-    assert attributes_of(renewed, [lexicon], load=_never)[1] is None
+    assert found.computed, "the ids are the same, the features are not"
+    assert attributes_of(renewed, [lexicon], load=_never)[1].computed is False
 
 
 def test_caches_of_different_videos_do_not_go_together(caches, write_cache, encoders):

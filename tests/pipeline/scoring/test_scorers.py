@@ -9,7 +9,7 @@ from helpers import a_record
 from vidclip.cache import FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon
 from vidclip.pipeline.encoders import PROMPT_SETS, resolve_prompts
-from vidclip.pipeline.evaluation import EvaluationError, compare, evaluate, select_test_set
+from vidclip.pipeline.evaluation import EvaluationError, compare, evaluate, select_videos
 from vidclip.pipeline.scoring import (
     RELEASED_FUSION,
     AttributesScorer,
@@ -121,7 +121,7 @@ def cache(write_cache, frames, rng):
 
 def test_several_scorers_in_one_pass_equal_each_by_itself(cache, texts, frames):
     scorers = [MeanScorer(texts.sentence), VoteScorer(texts.sentence), SpottingScorer(ConceptSpotter(texts))]
-    test = select_test_set(cache, CLASSES, by_split_sets=True)
+    test = select_videos(cache, CLASSES, by_split_sets=True)
     together = evaluate(cache, test, scorers, "full-classes", 5)
     rows = test.indices
     for scorer, result in zip(scorers, together, strict=True):
@@ -139,7 +139,7 @@ def test_several_scorers_in_one_pass_equal_each_by_itself(cache, texts, frames):
 
 
 def test_splits_and_class_sets(cache, texts, frames):
-    test = select_test_set(cache, CLASSES, by_split_sets=True)
+    test = select_videos(cache, CLASSES, by_split_sets=True)
     (result,) = evaluate(cache, test, [MeanScorer(texts.sentence)], "splits", 5, video_sets=test.split_sets)
     assert [(name, metrics.n_videos) for name, metrics in result.repetitions] == [
         ("test1", 20), ("test2", 10), ("test3", 10),
@@ -160,7 +160,7 @@ def test_splits_and_class_sets(cache, texts, frames):
     with pytest.raises(EvaluationError, match="needs the sets of classes"):
         evaluate(cache, test, [MeanScorer(texts.sentence)], "kinetics600", 5)
     with pytest.raises(EvaluationError, match="has no splits test1"):
-        select_test_set(FeatureCache_without_splits(cache), CLASSES, by_split_sets=True)
+        select_videos(FeatureCache_without_splits(cache), CLASSES, by_split_sets=True)
 
 
 class FeatureCache_without_splits:
@@ -178,7 +178,7 @@ class FeatureCache_without_splits:
 
 
 def test_paired_comparison_against_exact_resampling(cache, texts):
-    test = select_test_set(cache, CLASSES, by_split_sets=True)
+    test = select_videos(cache, CLASSES, by_split_sets=True)
     mean, best = MeanScorer(texts.sentence), MaxScorer(texts.sentence)
     results = evaluate(cache, test, [mean, best], "full-classes", 5)
     found = compare(results[1], results[0])

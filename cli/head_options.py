@@ -1,8 +1,8 @@
-"""What `fit`, `eval` and `predict` share: options of heads, and what is made of them."""
+"""The options of heads, of `fit` and `eval`, and what is made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,8 @@ from .conditions import Condition, with_option, without_option
 from .parameters import FiniteRange, option
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
-    from ..pipeline.encoders import EncoderLoader
-    from ..pipeline.evaluation import Examples, LabeledVideos
     from ..pipeline.heads import ClassTexts, HeadConfig, TrainSettings
 
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
@@ -134,28 +130,35 @@ def head_options(
     return decorate
 
 
-def head_configs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadConfig]:
-    """Every combination of classifier, temporal module and pool that was asked for."""
+CONFIG = (
+    *("projection", "prompt_context", "temperature", "words", "renormalize"),
+    *("temporal_heads", "view_average"),
+)
+"""The parameters of `head_configs` that are no lists."""
+
+
+def head_configs(
+    classifiers: Sequence[str], temporals: Sequence[str], pools: Sequence[str], **shared: Any
+) -> list[HeadConfig]:
+    """Return every combination of classifier, temporal module and pool; `shared` are the options of CONFIG."""
     from ..pipeline.heads import POOLS, HeadConfig
 
     unfit = [pool for pool in pools if pool not in POOLS]
     if unfit:
         raise click.UsageError(f"--pool {unfit[0]} cannot be trained; heads pool by {' or '.join(POOLS)}.")
-    classifiers = options.get("classifiers") or (options["classifier"],)
-    temporals = options.get("temporals") or (options["temporal"],)
     try:
         return [
             HeadConfig(
                 classifier,
                 temporal,
                 pool,
-                options["projection"],
-                options["prompt_context"] if classifier == "text" else 0,
-                options["temperature"],
-                words=options["words"] if pool == "vcs" else "name",
-                renormalize=options["renormalize"] or pool != "vcs",
-                heads=options["temporal_heads"] if temporal == "transformer" else None,
-                view_average=options["view_average"] or "probabilities",
+                shared["projection"],
+                shared["prompt_context"] if classifier == "text" else 0,
+                shared["temperature"],
+                words=shared["words"] if pool == "vcs" else "name",
+                renormalize=shared["renormalize"] or pool != "vcs",
+                heads=shared["temporal_heads"] if temporal == "transformer" else None,
+                view_average=shared["view_average"] or "probabilities",
             )
             for classifier in dict.fromkeys(classifiers)
             for temporal in dict.fromkeys(temporals)
@@ -165,67 +168,31 @@ def head_configs(options: dict[str, Any], pools: tuple[str, ...]) -> list[HeadCo
         raise click.UsageError(str(error)) from error
 
 
-def fit_settings(options: dict[str, Any], **given: Any) -> TrainSettings:
-    """How to train, from options; those not given are the defaults of `given`, then of `TrainSettings`."""
+TRAINING = ("loss", "epochs", "batch_size", "learning_rate", "weight_decay", "seed")
+"""The options of training that have a field of their name in `TrainSettings`."""
+
+
+def train_settings(defaults: dict[str, Any], **options: Any) -> TrainSettings:
+    """Return how to train; options that are None stand at `defaults`, then at those of `TrainSettings`."""
     from ..pipeline.heads import TrainSettings
 
-    asked = {
-        key: options[key]
-        for key in ("loss", "epochs", "batch_size", "learning_rate", "weight_decay", "seed", "held_out")
-        if options.get(key) is not None
-    }
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return TrainSettings(**{**given, **asked})
+        return TrainSettings(**{**defaults, **given})
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 
 
-def class_texts(
-    features: FeatureCache,
-    classes: Lexicon,
-    made: list[HeadConfig],
-    options: dict[str, Any],
-    load: EncoderLoader,
+def texts_for_heads(
+    cache: FeatureCache, lexicon: Lexicon, configs: Sequence[HeadConfig], **sources: Any
 ) -> ClassTexts:
-    """Names, texts and prompt learner, as far as the heads need them."""
+    """Call `class_texts`; its settings are called by their options where they do not go together."""
     from ..pipeline.heads import class_texts
 
     try:
-        return class_texts(
-            features,
-            classes,
-            made,
-            prompts=options["prompts"],
-            text_encoder=options["text_encoder"],
-            load=load,
-        )
+        return class_texts(cache, lexicon, configs, **sources)
     except ValueError as error:
         message = str(error)
         for setting in ("text_encoder", "prompt_context", "pool "):
             message = message.replace(setting, f"--{setting.replace('_', '-')}")
         raise click.UsageError(f"{message}.") from error
-
-
-def examples(features: FeatureCache, chosen: LabeledVideos) -> Examples:
-    """The videos that were chosen, with their features."""
-    from ..pipeline.evaluation import Examples
-
-    found = Examples.read(features, chosen)
-    check_finite(features, found.of.indices, found.frames)
-    return found
-
-
-def check_finite(features: FeatureCache, indices: np.ndarray, frames: np.ndarray) -> None:
-    """Raises CacheError, by the name of the video, for numbers that nothing can be learned from or tested with."""
-    import numpy as np
-
-    from ..cache import CacheError
-
-    for start in range(0, len(frames), 1024):
-        piece = frames[start : start + 1024]
-        whole = np.isfinite(piece.reshape(len(piece), -1)).all(axis=1)
-        if not whole.all():
-            raise CacheError(
-                f"the features of the video {features.ids[indices[start + int(whole.argmin())]]!r} in {features.folder} "
-                "hold numbers that are not finite; `vidclip verify` names the damaged file."
-            )

@@ -1,0 +1,347 @@
+"""From settings to what scores, and from a protocol to what it tests: the composition of the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from ...cache import FeatureCache, attributes_path, read_attributes
+from ...lexicons import Lexicon, load_lexicon
+from ..devices import choose_device
+from ..encoders import EncoderLoader, text_embeddings
+from ..heads import (
+    AttributesHead,
+    ClassTexts,
+    HeadConfig,
+    HeadError,
+    HeadScorer,
+    StoredHead,
+    TrainSettings,
+    head_over,
+)
+from ..scoring import (
+    FROM_FILE,
+    FUSION_FORMS,
+    NO_FEATURES,
+    PROMPT,
+    AttributeSettings,
+    AttributesScorer,
+    ConceptSpotter,
+    ConceptSpottingConfig,
+    FusionScorer,
+    MaxScorer,
+    MeanScorer,
+    Scorer,
+    SpottingScorer,
+    VoteScorer,
+    check_view_average,
+    default_fusion,
+    find_attributes,
+    sentences_by_row,
+)
+from .few_shot import Run, default_shots, plan_runs, train_and_evaluate
+from .labels import LabeledVideos, select_videos
+from .multi_label import PROTOCOL as MULTI_LABEL
+from .multi_label import evaluate_multi_label, released_convention
+from .results import EvaluationError, Result
+from .run import evaluate, plan_trials
+from .splits import TrainTest, leave_out_trained, train_and_test
+
+POOLS = ("mean", "max", "vote", "vcs", "released-bike", "released-text4vis")
+"""The last two are what released code scores its halves with: a vote of raw embeddings, the mean over frames and views."""
+
+Heads = Sequence[tuple[str, StoredHead]]
+"""Trained heads, each with the name of its file; tables call it so, without the suffix."""
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """Which scores are made of the frames of a video, and how. Raises EvaluationError for what cannot be."""
+
+    prompts: tuple[str, ...] = (PROMPT,)
+    """Sentences with `{}` for the class name; the embeddings of several are averaged."""
+    pools: tuple[str, ...] = ("mean",)
+    """How frames make a score, each a row of the table: some of POOLS."""
+    words: str = "name"
+    """Concept spotting: which tokens are words, `name`, `sentence` or `all`."""
+    spotting: ConceptSpottingConfig = field(default_factory=ConceptSpottingConfig)
+    view_average: str | None = None
+    """How several views become one score, one of VIEW_AVERAGES; None: each scorer's own way."""
+    attributes: tuple[str, ...] = ()
+    """Lexicons of attributes, or .json files that name each video's; none: no attributes."""
+    attribute_settings: AttributeSettings = field(default_factory=AttributeSettings)
+    fusion: float | None = None
+    """Weight of the video against its attributes, in 0..1; None: the paper's for the architecture."""
+    fusion_form: str = "paper"
+    """What is weighed, one of FUSION_FORMS."""
+
+    def __post_init__(self) -> None:
+        unknown = [pool for pool in self.pools if pool not in POOLS]
+        if unknown:
+            raise EvaluationError(f"there is no pool {unknown[0]!r}; known: {', '.join(POOLS)}")
+        if self.view_average is not None:
+            check_view_average(self.view_average)
+        if self.fusion is not None and not 0 <= self.fusion <= 1:
+            raise EvaluationError(f"the weight of fusion lies between 0 and 1, got {self.fusion}")
+        if self.fusion_form not in FUSION_FORMS:
+            raise EvaluationError(
+                f"fusion_form must be one of {', '.join(FUSION_FORMS)}, got {self.fusion_form!r}"
+            )
+
+
+def build_scorers(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    settings: ScoringSettings,
+    *,
+    heads: Heads = (),
+    retriever: FeatureCache | None = None,
+    load: EncoderLoader | None = None,
+    device: str = "auto",
+) -> list[Scorer]:
+    """Return a scorer for each pool, video head, source of attributes and attributes head, and every fusion of them.
+
+    heads        trained heads
+    retriever    the cache that retrieves attributes; None: `cache`
+    load         gets the encoder where texts are not yet in the cache
+
+    Raises HeadError for heads of other features; EvaluationError for settings that do not go together, and for two
+    scorers of one name; what `text_embeddings` and `find_attributes` raise.
+    """
+    load = load or EncoderLoader()
+    for _, stored in heads:
+        stored.check_encoder(cache.identity.encoder_digest, str(cache.folder))
+        stored.check_features(cache.shape, str(cache.folder))
+    spots = "vcs" in settings.pools
+    texts = text_embeddings(
+        cache, lexicon, settings.prompts, words=settings.words if spots else "none", load=load
+    )
+    for phrase in texts.truncated[:3]:
+        load.note(f"{phrase!r} is longer than the text encoder's context, and was cut.")
+    view_average = settings.view_average
+    if view_average == "features" and cache.shape[1] == 1:
+        view_average = None  # one view is its own mean: concept spotting need not have features
+    if view_average == "features" and spots:
+        raise EvaluationError(f"view average 'features': {NO_FEATURES}.")
+    sentence = texts.sentence
+    makers: dict[str, Callable[[], Scorer]] = {
+        "mean": lambda: MeanScorer(sentence, view_average=view_average or "features"),
+        "max": lambda: MaxScorer(sentence),
+        "vote": lambda: VoteScorer(sentence),
+        "vcs": lambda: SpottingScorer(
+            ConceptSpotter(texts, settings.spotting, device=choose_device(device)),
+            view_average=view_average or "probabilities",
+        ),
+        "released-bike": lambda: VoteScorer(sentence, raw=True, name="released-bike"),
+        "released-text4vis": lambda: MeanScorer(sentence, "released-text4vis"),
+    }
+    videos = [makers[pool]() for pool in dict.fromkeys(settings.pools)]
+    for name, stored in heads:
+        if stored.kind == "video":
+            head = head_over(stored, lexicon, load, cache)
+            if view_average == "features" and head.config.pool == "vcs":
+                raise EvaluationError(f"view average 'features', head {name}: {NO_FEATURES}.")
+            name = f"{head.config.name} ({PurePath(name).stem})"
+            videos.append(
+                HeadScorer(head, temperature=stored.temperature, view_average=view_average, name=name)
+            )
+    read: list[Scorer] = []
+    if settings.attributes:
+        found = find_attributes(
+            cache, settings.attributes, settings.attribute_settings, retriever=retriever, load=load
+        )
+        load.note(found.without_note(cache))
+        read.append(AttributesScorer(sentences_by_row(found.stored, cache), sentence))
+    read += [
+        _trained_attributes(cache, lexicon, name, stored, load)
+        for name, stored in heads
+        if stored.kind == "attributes"
+    ]
+    if settings.fusion is not None and not read:
+        raise EvaluationError(
+            "fusion goes with attributes, or a head of attributes alone: it has no part here."
+        )
+    weight, made = settings.fusion, list(videos)
+    if weight is None:
+        weight = default_fusion(cache.identity.encoder.get("architecture", {}))
+    for attributes in read:
+        made += [
+            attributes,
+            *(FusionScorer(video, attributes, weight, form=settings.fusion_form) for video in videos),
+        ]
+    names = [scorer.name for scorer in made]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise EvaluationError(
+            f"two rows of the table would be called {twice!r}: give the heads other file names."
+        )
+    return made
+
+
+def _trained_attributes(
+    cache: FeatureCache, lexicon: Lexicon, name: str, head: StoredHead, load: EncoderLoader
+) -> Scorer:
+    """The attributes branch with a trained head, on the attributes and prompts it was trained with."""
+    settings = head.settings.get("attributes")
+    if not isinstance(settings, dict) or not {"lexicon", "top"} <= settings.keys():
+        raise HeadError(f"the head {name} does not say which attributes it was trained on. Train it again.")
+    settings = {key: value for key, value in settings.items() if key != "view"}
+    from_file = settings.get("index") == FROM_FILE  # found by nobody here, so of no view
+    if cache.view is not None and not from_file:
+        settings["view"] = cache.view
+    path = attributes_path(cache.folder, str(settings["lexicon"]), settings)
+    if not path.exists():
+        make = "`vidclip attributes`"
+        if cache.view is not None:
+            make = f"`vidclip eval --single-view --attributes {settings['lexicon']}`"
+        raise HeadError(
+            f"{cache.folder} has no attributes like those the head was trained on (lexicon "
+            f"{settings['lexicon']}, top {settings['top']}): make them with {make}."
+        )
+    stored = read_attributes(path)
+    if list(stored.ids) != cache.ids and not from_file:
+        raise HeadError(
+            f"{path} is of other videos than {cache.folder} now has; run `vidclip attributes` again."
+        )
+    if not isinstance(head.module, AttributesHead):
+        raise HeadError(f"the head {name} is no attributes head.")
+    texts = text_embeddings(cache, lexicon, head.prompts, words="none", load=load)
+    return AttributesScorer(
+        *head.module.apply_to(sentences_by_row(stored, cache), texts.sentence),
+        f"attributes, trained ({PurePath(name).stem})",
+        temperature=head.temperature,
+    )
+
+
+# --- protocols
+
+
+@dataclass(frozen=True)
+class ZeroShotPlan:
+    """A protocol that trains nothing, its videos chosen and its trials known to be possible."""
+
+    cache: FeatureCache
+    protocol: str
+    n_classes: int
+    test: LabeledVideos
+    options: Mapping[str, Any]
+    """Of `evaluate`, or of `evaluate_multi_label`."""
+
+    def run(self, scorers: Sequence[Scorer], settings: Mapping[str, Any] | None = None) -> list[Result]:
+        """Return the result of every scorer; `settings` are kept in it."""
+        if self.protocol == MULTI_LABEL:
+            return evaluate_multi_label(self.cache, self.test, scorers, settings=settings, **self.options)
+        return evaluate(
+            self.cache, self.test, scorers, self.protocol, self.n_classes, settings=settings, **self.options
+        )
+
+
+def plan_zero_shot(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    protocol: str = "full-classes",
+    split: str | None = None,
+    *,
+    heads: Heads = (),
+    repeats: int = 10,
+    map_convention: str = "standard",
+) -> ZeroShotPlan:
+    """Choose what a protocol tests: a later protocol's faults are said before an earlier one has worked for an hour.
+
+    split             see `select_videos`
+    heads             their training videos are left out, unless `split` names them
+    repeats           halves of half-classes
+    map_convention    of multi-label: one of CONVENTIONS, or `released`: that of the lexicon's data set
+
+    Raises EvaluationError as `select_videos`, `leave_out_trained` and `plan_trials` do.
+    """
+    multi_label = protocol == MULTI_LABEL
+    test = select_videos(cache, lexicon, split, multi_label=multi_label, by_split_sets=protocol == "splits")
+    trained_on = {f"the head {name}": stored.trained_on for name, stored in heads}
+    test = leave_out_trained(cache, test, trained_on, asked_for=split is not None)
+    options: dict[str, Any] = {"repeats": repeats}
+    if multi_label:
+        convention = released_convention(lexicon.name) if map_convention == "released" else map_convention
+        return ZeroShotPlan(cache, protocol, len(lexicon), test, {"convention": convention})
+    if protocol == "kinetics600":
+        names = [f"kinetics600-zeroshot-{number}" for number in (1, 2, 3)]
+        options["class_sets"] = {name: lexicon.resolve(load_lexicon(name).labels) for name in names}
+    if protocol == "splits":
+        options["video_sets"] = test.split_sets
+    plan_trials(protocol, test, len(lexicon), **options)
+    return ZeroShotPlan(cache, protocol, len(lexicon), test, options)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A protocol that trains heads before it tests them, known to be possible."""
+
+    cache: FeatureCache
+    protocol: str
+    configs: Sequence[HeadConfig]
+    sides: TrainTest
+    shots: Sequence[int | None]
+    seeds: int
+    train: TrainSettings
+
+    def run(
+        self,
+        classes: ClassTexts,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        device: str = "auto",
+        on_run: Callable[[Run], None] | None = None,
+    ) -> list[Result]:
+        """Return the results of every head and number of shots; `settings` are kept in them."""
+        return train_and_evaluate(
+            self.cache,
+            self.sides.train,
+            self.sides.test,
+            classes,
+            self.configs,
+            protocol=self.protocol,
+            shots=self.shots,
+            first_seed=self.train.seed,
+            seeds=self.seeds,
+            fit=self.train,
+            settings={**(settings or {}), **self.sides.settings, "seed": self.train.seed},
+            device=choose_device(device),
+            on_run=on_run,
+        )
+
+
+def plan_training(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    configs: Sequence[HeadConfig],
+    train: TrainSettings,
+    *,
+    protocol: str = "few-shot",
+    train_split: str | None = None,
+    split: str | None = None,
+    test_share: float | None = None,
+    shots: Sequence[int | None] = (),
+    seeds: int | None = None,
+) -> TrainingPlan:
+    """Choose what is trained on and tested, and check that every head can be had from it.
+
+    train_split, split, test_share    see `train_and_test`; the split is drawn with the seed of `train`
+    shots                             of few-shot; none: FEW_SHOT_SHOTS, as far as every class has so many
+    seeds                             trainings of each head; None: 3 of few-shot, else 1
+
+    Raises EvaluationError and FitError as `train_and_test` and `plan_runs` do.
+    """
+    sides = train_and_test(cache, lexicon, train_split, split, test_share, seed=train.seed)
+    few = protocol == "few-shot"
+    notes: list[str] = []
+    if not few:
+        shots = (None,)
+    elif not shots:
+        shots, notes = default_shots(sides.train.targets, lexicon.labels)
+    sides = replace(sides, test=sides.test.take(np.ones(len(sides.test), bool), notes))
+    plan_runs(sides.train.targets, lexicon.labels, configs, shots, cache.shape[3])
+    return TrainingPlan(cache, protocol, configs, sides, shots, seeds or (3 if few else 1), train)

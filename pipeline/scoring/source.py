@@ -1,0 +1,110 @@
+"""Features, wherever they lie, and the one loop from features to similarities.
+
+n videos of a batch, V views, T frames, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from .scorers import FusionScorer, Scorer
+
+BATCH_VIDEOS = 1024
+
+
+class FeatureSource(Protocol):
+    """Frame embeddings of N videos: a `FeatureCache`, one view of one, or `ArrayFeatures`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, V, T, D)."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The names of the videos, by which errors call them."""
+        ...
+
+    def batches(self, size: int = ..., indices: Any = ..., /) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (indices [n], frames [n, V, T, D]) of at most `size` videos, in the order of `indices`."""
+        ...
+
+
+class ArrayFeatures:
+    """Features in memory, [N, V, T, D]; `ids` default to the positions."""
+
+    def __init__(self, frames: np.ndarray, ids: Sequence[str] | None = None) -> None:
+        if frames.ndim != 4:
+            raise ValueError(f"frames must be [N, V, T, D], got shape {frames.shape}")
+        self._frames = frames
+        self.ids = [str(i) for i in range(len(frames))] if ids is None else ids
+        if len(self.ids) != len(frames):
+            raise ValueError(f"{len(self.ids)} ids do not fit {len(frames)} videos")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        n, views, times, dimensions = self._frames.shape
+        return n, views, times, dimensions
+
+    def batches(
+        self, size: int = BATCH_VIDEOS, indices: Any = None, /
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        chosen = np.arange(len(self._frames)) if indices is None else np.asarray(indices, np.int64)
+        for start in range(0, len(chosen), size):
+            batch = chosen[start : start + size]
+            yield batch, self._frames[batch]
+
+
+class NotFinite(ValueError):
+    """Features that no score can be made of, and no head trained on."""
+
+
+def finite_batches(
+    source: FeatureSource, indices: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the batches of `source`. Raises NotFinite, by the name of the video, for NaN and infinities."""
+    for batch, frames in source.batches(BATCH_VIDEOS, indices):
+        finite = np.isfinite(frames.reshape(len(frames), -1)).all(axis=1)
+        if not finite.all():
+            where = f" in {source.folder}" if hasattr(source, "folder") else ""  # pyright: ignore[reportAttributeAccessIssue]
+            raise NotFinite(
+                f"the features of the video {source.ids[batch[int(finite.argmin())]]!r}{where} hold numbers that are "
+                "not finite; `vidclip verify` names the damaged file of a cache."
+            )
+        yield batch, frames
+
+
+def read_frames(source: FeatureSource, indices: np.ndarray) -> np.ndarray:
+    """Frames [n, V, T, D] of the videos at `indices`, all in memory. Raises NotFinite."""
+    out = None
+    start = 0
+    for batch, frames in finite_batches(source, indices):
+        out = np.empty((len(indices), *frames.shape[1:]), frames.dtype) if out is None else out
+        out[start : start + len(batch)] = frames
+        start += len(batch)
+    return np.empty((0, *source.shape[1:]), np.float16) if out is None else out
+
+
+def score_batches(
+    source: FeatureSource, scorers: Sequence[Scorer], indices: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, list[Any]]]:
+    """Yield (indices [n], the similarities of each scorer) batch by batch, in one pass over the features.
+
+    What two fusions have in common is computed once. Raises NotFinite.
+    """
+    for batch, frames in finite_batches(source, indices):
+        known: dict[int, Any] = {}
+        yield batch, [_similarities(scorer, batch, frames, known) for scorer in scorers]
+
+
+def _similarities(scorer: Scorer, indices: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
+    if id(scorer) not in known:
+        if isinstance(scorer, FusionScorer):
+            parts = (_similarities(part, indices, frames, known) for part in scorer.parts)
+            known[id(scorer)] = scorer.join(*parts)
+        else:
+            known[id(scorer)] = scorer.similarities(indices, frames)
+    return known[id(scorer)]
