@@ -1,4 +1,4 @@
-from .checkpoint import AttributesHead as AttributesHead
+from .attributes_head import AttributesHead as AttributesHead
 from .checkpoint import HeadError as HeadError
 from .checkpoint import StoredHead as StoredHead
 from .checkpoint import load_head as load_head
@@ -9,10 +9,7 @@ from .classes import head_over as head_over
 from .estimators import CosineClassifier as CosineClassifier
 from .estimators import LDAClassifier as LDAClassifier
 from .estimators import LinearProbe as LinearProbe
-from .fit import Epoch as Epoch
-from .fit import FitError as FitError
 from .fit import Fitted as Fitted
-from .fit import TrainSettings as TrainSettings
 from .fit import check_classes_have_videos as check_classes_have_videos
 from .fit import epoch_size as epoch_size
 from .fit import fit_attributes as fit_attributes
@@ -22,12 +19,17 @@ from .head_scorer import HeadScorer as HeadScorer
 from .head_scorer import NoScores as NoScores
 from .head_scorer import check_scores as check_scores
 from .head_scorer import head_scores as head_scores
+from .losses import contrastive_loss as contrastive_loss
+from .losses import cross_entropy_loss as cross_entropy_loss
 from .losses import scores_loss as scores_loss
 from .prompt_learner import PromptLearner as PromptLearner
 from .prompt_learner import PromptUnavailable as PromptUnavailable
 from .temporal import TEMPORAL as TEMPORAL
 from .temporal import mean_pool as mean_pool
 from .temporal import temporal_module as temporal_module
+from .training import Epoch as Epoch
+from .training import FitError as FitError
+from .training import TrainSettings as TrainSettings
 from .video_head import POOLS as POOLS
 from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead

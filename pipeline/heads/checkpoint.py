@@ -12,19 +12,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
 
 from ...cache import Identity, write_whole
 from ...cache.identity import canonical_json
 from ..scoring import TEMPERATURE, check_temperature
-from .head_scorer import check_scores
+from .attributes_head import AttributesHead
 from .video_head import VideoHead
 
 HEAD_FORMAT = "vidclip-head"
@@ -41,47 +39,6 @@ _NAMES = {stored: name for name, stored in _STORED_NAMES.items()}
 
 class HeadError(Exception):
     """A head that cannot be read, or that belongs to another encoder."""
-
-
-class AttributesHead(nn.Module):
-    """The trained attributes branch of released BIKE: one small MLP for the attributes sentence, another for the
-    class sentence, on unit embeddings of the frozen text tower; the cosine of their outputs is the score.
-
-    Each is Linear D-D, ReLU, Linear D-D. Source: Wu et al. 2023 (BIKE), released code.
-    """
-
-    def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.dimension = dimension
-        self.sentence = nn.Sequential(
-            nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, dimension)
-        )
-        self.classes = nn.Sequential(
-            nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, dimension)
-        )
-
-    def embed_sentences(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """[N, D] of attributes sentences -> [N, D], L2-normalized."""
-        return F.normalize(self.sentence(F.normalize(embeddings, dim=-1)), dim=-1)
-
-    def embed_classes(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """[C, D] of class sentences -> [C, D], L2-normalized."""
-        return F.normalize(self.classes(F.normalize(embeddings, dim=-1)), dim=-1)
-
-    @torch.inference_mode()
-    def apply_to(self, sentences: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Both embeddings as arrays: their cosines are the scores. A sentence of NaN, where a video has none, stays
-        one. Raises NoScores."""
-        pair = (
-            self.embed_sentences(torch.from_numpy(sentences)).numpy(),
-            self.embed_classes(torch.from_numpy(classes)).numpy(),
-        )
-        check_scores(pair[0][~np.isnan(sentences).any(axis=1)], "of attributes")
-        check_scores(pair[1], "of attributes")
-        return pair
-
-    structure: ClassVar[dict[str, Any]] = {}
-    """Nothing but its weights is needed to build it again."""
 
 
 @dataclass(frozen=True)

@@ -277,7 +277,9 @@ def test_classes_without_enough_videos(make_cache, tmp_path, rng):
     (tmp_path / "more.txt").write_text("one\ntwo\nthree\nfour\n")
     more = ("--lexicon", tmp_path / "more.txt", *output)
     refused("the class 'four' has no training video", "fit", "--shots", 1, *more, cwd=few)
-    refused("'four' among them: lda has no row", "fit", "--classifier", "lda", *more, cwd=few)
+    refused(
+        "'four' among them, and lda is computed from videos", "fit", "--classifier", "lda", *more, cwd=few
+    )
     assert not (tmp_path / "h").exists()
     fine("fit", *more, cwd=few)
     assert len(load_head(tmp_path / "h").classes) == 4

@@ -1,4 +1,4 @@
-"""Losses against their formulas, and heads that are trained, kept and refused."""
+"""Attributes heads that are trained, kept and refused."""
 
 from __future__ import annotations
 
@@ -19,56 +19,11 @@ from vidclip.pipeline.heads import (
     fit_attributes,
     load_head,
     save_head,
-    scores_loss,
 )
 
 
 def u(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-@pytest.mark.parametrize("form", ["paper", "released"])
-def test_the_contrastive_loss_by_hand(rng, form):
-    """METHODS, one row at a time: labels repeat in the batch."""
-    videos, by_class = rng.standard_normal((6, 5)), rng.standard_normal((3, 5))
-    labels = np.array([0, 1, 0, 2, 0, 1])
-    logits = u(videos) @ u(by_class[labels]).T / 0.07
-    same = labels[:, None] == labels[None, :]
-    rows = []
-    for direction in (logits, logits.T):
-        for i in range(6):
-            log_probability = direction[i] - np.log(np.exp(direction[i]).sum())
-            if form == "paper":
-                target = same[i] / same[i].sum()
-                rows.append(-(target * log_probability).sum())
-            else:
-                target = np.exp(10.0 * same[i]) / np.exp(10.0 * same[i]).sum()
-                rows.append((target * (np.log(target) - log_probability)).sum())
-    scores = torch.tensor(u(videos) @ u(by_class).T)
-    found = scores_loss(scores, torch.tensor(labels), temperature=0.07, form=form)
-    assert float(found) == pytest.approx(np.mean(rows))
-
-
-def test_distinct_labels_make_clips_own_loss(rng):
-    """In a batch without repeated labels, BIKE's equations are CLIP's."""
-    scores = torch.tensor(rng.uniform(-1, 1, (4, 4)))
-    own = torch.arange(4)
-    both = [torch.nn.functional.cross_entropy(direction / 0.01, own) for direction in (scores, scores.T)]
-    assert float(scores_loss(scores, own, form="paper")) == pytest.approx(float(sum(both) / 2))
-
-
-def test_cross_entropy_is_that_of_the_label_among_all_classes(rng):
-    scores, labels = rng.uniform(-1, 1, (6, 3)), np.array([0, 1, 0, 2, 0, 1])
-    log_probabilities = scores / 0.5 - np.log(np.exp(scores / 0.5).sum(axis=1, keepdims=True))
-    found = scores_loss(torch.tensor(scores), torch.tensor(labels), temperature=0.5)
-    assert float(found) == pytest.approx(-log_probabilities[np.arange(6), labels].mean())
-
-
-def test_what_the_loss_refuses():
-    with pytest.raises(ValueError, match="must be one of cross-entropy, paper, released"):
-        scores_loss(torch.ones(2, 3), torch.zeros(2, dtype=torch.long), form="clip")
-    with pytest.raises(ValueError, match="do not fit"):
-        scores_loss(torch.ones(2, 3), torch.zeros(3, dtype=torch.long))
 
 
 @pytest.fixture
