@@ -13,6 +13,6 @@ from .request import DecodeError as DecodeError
 from .request import DecodeFailure as DecodeFailure
 from .request import VideoRequest as VideoRequest
 from .sampling import Sampling as Sampling
-from .scheduler import DecodeWorkerError as DecodeWorkerError
 from .suffixes import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .suffixes import VIDEO_SUFFIXES as VIDEO_SUFFIXES
+from .worker_thread import DecodeWorkerError as DecodeWorkerError

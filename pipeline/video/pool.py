@@ -4,7 +4,7 @@
         for index, result in pool.decode(paths):     # a Decoded or a DecodeFailure for every path
             with result: ...                         # its pixels lie in shared memory: give them back
 
-`readers` decodes a video, `worker` is a worker process, `scheduler` the thread that hands out videos. This
+`readers` decodes a video, `worker` is a worker process, `worker_thread` the thread that keeps it. This
 module imports neither decord nor PyAV: a decoder that hangs or crashes does so in a worker.
 """
 
@@ -21,9 +21,9 @@ from collections.abc import Iterable, Iterator
 from .clip_spec import ClipSpec
 from .frame_selection import FrameSelection
 from .request import Decoded, DecodeError, DecodeFailure, VideoRequest, check_decoder
-from .scheduler import Scheduler
 from .shared_memory import anonymous_file
 from .tasks import Task, TaskBoard
+from .worker_thread import WorkerThread
 
 STUCK_SECONDS = 60.0
 """How long all slots may be held, while nothing is decoded, by threads that might give one back."""
@@ -60,7 +60,7 @@ class DecodePool:
     """Worker processes that decode one video at a time each.
 
     The workers are started at the first `decode` and end with the pool, or with this process, however
-    it ends. A thread of the pool hands out videos and watches the time while the caller does other work.
+    it ends. A thread for each hands out videos and watches the time while the caller does other work.
     `decode` gives at most `slots` results that were not yet taken or not yet released: memory is bounded
     by slots x V x T x height x width x 3 bytes, and touched as it is needed.
     """
@@ -99,28 +99,23 @@ class DecodePool:
             raise ValueError(f"slots must be at least 1, got {slots}")
         check_decoder(decoder)
         slot_bytes = math.prod(clip_spec.shape)
-        self._clip_spec, self._decoder = clip_spec, decoder
+        self._clip_spec = clip_spec
         self._n_slots = slots or max(1, min(2 * workers + 2, _machine_bytes() // 2 // slot_bytes))
         self._memory = anonymous_file("vidclip-pixels")
         self._memory.truncate(self._n_slots * slot_bytes)
         self._board = TaskBoard(self._n_slots)
-        setup = {
+        self._setup = {
             "decode": decode,
             "sampling": clip_spec.sampling.to_dict(),
             "preprocess": clip_spec.preprocess.to_dict(),
             "slots": self._n_slots,
             "timeout_seconds": timeout_seconds,
-            "memory_bytes": None if memory_gib is None else int(memory_gib * 2**30),
+            "memory_gib": memory_gib,
+            "decoder": decoder,
             "parent": os.getpid(),
         }
-        self._scheduler = Scheduler(
-            self._board,
-            self._memory,
-            setup,
-            n_workers=workers,
-            timeout_seconds=timeout_seconds,
-            memory_gib=memory_gib,
-        )
+        self._n_workers = workers
+        self._threads: list[WorkerThread] = []
 
     def __enter__(self) -> DecodePool:
         return self
@@ -132,11 +127,12 @@ class DecodePool:
         """End the workers at once. Pixels that were handed out stay readable."""
         if self._board.closed:
             return
-        self._board.close()
-        if self._scheduler.ident is not None:
-            self._scheduler.join()
+        self._board.end()
+        for thread in self._threads:
+            thread.kill_worker()
+        for thread in self._threads:
+            thread.join()
         self._memory.close()
-        self._board.close_pipe()
 
     def decode(
         self, paths: Iterable[str | os.PathLike[str] | VideoRequest], *, ordered: bool = True
@@ -158,7 +154,7 @@ class DecodePool:
                 for index, path in itertools.islice(todo, self._n_slots - len(outstanding)):
                     outstanding.append(index)
                     request = FrameSelection(_as_request(path), self._clip_spec).request
-                    self._board.submit(Task(index, request, run, self._decoder))
+                    self._board.submit(Task(index, request, run))
                 if not outstanding:
                     return
                 index, result = self._wait(outstanding, ordered)
@@ -176,16 +172,18 @@ class DecodePool:
                     raise board.error
                 if board.closed:
                     raise RuntimeError("This DecodePool was closed while it was decoding")
-                if self._scheduler.ident is None:
-                    self._scheduler.start()
+                while len(self._threads) < min(self._n_workers, board.busy + len(board.waiting)):
+                    self._threads.append(WorkerThread(board, self._memory, self._setup))
+                    self._threads[-1].start()
                 self._raise_if_deadlocked(time.monotonic() - began)
                 board.changed.wait(1)
 
     def _raise_if_deadlocked(self, waited_seconds: float) -> None:
-        idle = self._board.waiting and not self._board.free and not self._board.results
+        board = self._board
+        stuck = board.waiting and not board.free and not board.results and not board.busy
         # Another thread may be about to give a slot back; but some libraries' threads never end, nor give.
-        alone = threading.active_count() <= 2  # this thread and the pool's
-        if idle and not self._scheduler.busy and (alone or waited_seconds > STUCK_SECONDS):
+        alone = threading.active_count() <= 1 + len(self._threads)
+        if stuck and (alone or waited_seconds > STUCK_SECONDS):
             raise RuntimeError(
                 f"All {self._n_slots} slots of the DecodePool are held, and nobody is there to give one back: "
                 f"call release() on results that are done with, or ask for more slots"

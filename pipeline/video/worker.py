@@ -11,10 +11,12 @@ import ctypes
 import importlib
 import json
 import os
+import selectors
 import signal
 import struct
 import subprocess
 import sys
+import time
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -77,28 +79,46 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError):
             os.write(self.commands, _message(message))
 
-    def receive(self) -> list[dict[str, Any]] | None:
-        """The messages that have come; None when the worker is gone, or sends what is no message."""
-        data = os.read(self.replies, 1 << 16)
-        if not data:
+    def receive(self, timeout_seconds: float) -> dict[str, Any]:
+        """Wait for a message, and take in what comes of standard error meanwhile.
+
+        Raises EOFError when the worker is gone, or sends what is no message; TimeoutError.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.replies, selectors.EVENT_READ)
+            selector.register(self.stderr, selectors.EVENT_READ)
+            while (message := self._next_message()) is None:
+                patience = min(deadline - time.monotonic(), 60.0)
+                if patience < 0:
+                    raise TimeoutError
+                for key, _ in selector.select(patience):
+                    if key.fd == self.stderr:
+                        if not self.read_stderr():
+                            selector.unregister(self.stderr)
+                    elif data := os.read(self.replies, 1 << 16):
+                        self.received += data
+                    else:
+                        raise EOFError
+        return message
+
+    def _next_message(self) -> dict[str, Any] | None:
+        if len(self.received) < 4:
             return None
-        self.received += data
-        messages = []
-        while len(self.received) >= 4:
-            end = 4 + struct.unpack("<I", self.received[:4])[0]
-            if len(self.received) < end <= MAX_REPLY_BYTES:
-                break
-            try:
-                if end > MAX_REPLY_BYTES:
-                    raise ValueError("no reply is that long")
-                messages.append(json.loads(self.received[4:end]))
-            except ValueError:
-                self.process.kill()
-                self.read_stderr()
-                self.stderr_tail = b"its replies make no sense"
-                return None
-            self.received = self.received[end:]
-        return messages
+        end = 4 + struct.unpack("<I", self.received[:4])[0]
+        if len(self.received) < end <= MAX_REPLY_BYTES:
+            return None
+        try:
+            if end > MAX_REPLY_BYTES:
+                raise ValueError("no reply is that long")
+            message = json.loads(self.received[4:end])
+        except ValueError:
+            self.process.kill()
+            self.read_stderr()
+            self.stderr_tail = b"its replies make no sense"
+            raise EOFError from None
+        self.received = self.received[end:]
+        return message
 
     def read_stderr(self) -> bool:
         """Take in what has come of the worker's standard error; its end alone is kept. False when nothing
@@ -150,20 +170,20 @@ def _ending(status: int | None) -> str:
         return f"died of signal {-status}"
 
 
-def limit_memory(limit_bytes: int | None) -> None:
+def limit_memory(limit_gib: float | None) -> None:
     """Let this process take at most so much memory on top of what it has now; None: as much as there is.
 
     The kernel counts address space, so that what is taken already (libraries, the pixels that are shared with
     the pool) must not count. Linux alone: elsewhere the limit is not kept, or counts other things.
     """
-    if limit_bytes is None or sys.platform != "linux":
+    if limit_gib is None or sys.platform != "linux":
         return
     import resource
 
     with open("/proc/self/statm") as file:  # noqa: PTH123
         held = int(file.read().split()[0]) * resource.getpagesize()
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = held + limit_bytes
+    limit = held + int(limit_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
 
 
@@ -184,7 +204,7 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
     with contextlib.suppress(ImportError):
         import decord  # noqa: F401 - here, so that a video's time limit does not pay for it
     pixels = map_slots(memory, setup["slots"])
-    limit_memory(setup["memory_bytes"])
+    limit_memory(setup["memory_gib"])
     replies.write(_message({"ready": True}))
     replies.flush()
     while (task := _receive(commands)) is not None:

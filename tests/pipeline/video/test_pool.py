@@ -788,6 +788,19 @@ def test_a_closed_pool_says_so(videos):
         list(pool.decode([videos / "h264.mp4"]))
 
 
+def test_a_pool_is_closed_while_a_decoder_hangs(videos, tmp_path, tricks):
+    paths = copies(videos, tmp_path, "a.mp4", "hang always pid.mp4")
+    note = tmp_path / "hang always pid.mp4.pid"
+    clip_spec = ClipSpec(Sampling(), AS_THEY_ARE)
+    with DecodePool(clip_spec, workers=2, timeout_seconds=3600, decode=tricks) as pool:
+        results = pool.decode(paths)
+        display_pts(next(results)[1])
+        wait_for(lambda: note.exists() and note.read_text())
+    assert not alive(int(note.read_text()))
+    with pytest.raises(RuntimeError, match="was closed while it was decoding"):
+        next(results)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an alarm ends them, later")
 def test_workers_die_with_their_parent_even_while_they_hang(videos, tmp_path, tricks):
     hanging, idle = copies(videos, tmp_path, "hang always pid.mp4", "idle pid.mp4")
