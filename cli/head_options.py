@@ -63,24 +63,23 @@ def head_options(
             option(
                 "--classifier", "classifiers" if several else "classifier", type=click.Choice(CLASSIFIERS),
                 default=default("text"), show_default=True,
-                help="Text4Vis: text, random, orthogonal, lda are frozen; linear is trained (vision-only).",
+                help="Frozen (Text4Vis), but for linear, which is trained.",
                 needs=design, **many,
             ),
             option(
                 "--temporal", "temporals" if several else "temporal", type=click.Choice(TEMPORAL),
                 default=default("mean"), show_default=True,
-                help="Trained over the sequence of frames: nothing, a convolution (T1D), the six-layer transformer "
-                "(T-Trans), X-CLIP's multi-frame integration.", needs=design, **many,
+                help="Trained over the frames: nothing, a convolution (T1D), six layers of attention (T-Trans), "
+                "X-CLIP's multi-frame integration.", needs=design, **many,
             ),
             option(
                 "--temporal-heads", type=click.IntRange(1, 1000),
                 needs=design & with_option("--temporal", "transformer"),
-                help="Attention heads of the transformer; in released code, as often as 64 goes into the width of the "
-                "text tower.  [default: as often as 64 goes into the dimensions]",
+                help="Attention heads of the transformer.  [default: dimensions / 64; released: text width / 64]",
             ),
             option(
                 "--projection/--no-projection", default=None, needs=design,
-                help="Train a linear map below the classifier.  [default: where nothing else is trained]",
+                help="A trained linear map below the classifier.  [default: where nothing else is trained]",
             ),
             option(
                 "--prompt-context", type=click.IntRange(0, 1000), default=0, show_default=True, metavar="M",
@@ -90,19 +89,18 @@ def head_options(
             option(
                 "--text-encoder", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="FOLDER",
                 needs=design & with_option("--classifier", "text"),
-                help="A Hugging Face text encoder (DistilBERT, ...) for the text classifier.",
+                help="A Hugging Face text encoder for the text classifier.",
             ),
             option(
                 "--loss", type=click.Choice(LOSSES), needs=training,
-                help="cross-entropy, or BIKE's contrastive loss as in the paper or as released.  [default: "
-                "cross-entropy]",
+                help="Or BIKE's contrastive loss, of the paper or as released.  [default: cross-entropy]",
             ),
             option(
                 "--epochs", type=click.IntRange(1, 100_000), needs=training, help="[default: 30; few-shot 10]"
             ),
             option(
                 "--batch-size", type=click.IntRange(1, 1_000_000), needs=training,
-                help="[default: by the number of videos, 16 to 256]"
+                help="[default: 16 to 256, by the number of videos]"
             ),
             option(
                 "--learning-rate", type=FiniteRange(0, 1, min_open=True), default=1e-3, show_default=True,
@@ -113,14 +111,13 @@ def head_options(
             ),
             option(
                 "--train-split", needs=design if several else None,
-                help="Which videos are trained on; all: every labeled one.  [default: train; of a cache without splits, "
-                "those that --test-share leaves]",
+                help="Training videos; all: every labeled one.  [default: train, or what --test-share leaves]",
             ),
             option(
                 "--test-share", type=FiniteRange(0, 1, min_open=True, max_open=True),
                 needs=design & without_option("--split") if several else None,
-                help="Keep this share of each class's training videos for testing, drawn with --seed.  [default: 0.2 of a "
-                "cache without splits]",
+                help="Share of each class's training videos to test on, drawn with --seed.  [default: 0.2 where the "
+                "cache has no splits]",
             ),
         ]  # fmt: skip
         for each in reversed(made):

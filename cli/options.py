@@ -41,7 +41,7 @@ device_option: Decorator = option(
     "--device", type=Device(), default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
 lexicon_option: Decorator = option(
-    "--lexicon", help="The class names: a lexicon or a text file.  [default: the cache's own labels]"
+    "--lexicon", help="Class names: a lexicon or a text file.  [default: the labels of the cache]"
 )
 
 
@@ -73,8 +73,8 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--model",
         "models",
         multiple=True,
-        help="The encoder of the cache or head, where it is a folder (local-dir:FOLDER), a file or a hub page: these "
-        "are loaded only where they are named here. Several with --retriever.",
+        help="The encoder of the cache or head, where it is a local-dir:, hf-hub: or a file: these are loaded only "
+        "where they are named here.",
     )
     pretrained = option(
         "--pretrained",

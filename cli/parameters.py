@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,14 @@ class Option(VidclipParameter, click.Option):
     ) -> None:
         super().__init__(*arguments, **attributes)
         self.needs, self.hint, self.settle = needs, hint, settle
+        if self.metavar is None and isinstance(self.type, (click.IntRange, click.FloatRange)):
+            self.metavar = "N" if isinstance(self.type, click.IntRange) else "X"
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Without the range: an error tells it to those who leave it."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
 
 
 class Argument(VidclipParameter, click.Argument):
@@ -178,7 +186,26 @@ def spellings(parameter: click.Parameter) -> list[str]:
 
 
 class Command(click.Command):
-    """A command that heeds or refuses what it is given, before its work begins."""
+    """A command that heeds or refuses what it is given, before its work begins.
+
+    groups    titles of its help and the options below each; the others stand first
+    """
+
+    def __init__(self, *arguments: Any, groups: Mapping[str, str] | None = None, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.groups = groups or {}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        group_of = {name: title for title, names in self.groups.items() for name in names.split()}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *self.groups)}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[group_of.get(parameter.opts[0], "Options")].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records, col_max=30)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

@@ -25,23 +25,23 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 def words_option(needs: Condition) -> Decorator:
     return option(
         "--words", type=click.Choice(WORDS), default="name", show_default=True, needs=needs,
-        help="vcs: which tokens are words; all 77 positions is what released BIKE does.",
+        help="Which tokens are words; released BIKE takes all 77.",
     )  # fmt: skip
 
 
 def renormalize_option(needs: Condition) -> Decorator:
     return option(
         "--renormalize/--no-renormalize", default=True, show_default=True, needs=needs,
-        help="vcs: the paper's cosine, or the released code's product.",
+        help="The paper's cosine, or the released code's product.",
     )  # fmt: skip
 
 
 def view_average_option(needs: Condition | None) -> Decorator:
     return option(
         "--view-average", type=click.Choice(VIEW_AVERAGES), needs=needs,
-        help="How several views become one score: mean of softmaxes of cosines / temperature (BIKE, X-CLIP), of "
-        "cosines as they are (released BIKE), or the cosine of the mean of their features (Text4Vis).  [default: "
-        "features for the pool mean without training, a head's own, else probabilities]",
+        help="Of several views: the mean of softmaxes of cosines / temperature (BIKE, X-CLIP), of the cosines "
+        "themselves (released BIKE), or the cosine of mean features (Text4Vis).  [default: features for the pool mean, "
+        "a head's own, else probabilities]",
     )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def attributes_prompt_option(needs: Condition | None, *more: str) -> Decorator:
     """`more`: other spellings."""
     return option(
         "--attributes-prompt", *more, default="bike", show_default=True, needs=needs,
-        help="Around the attributes sentence: a text with {}, bike, or none (BIKE, Table 6c, first row).",
+        help="Around the attributes sentence: a text with {}, bike, or none.",
     )  # fmt: skip
 
 
@@ -153,6 +153,5 @@ def _apply(ctx: click.Context) -> None:
 
 as_released_option: Decorator = option(
     "--as-released", type=click.Choice(PAPERS), multiple=True, settle=_apply,
-    help="All forms in which this paper's released code differs from vidclip's defaults; options given beside it "
-    "stay as given.",
+    help="All forms of this paper's released code; options given beside it stay as given.",
 )  # fmt: skip

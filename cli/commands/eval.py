@@ -74,6 +74,15 @@ _ZERO_SHOT = (
 @vidclip_command(
     epilog="Example:  vidclip eval --protocol half-classes --pool mean --pool vcs --attributes k400",
     short_help="Accuracy, from the cache: zero-shot, few-shot, general.",
+    groups={
+        "Scores without training": "--prompt --pool --head --view-average --as-released --compare",
+        "Concept spotting (--pool vcs)": "--words --saliency --recognition --temperature --renormalize",
+        "Attributes": "--attributes --top --attributes-prompt --retriever --fusion --fusion-form",
+        "Heads (--protocol general, few-shot)": "--classifier --temporal --temporal-heads --projection "
+        "--prompt-context --text-encoder --loss --epochs --batch-size --learning-rate --weight-decay --train-split "
+        "--test-share --shots --seed --seeds",
+        "Encoder and output": "--model --pretrained --device --json --debug",
+    },
 )
 @cache_option
 @option(
@@ -83,16 +92,14 @@ _ZERO_SHOT = (
     type=click.Choice([*ZERO_SHOT, *LEARNING]),
     default=("full-classes",),
     show_default=True,
-    help="All classes; ten random halves (BIKE A.3); the three Kinetics-600 splits of 160 new classes; "
-    "the test splits test1, test2, test3 (X-CLIP); mean average precision, of videos with several labels "
-    "(Charades) or one (ActivityNet). After training: on the whole training split; on K videos "
-    "of every class.",
+    help="All classes; ten random halves (BIKE A.3); the three sets of 160 new classes of Kinetics-600; the splits "
+    "test1, test2, test3 (X-CLIP); mAP (Charades, ActivityNet). Trained: on all training videos; on --shots of them.",
 )
 @lexicon_option
 @option(
     "--split",
     needs=with_option("--protocol", *(name for name in (*ZERO_SHOT, *LEARNING) if name != "splits")),
-    help="Which videos are tested; all: every labeled one.  [default: test, else val, where it has labels; all of a cache without splits]",
+    help="Tested videos; all: every labeled one.  [default: test, else val; all of a cache without splits]",
 )
 @option(
     "--prompt",
@@ -110,15 +117,15 @@ _ZERO_SHOT = (
     type=click.Choice(POOLS),
     default=("mean",),
     show_default=True,
-    help="How frames make a score: mean embedding, best frame, mean of per-frame softmaxes, concept spotting. "
-    "released-bike, released-text4vis: as their code scores its halves. Several: one table, compared with the first.",
+    help="How frames make a score: mean embedding, best frame, mean of softmaxes, concept spotting; as the released "
+    "codes score their halves. Several make one table.",
 )
 @option(
     "--attributes",
     "attributes",
     multiple=True,
     needs=SCORES,
-    help="Lexicon of attributes, or a .json file of them as BIKE publishes: adds their scores, and fusions.",
+    help="Adds the scores of attributes from a lexicon or a .json file of BIKE's, and fusions.",
 )
 @option(
     "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False), needs=SCORES,
@@ -132,12 +139,12 @@ _ZERO_SHOT = (
     "--fusion",
     type=FiniteRange(0, 1),
     needs=with_option("--attributes") | with_option("--head"),
-    help="Weight of the video against its attributes.  [default: 0.6; 0.8 for ViT-L and larger]",
+    help="Weight of the video in fusions.  [default: 0.6; 0.8 for ViT-L and larger]",
 )
 @option(
     "--fusion-form", type=click.Choice(["paper", "released"]), default="paper", show_default=True,
     needs=with_option("--attributes") | with_option("--head"),
-    help="What is weighed: softmaxes of cosines / temperature, or of cosines as they are, as released BIKE does.",
+    help="What is fused: softmaxes of cosines / temperature, or of the cosines themselves.",
 )  # fmt: skip
 @attributes_prompt_option(with_option("--attributes"))
 @option(
@@ -149,15 +156,15 @@ _ZERO_SHOT = (
 @words_option(SPOTS)
 @option(
     "--saliency", type=click.Choice(["words", "sentence"]), default="words", show_default=True,
-    needs=SCORES & SPOTS, help="vcs: the query of the saliency softmax.",
+    needs=SCORES & SPOTS, help="The query of the softmax over frames.",
 )  # fmt: skip
 @option(
     "--recognition", type=click.Choice(["words", "sentence"]), default="sentence", show_default=True,
-    needs=SCORES & SPOTS, help="vcs: what the weighted video is compared with.",
+    needs=SCORES & SPOTS, help="What the weighted video is compared with.",
 )  # fmt: skip
 @option(
     "--temperature", type=TEMPERATURE, default=0.01, show_default=True, needs=SPOTS,
-    help="vcs: of the softmax over frames.",
+    help="Temperature of that softmax.",
 )  # fmt: skip
 @renormalize_option(SPOTS)
 @view_average_option(
@@ -172,22 +179,21 @@ _ZERO_SHOT = (
     "--map-convention", default="standard", show_default=True,
     type=click.Choice(["standard", "released", "released-charades", "released-activitynet"]),
     needs=with_option("--protocol", MULTI_LABEL),
-    help="multi-label: classes without videos are left out of mAP; or all that the released scripts do, that of "
-    "BIKE for Charades or that of Text4Vis for ActivityNet (released: by --lexicon).",
+    help="multi-label: mAP without classes that have no video; or as the released scripts of BIKE (Charades) and "
+    "Text4Vis (ActivityNet) compute it (released: by --lexicon).",
 )  # fmt: skip
 @option(
     "--compare", "papers", multiple=True, type=click.Choice(PAPERS),
-    help="Below the table, this paper's own figures for the same data set (--lexicon) and protocol.",
+    help="The paper's own figures for this data set (--lexicon) and protocol.",
 )  # fmt: skip
 @head_options(several=True, design=LEARNS, training=TRAINS)
 @option(
     "--shots", multiple=True, type=Shots(), needs=with_option("--protocol", "few-shot"),
-    help="few-shot: videos of every class to learn from; several, one table.  [default: 0, 1, 2, 4, 8, 16, as far as "
-    "every class has so many, and all]",
+    help="few-shot: training videos of every class.  [default: 0, 1, 2, 4, 8, 16 as far as there are, and all]",
 )  # fmt: skip
 @option(
     "--seed", type=SEED, default=0, show_default=True, needs=LEARNS,
-    help="Of the first training, and of the split that --test-share draws.",
+    help="Of the first training, and of the split of --test-share.",
 )  # fmt: skip
 @option(
     "--seeds",
@@ -197,7 +203,7 @@ _ZERO_SHOT = (
 )
 @option(
     "--single-view", is_flag=True,
-    help="Of several views, the center crop of the first clip alone.  [default: all, their scores averaged]",
+    help="Of several views, the center crop of the first clip alone.",
 )  # fmt: skip
 @json_option
 @model_options
@@ -205,11 +211,9 @@ _ZERO_SHOT = (
 def command(cache: Path, json_file: Path | None, as_released: AsReleased, **options: Any) -> None:
     """Scores the videos of the cache against their class names.
 
-    full-classes, half-classes, kinetics600, splits and multi-label train nothing: several pools, and attributes,
-    make one table; below it, each is compared with the first on the same videos. general and few-shot train heads
-    on the cached features first (--classifier, --temporal, --pool; one head for each combination).
-
-    No video is opened; the encoder is loaded only for names it has not embedded before.
+    The protocols that train nothing make one table of all pools, heads and attributes, each compared with the first
+    on the same videos; general and few-shot train heads on the cached features first, one for each combination of
+    --classifier, --temporal and --pool. No video is opened.
     """
     from ...cache import FeatureCache
     from ...pipeline.evaluation import (
