@@ -3,13 +3,14 @@
 from .attributes import StoredAttributes, attributes_path, read_attributes, write_attributes
 from .errors import CacheBusy, CacheError, CacheMismatch
 from .failures import Failure
-from .features import FeatureCache, Shard, VideoInfo, shard_paths
+from .features import FeatureCache
 from .files import where_writable, write_whole
 from .identity import Identity
 from .labels import ListFacts, update_labels
-from .layout import VideoRecord
+from .layout import VideoInfo, VideoRecord
 from .merge import Merged, merge
 from .missing import MissingVideo, update_missing, write_missing
+from .shards import Shard, shard_paths
 from .texts import TextEmbeddings, TextFileInfo, list_texts, read_texts, text_path, write_texts
 from .verify import Checked, verify
 from .writer import CacheWriter

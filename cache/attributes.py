@@ -21,9 +21,10 @@ import numpy as np
 
 from .errors import CacheError
 from .files import write_whole
-from .hdf5 import Contents, OpenFile, file_parts
+from .hdf5 import Contents, file_parts
 from .identity import digest_of
 from .layout import check_digest
+from .open_file import OpenFile
 from .texts import file_name_part
 
 ATTRIBUTES_FORMAT = "vidclip-attributes"

@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
-import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from .cache_json import read_identity
 from .errors import CacheError
 from .failures import Failure, read_failures
-from .files import read_regular
-from .hdf5 import Column, Columns, Contents, OpenFile, describe_all, sound
-from .identity import Identity
+from .hdf5 import Contents
 from .labels import read_labels
-from .layout import FRAMES_FORMAT, OPTIONAL_COLUMNS, read_columns, read_details
+from .layout import FRAMES_FORMAT, VideoInfo, facts_of, read_columns, read_details, video_infos
 from .missing import MissingVideo, read_missing
+from .open_file import OpenFile, describe_all, sound
+from .shards import WORTH_THREADS, Shard, copy_rows, processors, shard_paths
 
-IDENTITY_FILE = "cache.json"
-CACHE_FORMAT = "vidclip-features"
-CACHE_VERSION = 1
-_LARGEST_IDENTITY = 2**24
-SHARD_PATTERN = "frames-*.h5"
-
-_PIECE = 1 << 20
-"""Bytes that are read, checked and put in place at once: they stay in the processor's cache."""
-_WORTH_THREADS = 4 << 20
 _Indices = Sequence[int] | np.ndarray | slice | None
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A closed file of features."""
-
-    path: Path
-    num_videos: int
-    precision: str
-    """In which the encoder ran: fp32, fp16, bf16."""
-    contents: Contents = field(repr=False, compare=False)
-    """Where its columns lie."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a cache knows of one video, beside its features."""
-
-    id: str
-    path: str
-    labels: tuple[str, ...]
-    split: str
-    duration_seconds: float
-    n_frames: int
-    readable_frames: int
-    repeated: bool
-    decoder: str
-    note: str
-    root: str = ""
-    """The root of the video list; empty where it is not known."""
-    source_bytes: int = -1
-    """Size of the file when it was read; -1 where it is not known."""
-    source_modified_ns: int = -1
-    """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
-    generation: int = 0
-    """How often the video has been read anew, because its file had changed."""
 
 
 class FeatureCache:
@@ -107,7 +59,7 @@ class FeatureCache:
         before = dict(vars(self))
         self._shards, self._videos, self._places = list(self._shards), list(self._videos), list(self._places)
         try:
-            for path, found in describe_all(new):
+            for path, found in describe_all(new).items():
                 self._add_shard(path, sound(found))
             # After the shards: what a writer says before it closes one is read after it.
             self._failures = read_failures(self.folder)
@@ -312,7 +264,7 @@ class FeatureCache:
         dimensions = shape if name == "frames" else shape[:2]
         out = np.empty((len(wanted), *dimensions), dtype)
         places = np.array(self._places, np.int64).reshape(-1, 2)[wanted]
-        threads = min(4, _processors()) if out.nbytes >= _WORTH_THREADS else 1
+        threads = min(4, processors()) if out.nbytes >= WORTH_THREADS else 1
         with ThreadPoolExecutor(threads) as pool:
             for number in np.unique(places[:, 0]):
                 targets = np.flatnonzero(places[:, 0] == number)
@@ -322,124 +274,6 @@ class FeatureCache:
                         read_columns(file)  # there are no checksums of parts
                         self._sound.add(number)
                     column = file.numbers(name, dtype, (shard.num_videos, *dimensions))
-                    work = list(_reads(file, column, places[targets, 1], out, targets))
-                    if threads == 1:
-                        for read in work:
-                            read()
-                    else:
-                        started = [pool.submit(read) for read in work]
-                        wait(started)
-                        for each in started:
-                            each.result()
+                    source = places[targets, 1]
+                    copy_rows(file, column, source, out, targets, pool if threads > 1 else None)
         return out if self._view is None else out[:, self._view : self._view + 1]
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _reads(
-    file: OpenFile, column: Column, source: np.ndarray, out: np.ndarray, targets: np.ndarray
-) -> Iterator[Callable[[], None]]:
-    """The steps of out[targets] = column[source], each of about `_PIECE` bytes; they may be taken in any order."""
-    order = np.argsort(source, kind="stable")
-    source, targets = source[order], targets[order]
-    row_bytes = max(1, math.prod(column.shape[1:]) * column.dtype.itemsize)
-    # Rows that lie near each other are read together, with what is between them.
-    near = file.contents.block_bytes // row_bytes + 1
-    most = max(1, _PIECE // row_bytes)
-    start = 0
-    for end in [*(np.flatnonzero(np.diff(source) > near) + 1).tolist(), len(source)]:
-        while start < end:
-            first = int(source[start])
-            stop = min(end, int(np.searchsorted(source, first + most)))
-            yield _read_rows(file, column, source[start:stop], out, targets[start:stop])
-            start = stop
-
-
-def _read_rows(
-    file: OpenFile, column: Column, source: np.ndarray, out: np.ndarray, targets: np.ndarray
-) -> Callable[[], None]:
-    def read() -> None:
-        first, last, count = int(source[0]), int(source[-1]) + 1, len(source)
-        in_order = last - first == count and (np.diff(source) == 1).all()
-        if in_order and (np.diff(targets) == 1).all() and column.dtype == out.dtype:
-            file.read(column, first, last, out[targets[0] : targets[0] + count])
-        else:
-            rows = file.read(column, first, last)
-            with np.errstate(over="ignore"):
-                out[targets] = rows if in_order else rows[source - first]
-
-    return read
-
-
-def facts_of(video: VideoInfo) -> VideoInfo:
-    """What two readings of one video have in common, wherever and by whatever it was read."""
-    return replace(video, path="", root="", source_modified_ns=-1, decoder="", note="")
-
-
-def video_infos(details: Columns) -> list[VideoInfo]:
-    offsets, labels = details["label_offsets"].tolist(), details["labels"]
-    n = len(details["id"])
-    root, size, modified, generation = (
-        details.get(name, [default] * n) for name, default in OPTIONAL_COLUMNS.items()
-    )
-    return [
-        VideoInfo(
-            id=details["id"][row],
-            path=details["path"][row],
-            labels=tuple(labels[offsets[row] : offsets[row + 1]]),
-            split=details["split"][row],
-            duration_seconds=float(details["duration_seconds"][row]),
-            n_frames=int(details["n_frames"][row]),
-            readable_frames=int(details["readable_frames"][row]),
-            repeated=bool(details["repeated"][row]),
-            decoder=details["decoder"][row],
-            note=details["note"][row],
-            root=root[row],
-            source_bytes=int(size[row]),
-            source_modified_ns=int(modified[row]),
-            generation=int(generation[row]),
-        )
-        for row in range(n)
-    ]
-
-
-def shard_paths(folder: Path) -> list[Path]:
-    """The closed shards of a cache, `frames-2.h5` before `frames-10.h5`."""
-
-    def natural(path: Path) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
-
-    return sorted(folder.glob(SHARD_PATTERN), key=natural)
-
-
-def read_identity(folder: Path) -> Identity:
-    """What `cache.json` says. Raises CacheError where there is none or it is damaged."""
-    path = folder / IDENTITY_FILE
-    try:
-        values = json.loads(read_regular(path, _LARGEST_IDENTITY))
-    except FileNotFoundError:
-        state = "has no cache.json" if folder.is_dir() else "does not exist"
-        raise CacheError(
-            f"{folder} is no feature cache: it {state}. Make one with `vidclip extract`, or name another "
-            "with --cache."
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise CacheError(
-            f"{path} cannot be read ({reason}). Restore it, or extract into another --cache."
-        ) from None
-    if not isinstance(values, dict) or values.get("format") != CACHE_FORMAT:
-        raise CacheError(f"{path} was not written by vidclip; name another folder with --cache.")
-    if values.get("version") != CACHE_VERSION:
-        raise CacheError(
-            f"{path} has format version {values.get('version')}; this vidclip reads version {CACHE_VERSION}. "
-            "Use the vidclip that wrote it, or extract again into another --cache."
-        )
-    try:
-        return Identity.from_dict(values)
-    except ValueError as error:
-        raise CacheError(
-            f"{path} is damaged: {error}. Restore it, or extract into another --cache."
-        ) from None

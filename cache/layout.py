@@ -17,12 +17,15 @@ the encoder ran) and `created_by`. A text column is a group of `bytes` [B] uint8
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
-from .hdf5 import Columns, OpenFile
+from .hdf5 import Columns
+from .open_file import OpenFile
 from .version1 import content_digest
 
 FRAMES_FORMAT = "vidclip-frames"
@@ -62,19 +65,13 @@ OPTIONAL_COLUMNS: Mapping[str, str | int] = {
 
 
 @dataclass(frozen=True)
-class VideoRecord:
-    """One video as a cache keeps it."""
+class VideoInfo:
+    """What a cache knows of one video, beside its features."""
 
     id: str
     """Its path below the root of the video list, POSIX."""
     path: str
     """Where the file was when it was read."""
-    frames: np.ndarray
-    """[V, T, D] float, as the encoder gave them."""
-    frame_indices: np.ndarray
-    """[V, T] integers, zero-based."""
-    timestamps: np.ndarray
-    """[V, T] seconds."""
     labels: tuple[str, ...] = ()
     """None, one, or several (multi-label)."""
     split: str = ""
@@ -98,6 +95,18 @@ class VideoRecord:
     """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
     generation: int = 0
     """How often the video has been read anew, because its file had changed: the highest one counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRecord(VideoInfo):
+    """One video as a cache keeps it, with its features."""
+
+    frames: np.ndarray
+    """[V, T, D] float, as the encoder gave them."""
+    frame_indices: np.ndarray
+    """[V, T] integers, zero-based."""
+    timestamps: np.ndarray
+    """[V, T] seconds."""
 
 
 def columns_of(records: Sequence[VideoRecord]) -> Columns:
@@ -149,3 +158,22 @@ def read_details(file: OpenFile, n: int) -> Columns:
         raise file.damaged("its label offsets do not fit its labels")
     columns["label_offsets"] = offsets
     return columns
+
+
+def video_infos(details: Columns) -> list[VideoInfo]:
+    """Return what the columns of `read_details` say of each video."""
+    offsets, labels, n = details["label_offsets"].tolist(), details["labels"], len(details["id"])
+    columns: dict[str, Any] = {
+        "labels": [tuple(labels[start:stop]) for start, stop in itertools.pairwise(offsets)]
+    }
+    for name in (field.name for field in fields(VideoInfo) if field.name != "labels"):
+        column = details.get(name, [OPTIONAL_COLUMNS.get(name)] * n)
+        columns[name] = column.tolist() if isinstance(column, np.ndarray) else column
+    return [
+        VideoInfo(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def facts_of(video: VideoInfo) -> VideoInfo:
+    """Return what two readings of one video have in common, wherever and by whatever it was read."""
+    return replace(video, path="", root="", source_modified_ns=-1, decoder="", note="")

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cache_json import mismatch_message
 from .errors import CacheError, CacheMismatch
-from .features import FeatureCache, VideoInfo
+from .features import FeatureCache
 from .labels import ListFacts, update_labels
-from .layout import VideoRecord
+from .layout import VideoInfo, VideoRecord
 from .missing import read_missing, write_missing
 from .texts import copy_texts, read_texts
-from .writer import CacheWriter, mismatch_message
+from .writer import CacheWriter
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ import numpy as np
 
 from .errors import CacheError
 from .files import write_whole
-from .hdf5 import Contents, OpenFile, describe_all, file_parts, sound
+from .hdf5 import Contents, file_parts
 from .identity import digest_of
 from .layout import TEXT_FORMAT, check_digest
+from .open_file import OpenFile, describe, describe_all, sound
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _check_name(file: OpenFile) -> None:
 
 def copy_texts(source: Path, target: Path, encoder_digest: str) -> None:
     """Writes the embeddings of one file to another, after checking every byte. Raises CacheError, OSError."""
-    contents = sound(describe_all([source])[0][1])
+    contents = describe(source)
     texts = read_texts(source, encoder_digest, whole=True, contents=contents)
     lexicon, precision = (str(contents.attributes.get(key, "")) for key in ("lexicon", "precision"))
     write_texts(target, texts, lexicon=lexicon, encoder_digest=encoder_digest, precision=precision)
@@ -174,7 +175,7 @@ class TextFileInfo:
 def list_texts(folder: Path) -> list[TextFileInfo]:
     """The text files of a cache. Raises CacheError for a damaged one, or one under another's name."""
     infos = []
-    for path, found in describe_all(sorted(folder.glob("text-*.h5"))):
+    for path, found in describe_all(sorted(folder.glob("text-*.h5"))).items():
         with OpenFile(path, TEXT_FORMAT, sound(found)) as file:
             _check_name(file)
             infos.append(

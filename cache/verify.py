@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from .attributes import read_attributes
+from .cache_json import read_identity
 from .errors import CacheError
 from .failures import FAILURES_FILE, parse_failure
-from .features import facts_of, read_identity, shard_paths, video_infos
-from .hdf5 import Contents, OpenFile, describe_all, sound
+from .hdf5 import Contents
 from .identity import Identity
 from .labels import LABELS_FILE, ListFacts, read_labels
-from .layout import FRAMES_FORMAT, read_columns
+from .layout import FRAMES_FORMAT, facts_of, read_columns, video_infos
 from .lines import damage_message, damaged_lines
 from .missing import MISSING_FILE, parse_missing
+from .open_file import OpenFile, describe_all, sound
+from .shards import shard_paths
 from .texts import read_texts
 
 
@@ -44,7 +46,7 @@ def verify(folder: str | Path) -> Iterator[Checked]:
     identity = read_identity(folder)
     shards = shard_paths(folder)
     text_paths, attributes_paths = (sorted(folder.glob(f"{kind}-*.h5")) for kind in ("text", "attributes"))
-    contents = dict(describe_all([*shards, *text_paths, *attributes_paths]))
+    contents = describe_all([*shards, *text_paths, *attributes_paths])
     labels = folder / LABELS_FILE
     facts: dict[str, ListFacts] = {}
     problems: tuple[str, ...] = ()

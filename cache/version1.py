@@ -24,7 +24,8 @@ import h5py
 import numpy as np
 
 from .errors import CacheError
-from .hdf5 import Column, Columns, Contents, damaged, stamp_of, to_bytes, wrong_version
+from .hdf5 import Column, Columns, Contents, damaged, to_bytes, wrong_version
+from .open_file import stamp_of
 
 _SECONDS = 3
 """Of processor time, for a file; ten megabytes of it are given one more."""

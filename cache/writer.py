@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import time
 from dataclasses import replace
@@ -13,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CacheError, CacheMismatch
-from .failures import FAILURES_FILE, Failure, append_failure, read_failures
-from .features import CACHE_FORMAT, CACHE_VERSION, IDENTITY_FILE, FeatureCache, read_identity, shard_paths
+from .cache_json import check_identity, ensure_identity
+from .failures import Failure, append_failure, read_failures
+from .features import FeatureCache
 from .files import folder_turn, remove_abandoned_files, write_whole, writer_lock
 from .hdf5 import file_parts
 from .identity import Identity
@@ -75,7 +74,7 @@ class CacheWriter:
         try:
             remove_abandoned_files(self.folder)
             stored = FeatureCache(self.folder)
-            _check_same(self.folder, stored.identity, identity)  # another may have made it just now
+            check_identity(self.folder, stored.identity, identity)  # another may have made it just now
             self._shape = stored.shape[1:] if len(stored) else None
             self.ids: set[str] = set(stored.ids)
             """The videos in the cache, those that still gather included."""
@@ -160,44 +159,3 @@ class CacheWriter:
         pattern = re.compile(re.escape(prefix) + r"(\d+)\.h5")
         numbers = [int(match[1]) for path in self.folder.iterdir() if (match := pattern.fullmatch(path.name))]
         return self.folder / f"{prefix}{max(numbers, default=-1) + 1:05d}.h5"
-
-
-def ensure_identity(folder: Path, identity: Identity, *, alone: bool) -> None:
-    """Makes the folder a cache for `identity`, or checks that it is one. Raises CacheMismatch, CacheError.
-
-    alone    nobody else writes to it: an identity that nothing has been computed for may then be replaced
-    """
-    path = folder / IDENTITY_FILE
-    if path.exists():
-        stored = read_identity(folder)
-        if stored.digest == identity.digest:
-            return
-        if not alone or next(folder.glob("*.h5"), None):
-            raise CacheMismatch(mismatch_message(folder, stored, identity))
-        (folder / FAILURES_FILE).unlink(missing_ok=True)  # they were those of another encoder or sampling
-    elif shard_paths(folder):
-        raise CacheError(
-            f"{folder} has features but no cache.json, so nobody knows what made them. "
-            "Restore the file, or extract into another --cache."
-        )
-    document = {"format": CACHE_FORMAT, "version": CACHE_VERSION, **identity.to_dict()}
-    write_whole(path, (json.dumps(document, indent=2) + "\n").encode())
-
-
-def _check_same(folder: Path, stored: Identity, asked: Identity) -> None:
-    if stored.digest != asked.digest:
-        raise CacheMismatch(mismatch_message(folder, stored, asked))
-
-
-def mismatch_message(folder: Path, stored: Identity, asked: Identity) -> str:
-    """Names both sides; the settings that differ are listed where the names alone do not show it."""
-    message = f"{folder} was extracted with {stored}; this run asks for {asked}."
-    if str(stored) == str(asked):
-        parts = [f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in stored.differences(asked)[:4]]
-        message += f" They differ in {'; '.join(parts)}."
-    return message + "\nUse another --cache, or the same --model, --pretrained and sampling."
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 20 else text[:12] + "..."

@@ -17,8 +17,7 @@ _SHOWN = 5
 """How many videos that were read with damage are named on the screen."""
 
 if TYPE_CHECKING:
-    from ...cache import FeatureCache
-    from ...cache.features import VideoInfo
+    from ...cache import FeatureCache, VideoInfo
 
 
 @vidclip_command(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...cache import FeatureCache, Identity
-from ...cache.features import IDENTITY_FILE
+from ...cache.cache_json import IDENTITY_FILE
 from ...cache.files import folder_turn, writer_lock
 from ..datasets import VideoList
 from ..encoders import EncoderRequest, is_known_encoder

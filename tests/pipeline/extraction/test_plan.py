@@ -185,9 +185,11 @@ def older(folder, to):
     """The same cache as versions wrote it that did not look at files."""
     cache = FeatureCache(folder)
     with CacheWriter(to, cache.identity) as writer:
-        for row, video in enumerate(cache.videos):
-            arrays = (cache.frames([row])[0], cache.frame_indices([row])[0], cache.timestamps([row])[0])
-            writer.add(VideoRecord(video.id, video.path, *arrays, duration_seconds=video.duration_seconds))
+        for index, video in enumerate(cache.videos):
+            arrays = {
+                name: getattr(cache, name)([index])[0] for name in ("frames", "frame_indices", "timestamps")
+            }
+            writer.add(VideoRecord(video.id, video.path, duration_seconds=video.duration_seconds, **arrays))
 
 
 def test_caches_of_older_versions_say_what_they_can(days, run, tmp_path):
