@@ -1,6 +1,6 @@
 """What the packets of a video tell before anything is decoded, and whether decord can be trusted with it.
 
-No frame may stand in for another. Decord breaks that rule without a word: it names frames by counting what
+No frame may stand in for another. Decord breaks that rule silently: it numbers frames by counting what
 its decoder gives out, so a key frame that is not where it expects one (open groups of pictures, the default
 of HEVC encoders and usual in MPEG-4), a packet that an edit list hides, or a missing time stamp shifts every
 later frame, and it fills gaps with the last frame it has. Its `fault_tol` does not notice. Reading the
@@ -65,8 +65,25 @@ class Packets:
 
     def __post_init__(self) -> None:
         self.order: dict[int, int] = {}
+        """Position of each time stamp in the order of decoding; empty where stamps are missing or repeated."""
+        self.rank: dict[int, int] = {}
+        """Position of each time stamp in the order of showing."""
         self.display_pts: list[int] = []
         self.closed_gop_keyframes: list[int] = []
+        """Keys with all packets before them shown before them, and all packets after them after."""
+
+    def append(self, packet: Any, extradata: bytes | None) -> None:
+        number = len(self.pts)
+        if packet.is_keyframe:
+            self.keys.append(number)
+            if self.codec == "h264" and not _has_idr(bytes(packet), extradata):
+                self.non_idr_keyframes.add(number)
+        if packet.is_discard:
+            self.discarded.add(number)
+        if packet.is_corrupt:
+            self.damage = "the file is damaged or cut off"
+        self.pts.append(packet.pts)
+        self.last_duration = packet.duration or self.last_duration
 
     def finish(self) -> Packets:
         """Derive what follows from the packets, once they are all there."""
@@ -76,7 +93,7 @@ class Packets:
             self.display_pts = sorted(
                 pts for position, pts in enumerate(stamps) if position not in self.discarded
             )
-            # A key frame is clean when all packets before it are shown before it, and all after it after.
+            self.rank = {pts: position for position, pts in enumerate(self.display_pts)}
             latest_before = np.maximum.accumulate(np.array([-(1 << 62), *stamps]))
             earliest_after = np.minimum.accumulate(np.array([*stamps, 1 << 62])[::-1])[::-1]
             self.closed_gop_keyframes = [
@@ -107,6 +124,7 @@ class Packets:
 
 
 def check_file(path: str) -> None:
+    """Raise DecodeError for a path that is no file, or none that can be read."""
     try:
         status = os.stat(path)  # noqa: PTH116
         if not stat.S_ISREG(status.st_mode):
@@ -125,7 +143,7 @@ def check_file(path: str) -> None:
 
 @contextlib.contextmanager
 def open_video(path: str) -> Iterator[tuple[Any, Any]]:
-    """Container and video stream, one thread; a cover picture is no video stream."""
+    """Open a video: (container, video stream), decoded in one thread; a cover picture is no video stream."""
     try:
         container = av.open(path, options=_OPTIONS, metadata_errors="replace")
     except MemoryError:
@@ -165,40 +183,25 @@ def read_packets(path: str) -> Packets:
             codec=stream.codec_context.name,
             header_frames=stream.frames,
         )
+        lines = []
         try:
-            for packet in _demuxed(container, stream, packets):
-                if packet.size == 0:
-                    continue
-                if packet.is_keyframe:
-                    packets.keys.append(len(packets.pts))
-                    if packets.codec == "h264" and not _has_idr(
-                        bytes(packet), stream.codec_context.extradata
-                    ):
-                        packets.non_idr_keyframes.add(len(packets.pts))
-                if packet.is_discard:
-                    packets.discarded.add(len(packets.pts))
-                if packet.is_corrupt:
-                    packets.damage = "the file is damaged or cut off"
-                packets.pts.append(packet.pts)
-                packets.last_duration = packet.duration or packets.last_duration
+            with capture_pyav_log(av.logging.ERROR) as lines:
+                for packet in container.demux(stream):
+                    if packet.size:
+                        packets.append(packet, stream.codec_context.extradata)
         except MemoryError:
             raise
         except av.error.FFmpegError as error:
             packets.damage = f"the file is damaged: {error.strerror}"
+        # Some demuxers leave out what they cannot read, or stop at it, and tell only their log.
+        if lines and not packets.damage:
+            packets.damage = f"the file is damaged: {lines[0].strip()[:200]}"
     return packets.finish()
-
-
-def _demuxed(container: Any, stream: Any, packets: Packets) -> Iterator[Any]:
-    """The packets. Some demuxers leave out what they cannot read, or stop at it, and tell only their log."""
-    with capture_pyav_log(av.logging.ERROR) as lines:
-        yield from container.demux(stream)
-    if lines:
-        packets.damage = packets.damage or f"the file is damaged: {lines[0].strip()[:200]}"
 
 
 @contextlib.contextmanager
 def capture_pyav_log(level: int = av.logging.INFO) -> Iterator[list[str]]:
-    """What PyAV's FFmpeg has to say in this thread while the block runs, at this level and worse."""
+    """Collect what PyAV's FFmpeg logs in this thread while the block runs, at this level and worse."""
     lines: list[str] = []
     before, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_skip_repeated(False)
@@ -213,7 +216,7 @@ def capture_pyav_log(level: int = av.logging.INFO) -> Iterator[list[str]]:
 
 
 def _has_idr(data: bytes, extradata: bytes | None) -> bool:
-    """Whether an H.264 packet holds an IDR picture: the one kind of key frame that nothing reaches across."""
+    """Return whether an H.264 packet holds an IDR picture: the one kind of key frame that nothing reaches across."""
     idr = 5
     if not extradata or extradata[0] != 1:  # start codes (transport streams, AVI)
         return any(unit and unit[0] & 31 == idr for unit in data.split(b"\0\0\1")[1:])

@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator
 
 from .clip_spec import ClipSpec
 from .frame_selection import FrameSelection
-from .request import Decoded, DecodeError, DecodeFailure, VideoRequest, check_decoder
+from .request import DECODERS, Decoded, DecodeError, DecodeFailure, VideoRequest
+from .sampling import check_choice
 from .shared_memory import anonymous_file
 from .tasks import Task, TaskBoard
 from .worker_thread import WorkerThread
@@ -97,7 +98,7 @@ class DecodePool:
             )
         if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
-        check_decoder(decoder)
+        check_choice("decoder", decoder, DECODERS)
         slot_bytes = math.prod(clip_spec.shape)
         self._clip_spec = clip_spec
         self._n_slots = slots or max(1, min(2 * workers + 2, _machine_bytes() // 2 // slot_bytes))

@@ -1,6 +1,6 @@
 """From a decoded frame to the pixels a model sees, as open_clip's own preprocessing makes them.
 
-Pillow and numpy alone: decoding workers import this module, and must not pay for torch. The geometry
+Decoding workers import this module, which needs Pillow and numpy, never torch. The geometry
 is that of `open_clip.transform.image_transform(is_train=False)` (open_clip 3), byte for byte; the
 normalization that follows it (`mean`, `std`) is left to whoever has the pixels on a device.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .sampling import CROP_POSITIONS, CROPS, check_names
+from .sampling import CROP_POSITIONS, CROPS, check_choice, check_names
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -56,21 +56,15 @@ class Preprocess:
             raise ValueError(f"size must be (height, width) in whole pixels, got {self.size!r}")
         if self.resize is not None and self.resize < max(self.size):
             raise ValueError(f"resize must be at least the size {max(self.size)}, got {self.resize}")
-        if self.interpolation not in RESAMPLING:
-            raise ValueError(
-                f"interpolation must be one of {', '.join(RESAMPLING)}, got {self.interpolation!r}"
-            )
-        if self.resize_mode not in RESIZE_MODES:
-            raise ValueError(
-                f"resize_mode must be one of {', '.join(RESIZE_MODES)}, got {self.resize_mode!r}"
-            )
+        check_choice("interpolation", self.interpolation, tuple(RESAMPLING))
+        check_choice("resize_mode", self.resize_mode, RESIZE_MODES)
         if not 0 <= self.fill_color <= 255:
             raise ValueError(f"fill_color must be in 0..255, got {self.fill_color}")
         if any(value <= 0 for value in self.std):
             raise ValueError(f"std must be positive, got {self.std!r}")
 
     def pixels(self, frame: np.ndarray, crops: int = 1, positions: str = "longer-side") -> np.ndarray:
-        """The crops of one frame.
+        """Return the crops of one frame.
 
         frame      [H, W, 3] uint8, red-green-blue, upright
         crops      1: the center; 3: as `positions` says
@@ -83,10 +77,8 @@ class Preprocess:
         """
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or frame.size == 0:
             raise ValueError(f"A frame is [H, W, 3] uint8, got {list(frame.shape)} {frame.dtype}")
-        if crops not in CROPS:
-            raise ValueError(f"crops must be 1 or 3, got {crops!r}")
-        if positions not in CROP_POSITIONS:
-            raise ValueError(f"positions must be one of {', '.join(CROP_POSITIONS)}, got {positions!r}")
+        check_choice("crops", crops, CROPS)
+        check_choice("positions", positions, CROP_POSITIONS)
         image = Image.fromarray(np.ascontiguousarray(frame))
         if crops == 1 and self.resize is None:
             return np.asarray(self._as_the_model_does(image))[None]
@@ -130,20 +122,21 @@ class Preprocess:
         return _Resized(image, target, RESAMPLING[self.interpolation])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, words and lists, for JSON; `from_dict` reads them back."""
+        """Return plain numbers, words and lists, for JSON; `from_dict` reads them back."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
-        """The preprocessing that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
+        """Return the preprocessing that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
         check_names(data, {field.name for field in fields(cls)}, "preprocessing")
         return cls(**data)
 
 
 class _Resized:
-    """An image that is resized as a whole when a window of it is asked for, or in that window alone.
+    """An image that is resized when a window of it is asked for: as a whole, or, where it is of extreme
+    proportions, in that window alone.
 
     Pillow computes a pixel from the neighbors of its place in the source, also from those outside of the box
     that it is told to resize: the window has the pixels that the whole would have there.
@@ -156,17 +149,14 @@ class _Resized:
         self._whole: Image.Image | None = None
 
     def window(self, size: tuple[int, int], left: int, top: int) -> Image.Image:
-        """The part of `size` (height, width) whose corner is at (left, top) of the resized image."""
+        """Return the part of `size` (height, width) whose corner is at (left, top) of the resized image."""
         height, width = size
         if self._extreme:
             x, y = self._source.width / self.width, self._source.height / self.height
-            right, bottom = (
-                min((left + width) * x, self._source.width),
-                min((top + height) * y, self._source.height),
-            )
-            return self._source.resize(
-                (width, height), self._resampling, box=(left * x, top * y, right, bottom)
-            )
+            right = min((left + width) * x, self._source.width)
+            bottom = min((top + height) * y, self._source.height)
+            box = (left * x, top * y, right, bottom)
+            return self._source.resize((width, height), self._resampling, box=box)
         if self._whole is None:
             self._whole = self._source.resize((self.width, self.height), self._resampling)
         return self._whole.crop((left, top, left + width, top + height))
@@ -178,7 +168,7 @@ def _scaled(image: Image.Image, ratio: float) -> tuple[int, int]:
 
 
 def _padded(image: Image.Image, size: tuple[int, int], fill: int) -> Image.Image:
-    """The image in the middle of at least `size` (height, width); the odd line goes to the end."""
+    """Return the image in the middle of at least `size` (height, width); the odd line goes to the end."""
     height, width = max(size[0], image.height), max(size[1], image.width)
     if (height, width) == (image.height, image.width):
         return image

@@ -34,7 +34,7 @@ def read_by_time_stamp(path: str, packets: Packets, selection: FrameSelection, d
     Raises EmptySegmentError, and UnexpectedFrame as soon as the decoder gives another frame than the one that
     should come next.
     """
-    rank = {pts: position for position, pts in enumerate(packets.display_pts)}
+    rank = packets.rank
     jumps = (
         []
         if packets.discarded
@@ -106,8 +106,7 @@ def read_by_counting(path: str, packets: Packets, selection: FrameSelection, dam
     seconds = frame_seconds(packets, given)[readable] + late_start_seconds(packets, given, named=named)
     end = end_seconds(packets, seconds)
     chosen = selection.choose(seconds, end, lost)
-    rank = {pts: position for position, pts in enumerate(packets.display_pts)}
-    numbers = [rank.get(stamps[ordinal], ordinal) for ordinal in readable] if named else readable
+    numbers = [packets.rank.get(stamps[ordinal], ordinal) for ordinal in readable] if named else readable
 
     def read(positions: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         wanted = {readable[position]: position for position in positions}

@@ -19,12 +19,13 @@ from .decord_reader import ConcealedErrors, read_with_decord
 from .frame_selection import EmptySegmentError, FrameSelection
 from .packets import check_file, read_packets
 from .pyav_reader import UnexpectedFrame, read_by_counting, read_by_time_stamp
-from .request import DAMAGED, Decoded, DecodeError, VideoRequest, check_decoder
+from .request import DAMAGED, DECODERS, Decoded, DecodeError, VideoRequest
+from .sampling import check_choice
 
 
 def decode_request(request: VideoRequest, clip_spec: ClipSpec, decoder: str = "auto") -> Decoded:
     """Decode one video in this process. See `pool.decode_video`."""
-    check_decoder(decoder)
+    check_choice("decoder", decoder, DECODERS)
     # Not abspath, which takes `link/..` out without following the link: another file might be read than was
     # checked. An absolute path is no `concat:` or `http:` for a decoder, and bytes that are no UTF-8 stay.
     path = os.path.join(os.getcwd(), os.fsdecode(request.path))  # noqa: PTH109, PTH118

@@ -1,4 +1,4 @@
-"""What is asked of a video, and what decoding it gives."""
+"""What is asked of a video, and what decoding it gives: values that pass between processes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,8 @@ class DecodeError(Exception):
         self.stage, self.reason = stage, reason
 
 
-def check_decoder(decoder: str) -> None:
-    if decoder not in DECODERS:
-        raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
-
-
 def check_n_pixels(width: int, height: int, what: str) -> None:
-    """Raises DecodeError for a frame or an image of more than MAX_PIXELS; `what` is for the message."""
+    """Raise DecodeError for a frame or an image of more than MAX_PIXELS; `what` is for the message."""
     if width * height > MAX_PIXELS:
         raise DecodeError(
             "open", f"{what} of {width} x {height} pixels; {MAX_PIXELS:,} are the most that are read"
@@ -49,7 +44,7 @@ class VideoRequest:
     """
 
     path: str | os.PathLike[str]
-    """A video file, or a folder of images (see `frame_folders`), of which no segment can be asked for."""
+    """A video file, or a folder of images (see `image_folder`), of which no segment can be asked for."""
     start_seconds: float | None = None
     """Counted from the first frame that is shown. None: from the start."""
     end_seconds: float | None = None
@@ -84,7 +79,7 @@ class Decoded:
     """
 
     frame_indices: np.ndarray
-    """[K, T] int64: place of each frame among those the video shows, in the order of showing."""
+    """[K, T] int64: position of each frame among those the video shows, in the order of showing."""
     timestamps: np.ndarray
     """[K, T] float64: seconds from the first frame shown to each frame; NaN for a folder of images."""
     pixels: np.ndarray
@@ -102,9 +97,8 @@ class Decoded:
     repeated: bool
     """Whether a clip has a frame twice, because the video, or its segment, is too short."""
     note: str = ""
-    """Why decord was not used, how many frames could not be read, that the segment ends after the video,
-    that images have no times; empty when there is nothing to say. `damaged: ` stands in front where frames
-    could not be read, or where the codec concealed errors in them."""
+    """Why decord was not used, how many frames could not be read, that the segment ends after the video, or
+    that images have no times; empty when there is nothing to say. It may begin with DAMAGED."""
     on_release: Callable[[], None] | None = field(default=None, repr=False)
 
     def facts(self) -> dict[str, Any]:
@@ -153,7 +147,7 @@ class DecodeFailure:
     """For a person; both decoders' reasons where both were tried."""
 
     def release(self) -> None:
-        """Nothing to give back; there so that both kinds of result can be used in one way."""
+        """Do nothing: a failure holds no memory, and both kinds of result are used in one way."""
 
     def __enter__(self) -> DecodeFailure:
         return self

@@ -14,14 +14,14 @@ training sampler of TSN (`random`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 DENSE_SPAN = 128
-"""Frames that a dense clip stretches over (released BIKE and Text4Vis)."""
+"""Frames that a dense clip spans (released BIKE and Text4Vis)."""
 
 MODES = ("uniform", "dense")
 POSITIONS = ("start", "middle", "random")
@@ -33,7 +33,7 @@ MAX_FRAMES = 2**16
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames and crops of a video are looked at."""
+    """Which frames and crops of a video are looked at. Raises ValueError for values that cannot be."""
 
     frames: int = 8
     """T: frames of a clip."""
@@ -53,14 +53,12 @@ class Sampling:
     def __post_init__(self) -> None:
         for name in ("frames", "clips"):
             value = getattr(self, name)
-            if not _is_int(value) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        choices = (("crops", CROPS), ("mode", MODES), ("position", POSITIONS))
-        for name, allowed in (*choices, ("crop_positions", CROP_POSITIONS)):
-            value = getattr(self, name)
-            if value not in allowed or isinstance(value, bool):
-                choice = " or ".join(repr(choice) for choice in allowed)
-                raise ValueError(f"{name} must be {choice}, got {value!r}")
+        check_choice("crops", self.crops, CROPS)
+        check_choice("mode", self.mode, MODES)
+        check_choice("position", self.position, POSITIONS)
+        check_choice("crop_positions", self.crop_positions, CROP_POSITIONS)
         if self.mode == "dense" and self.position == "random":
             raise ValueError("position 'random' is for the mode 'uniform', not for 'dense'")
         if self.crops == 1 and self.crop_positions != "longer-side":
@@ -126,9 +124,9 @@ class Sampling:
         return (starts[:, None] + steps[None, :]) % n_frames
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and words, for JSON; `from_dict` reads them back.
+        """Return plain numbers and words, for JSON; `from_dict` reads them back.
 
-        `crop_positions` is there when it is not the default: caches from before it was thought of have none.
+        `crop_positions` is there when it is not the default: older caches have none.
         """
         return {
             name: value
@@ -138,9 +136,15 @@ class Sampling:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Sampling:
-        """The sampling that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
+        """Return the sampling that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
         check_names({"crop_positions": "", **data}, {field.name for field in fields(cls)}, "sampling")
         return cls(**data)
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`; True is not 1."""
+    if value not in allowed or isinstance(value, bool):
+        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
 
 
 def check_names(data: Mapping[str, Any], expected: set[str], what: str) -> None:
@@ -150,7 +154,3 @@ def check_names(data: Mapping[str, Any], expected: set[str], what: str) -> None:
         parts = [f"unknown {', '.join(unknown)}"] * bool(unknown)
         parts += [f"missing {', '.join(missing)}"] * bool(missing)
         raise ValueError(f"This is no {what}: {'; '.join(parts)}")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -170,7 +170,7 @@ def test_wrong_frames_are_named():
         preprocess.pixels(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="float64"):
         preprocess.pixels(np.zeros((4, 4, 3)))
-    with pytest.raises(ValueError, match="crops must be 1 or 3"):
+    with pytest.raises(ValueError, match="crops must be one of 1, 3"):
         preprocess.pixels(np.zeros((4, 4, 3), np.uint8), crops=2)
     with pytest.raises(ValueError, match="positions must be one of longer-side, width"):
         preprocess.pixels(np.zeros((4, 4, 3), np.uint8), crops=3, positions="height")
