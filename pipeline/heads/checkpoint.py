@@ -100,7 +100,7 @@ class StoredHead:
             )
 
 
-def save_head(path: Path, head: StoredHead) -> None:
+def save_head(path: Path | str, head: StoredHead) -> None:
     """Writes the file, whole or not at all; the same head is the same file.
 
     Raises OSError; HeadError for weights or settings that are not finite, with nothing written.
@@ -128,10 +128,10 @@ def save_head(path: Path, head: StoredHead) -> None:
     except ValueError as error:
         raise HeadError(f"the head is not written to {path}: {error}") from error
     # One key: with several, safetensors writes them in an order of its own in every process.
-    write_whole(path, save(weights, {"vidclip": text}))
+    write_whole(Path(path), save(weights, {"vidclip": text}))
 
 
-def load_head(path: Path) -> StoredHead:
+def load_head(path: Path | str) -> StoredHead:
     """Raises HeadError where the file is missing, damaged, foreign or of another version.
 
     What the file claims is checked before it is believed: every tensor lies in the file, its shape and type are

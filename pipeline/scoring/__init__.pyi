@@ -17,6 +17,7 @@ from .concept_spotting import ConceptSpotter as ConceptSpotter
 from .concept_spotting import ConceptSpottingConfig as ConceptSpottingConfig
 from .concept_spotting import check_owners as check_owners
 from .concept_spotting import spotting_scores as spotting_scores
+from .dataset import FeatureDataset as FeatureDataset
 from .pooling import cosine_scores as cosine_scores
 from .pooling import mean_embeddings as mean_embeddings
 from .pooling import unit as unit
