@@ -1,4 +1,4 @@
-"""The figures that the papers print, from `docs/published.json`, to stand beside one's own."""
+"""The figures that the papers print, from `published.json` beside this module, to stand beside one's own."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def load_published(path: str | Path | None = None) -> list[PublishedFigure]:
     Raises PublishedError, a ValueError, for a file that is of another form or says what cannot be; the
     message names the row.
     """
-    source = files("vidclip.docs") / "published.json" if path is None else Path(path)
+    source = files("vidclip.pipeline.evaluation") / "published.json" if path is None else Path(path)
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
     except ValueError as error:  # neither JSON nor UTF-8

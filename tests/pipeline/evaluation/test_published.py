@@ -83,7 +83,9 @@ def figures():
 
 def test_every_paper_has_figures_and_a_citation(figures):
     assert {figure.paper for figure in figures} == set(PAPERS)
-    content = json.loads((files("vidclip.docs") / "published.json").read_text(encoding="utf-8"))
+    content = json.loads(
+        (files("vidclip.pipeline.evaluation") / "published.json").read_text(encoding="utf-8")
+    )
     assert set(content["papers"]) == set(PAPERS)
     for paper in content["papers"].values():
         assert paper["citation"]
@@ -115,7 +117,7 @@ def test_shots_protocol_and_kind_agree(figures):
 
 
 def test_one_figure_a_line():
-    lines = (files("vidclip.docs") / "published.json").read_text(encoding="utf-8").splitlines()
+    lines = (files("vidclip.pipeline.evaluation") / "published.json").read_text(encoding="utf-8").splitlines()
     assert sum(line.startswith('    {"paper"') for line in lines) == len(load_published())
 
 
