@@ -115,7 +115,7 @@ def warm_up() -> None:
     for name in COMMANDS:
         importlib.import_module(f"vidclip.cli.commands.{name}")
     for name in (
-        "encoders.encoder",
+        "encoders.load",
         "evaluation.few_shot",
         "evaluation.prediction",
         "heads.checkpoint",

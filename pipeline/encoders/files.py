@@ -23,7 +23,7 @@ from ...cache import Identity, write_whole
 from ...cache.files import read_regular
 
 if TYPE_CHECKING:
-    from .encoder import Encoder
+    from .protocol import Encoder
 
 ENCODER_FILE = "encoder.json"
 FORMAT = "vidclip-encoder-files"
@@ -45,10 +45,8 @@ class EncoderRequest:
 
     def absolute(self) -> EncoderRequest:
         """With whole paths: the same words in another working folder may mean another file."""
-        schema, _, place = self.model.partition(":")
-        model = f"{schema}:{os.path.abspath(place)}" if schema == "local-dir" else self.model  # noqa: PTH100
         pretrained = os.path.abspath(self.pretrained) if Path(self.pretrained).is_file() else self.pretrained  # noqa: PTH100
-        return EncoderRequest(model, pretrained, self.image_size)
+        return EncoderRequest(remembered(self.model), pretrained, self.image_size)
 
 
 def remember_encoder(
@@ -106,6 +104,12 @@ def _folder_is_complete(asked: EncoderRequest, known: set[str]) -> bool:
     """A file that has come to a model folder may be loaded in the place of another."""
     folder = model_folder(asked.model)
     return folder is None or {str(path) for path in files_below(folder)} == known
+
+
+def remembered(model: str) -> str:
+    """Return `--model` as a cache keeps it: with the absolute path of a folder."""
+    schema, _, place = model.partition(":")
+    return f"local-dir:{os.path.abspath(place)}" if schema == "local-dir" else model  # noqa: PTH100
 
 
 def model_folder(model: str) -> Path | None:

@@ -20,9 +20,11 @@ from ...cache import (
     write_texts,
 )
 from ...lexicons import Lexicon
+from .files import remembered
+from .protocol import Encoder, EncoderError, ModelNotNamed, full_name
 
-if TYPE_CHECKING:  # torch is for those who compute
-    from .encoder import Encoder
+if TYPE_CHECKING:  # it brings torch and open_clip
+    from .encoder import OpenClipEncoder
 
 PRECISION = "fp32"
 """In which texts are encoded, whatever the frames were: they are few, and every cache then shares them."""
@@ -74,8 +76,6 @@ def _read_or_encode(
 
     if path(PRECISION).exists():
         return read(PRECISION)
-    from .encoder import EncoderError
-
     try:
         encoder = load(cache.identity)
     except EncoderError:
@@ -117,9 +117,9 @@ class EncoderLoader:
         self._insist = insist
         self._on_note = on_note
         self._noted: set[str] = set()
-        self._loaded: dict[tuple[str, str], Encoder] = {}
+        self._loaded: dict[tuple[str, str], OpenClipEncoder] = {}
 
-    def __call__(self, identity: Identity, precision: str = PRECISION) -> Encoder:
+    def __call__(self, identity: Identity, precision: str = PRECISION) -> OpenClipEncoder:
         """Raises ModelNotNamed where the user has to name it, EncoderError where it is gone, or another by now."""
         key = (identity.encoder_digest, precision)
         if key not in self._loaded:
@@ -132,8 +132,8 @@ class EncoderLoader:
             self._noted.add(message)
             self._on_note(message)
 
-    def _load(self, identity: Identity, precision: str) -> Encoder:
-        from .encoder import EncoderError, ModelNotNamed, brings_own_files
+    def _load(self, identity: Identity, precision: str) -> OpenClipEncoder:
+        from .load import brings_own_files
 
         own = [named for named in self._models if _is_named(identity, named)]
         from_elsewhere = brings_own_files(identity.model, identity.pretrained)
@@ -153,16 +153,16 @@ class EncoderLoader:
                 return encoder
         if from_elsewhere:
             raise ModelNotNamed(
-                identity.model, identity.pretrained, [_name(*named) for named in self._models]
+                identity.model, identity.pretrained, [full_name(*named) for named in self._models]
             )
-        given = ", ".join(f"--model {_name(*named)}" for named in self._models)
+        given = ", ".join(f"--model {full_name(*named)}" for named in self._models)
         raise EncoderError(
             f"the features were made with {identity.encoder_name}, and {given} has other weights or settings. "
             "Leave --model out, or name that one."
         )
 
-    def _encoder(self, model: str, pretrained: str, identity: Identity, precision: str) -> Encoder:
-        from .encoder import EncoderError, load_encoder
+    def _encoder(self, model: str, pretrained: str, identity: Identity, precision: str) -> OpenClipEncoder:
+        from .load import load_encoder
 
         try:
             return load_encoder(
@@ -190,15 +190,9 @@ def _is_encoder_of(encoder: Encoder, identity: Identity) -> bool:
 
 def _is_named(identity: Identity, named: tuple[str, str]) -> bool:
     """Whether the user says what the identity says."""
-    from .encoder import remembered
-
     model, pretrained = named
     files = {pretrained, os.path.abspath(pretrained)} if pretrained else {""}  # noqa: PTH100 (takes .. out)
     return remembered(model) == identity.model and identity.pretrained in files
-
-
-def _name(model: str, pretrained: str) -> str:
-    return f"{model} ({pretrained})" if pretrained else model
 
 
 def _tell(load: object, message: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...cache import CacheMismatch, CacheWriter, Failure, FeatureCache, Identity, VideoRecord
 from ..datasets import Video, VideoList
-from ..encoders import Encoder
+from ..encoders import Encoder, EncoderError
 from ..video import DAMAGED, ClipSpec, Decoded, DecodeFailure, DecodePool, Sampling, VideoRequest
 from .batches import FrameBatches
 from .plan import Plan, plan_extraction
@@ -66,10 +66,14 @@ def extract(
 
     KeyboardInterrupt ends it early: what is encoded is written, and the summary says so.
     Raises CacheMismatch, CacheBusy, CacheError (see `CacheWriter`), CacheMismatch too for another precision
-    than that of the cache; SourceChanged (see `plan_extraction`); EncoderError when the encoder runs out of memory;
-    OSError when the disk is full; ExtractionError when videos were lost; ValueError for a segment that ends before
-    it begins. The cache is whole in any case.
+    than that of the cache; SourceChanged (see `plan_extraction`); EncoderError when the encoder runs out of memory,
+    or reads several frames at once; OSError when the disk is full; ExtractionError when videos were lost; ValueError
+    for a segment that ends before it begins. The cache is whole in any case.
     """
+    if encoder.frames_per_sample != 1:
+        raise EncoderError(
+            f"{encoder.name} reads samples of {encoder.frames_per_sample} frames; extraction encodes frames one by one."
+        )
     clip, settings = _clip_spec(encoder, clip), settings or ExtractSettings()
     report = _Reporter(Progress(), on_progress)
     interrupted = False

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..encoders import Encoder, EncoderError, content_positions, content_tokens
+from ..encoders import EncoderError, OpenClipEncoder, content_positions, content_tokens
 
 CONTEXT_STD = 0.02
 """Standard deviation of random context vectors, as CoOp and CLIP's own token embeddings start."""
@@ -46,7 +46,7 @@ class PromptLearner:
     """
 
     def __init__(
-        self, encoder: Encoder, phrases: Sequence[str], length: int = 4, *, batch_size: int = 64
+        self, encoder: OpenClipEncoder, phrases: Sequence[str], length: int = 4, *, batch_size: int = 64
     ) -> None:
         for name, value in (("length", length), ("batch_size", batch_size)):
             if value < 1:
@@ -135,7 +135,7 @@ class PromptLearner:
         return tokens.to(device), places.to(device), tuple(dict.fromkeys(truncated))
 
 
-def _no_room(length: int, room: int, encoder: Encoder) -> str:
+def _no_room(length: int, room: int, encoder: OpenClipEncoder) -> str:
     return f"a prompt of {length} tokens leaves no room for names in the {room} of {encoder.name}; give a smaller length"
 
 
@@ -157,7 +157,7 @@ def _token_embedding(network: Any) -> nn.Module:
     )
 
 
-def _placeholders(encoder: Encoder, length: int) -> tuple[str, list[int]]:
+def _placeholders(encoder: OpenClipEncoder, length: int) -> tuple[str, list[int]]:
     """Return (`length` words, their tokens): words that are one token each, wherever they stand."""
     for word in _PLACEHOLDERS:
         words = " ".join([word] * length)

@@ -310,7 +310,7 @@ def test_a_script_without_a_main_guard_works(tmp_path, tiny_model):
     save_video(tmp_path / "videos" / "a.mp4", frames=6)
     (tmp_path / "script.py").write_text(
         "from vidclip.pipeline.datasets import read_videos\n"
-        "from vidclip.pipeline.encoders.encoder import load_encoder\n"
+        "from vidclip.pipeline.encoders import load_encoder\n"
         "from vidclip.pipeline.extraction.extractor import extract\n"
         "from vidclip.pipeline.video.sampling import Sampling\n"
         f"summary = extract(read_videos('videos'), load_encoder({tiny_model!r}, device='cpu'), 'c', Sampling(4))\n"
@@ -318,6 +318,14 @@ def test_a_script_without_a_main_guard_works(tmp_path, tiny_model):
     )
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
+
+
+def test_rejects_an_encoder_whose_frames_see_each_other(videos, tiny_model, tmp_path):
+    clips = load_encoder(tiny_model, device="cpu")
+    clips.frames_per_sample = 8
+    with pytest.raises(EncoderError, match="reads samples of 8 frames; extraction encodes frames one by one"):
+        run(videos[:1], clips, tmp_path, Sampling(frames=8))
+    assert not list(tmp_path.glob("*.h5"))
 
 
 def test_the_identity_says_how_frames_were_chosen(videos, encoder, tmp_path):

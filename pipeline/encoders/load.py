@@ -1,0 +1,290 @@
+"""Encoders by name, file, folder or hub page, with help where there is no network."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import math
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import getproxies
+
+import huggingface_hub
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+from ..devices import DeviceError, choose_device
+from ..video import Preprocess
+from .encoder import DTYPES, OpenClipEncoder
+from .files import model_folder, remembered
+from .identity import activation_of
+from .protocol import EncoderError, full_name
+from .safety import check_model_config, without_code
+
+PRECISIONS = ("auto", *DTYPES)
+_OFFLINE_HELP = (
+    "Give the weights as a file (--pretrained FILE) or a folder (--model local-dir:FOLDER); or try --model demo, "
+    "which comes with the package and knows the demo's world."
+)
+
+
+def load_encoder(
+    model: str,
+    pretrained: str = "",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    image_size: int | None = None,
+) -> OpenClipEncoder:
+    """Load an open_clip model with its weights; weights that are code are never run.
+
+    model         a name open_clip knows (`ViT-B-16`), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or `demo`
+    pretrained    a tag open_clip knows for it, or a checkpoint file; by default `openai` where open_clip
+                  has these weights for the model, and nothing where the model brings its own
+    precision     fp32, fp16, bf16: what both towers are held and run in; auto: see `automatic_precision`
+    image_size    side of the square the model sees; default: its own
+
+    Raises EncoderError for unknown names, weights that cannot be fetched, read, or do not fit.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    try:
+        chosen = choose_device(device)
+    except DeviceError as error:
+        raise EncoderError(str(error)) from error
+    if precision == "auto":
+        precision = automatic_precision(chosen)
+    reference, pretrained = _resolve(model, pretrained)
+    builtin = bool(pretrained)
+    warned: list[str] = []
+    architecture = _architecture(reference)
+    tag = get_pretrained_cfg(reference, pretrained) if builtin else None
+    from_file = builtin and not tag
+    quick = bool(tag and tag.get("quick_gelu"))
+    if quick and not architecture.get("quick_gelu"):
+        architecture["quick_gelu"] = True  # the tag says how its weights were trained; open_clip only warns
+    network = _create(reference, pretrained, force_quick_gelu=quick, image_size=image_size, warned=warned)
+    settings = dict(open_clip.get_model_preprocess_cfg(network))
+    if from_file:
+        settings.update(_preprocessing_of_tags(reference))
+        if "quick_gelu" not in activation_of(network) and _looks_like_openai(network, Path(pretrained)):
+            warned.append(
+                f"{pretrained} looks like OpenAI's weights, which need the QuickGELU activation; {model} has "
+                f"GELU, and its features would be wrong without a word. Use --model {model}-quickgelu."
+            )
+    return OpenClipEncoder(
+        network,
+        _tokenizer(reference, architecture),
+        model=remembered(model),
+        pretrained=os.path.abspath(pretrained) if from_file else pretrained,  # noqa: PTH100 (takes .. out)
+        architecture=architecture,
+        preprocess=_preprocess(settings),
+        device=chosen,
+        precision=precision,
+        warnings=warned,
+    )
+
+
+def automatic_precision(device: torch.device) -> str:
+    """Return fp16 on an accelerator; on a CPU bf16 where it has instructions for it, else fp32."""
+    if device.type != "cpu":
+        return "fp16"
+    return "bf16" if cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether the processor multiplies in bfloat16 (avx512_bf16, amx_bf16): elsewhere bf16 is slower than fp32."""
+    checks = (
+        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return any(bool(check()) for check in checks if check)
+
+
+def _resolve(model: str, pretrained: str) -> tuple[str, str]:
+    """Return what open_clip is asked for: (model, pretrained); the latter empty where the model brings its weights."""
+    if model == "demo":
+        model = f"local-dir:{model_folder(model)}"
+    schema, _, place = model.partition(":")
+    if schema in ("local-dir", "hf-hub"):
+        if pretrained:
+            raise EncoderError(f"--model {model} brings its weights; leave --pretrained {pretrained} out.")
+        config = Path(place) / "open_clip_config.json"
+        if schema == "local-dir" and not config.is_file():
+            raise EncoderError(
+                f"{place} is no model folder: it has no open_clip_config.json. Such a folder holds that file "
+                "and the weights, as open_clip saves them."
+            )
+        return model, ""
+    name = model.replace("/", "-")
+    if name not in open_clip.list_models():
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=4, cutoff=0.5)
+        hint = f" Did you mean {', '.join(close)}?" if close else ""
+        raise EncoderError(
+            f"open_clip knows no model {model!r}.{hint} A folder with a model is given as local-dir:FOLDER."
+        )
+    tags = list_pretrained_tags_by_model(name)
+    if not pretrained and "openai" in tags:
+        pretrained = "openai"
+    known = f"{', '.join(tags[:6])}{', ...' if len(tags) > 6 else ''}" if tags else "none"
+    if not pretrained:
+        raise EncoderError(f"{model} needs weights: --pretrained FILE, or those open_clip knows ({known}).")
+    if not get_pretrained_cfg(name, pretrained) and not Path(pretrained).is_file():
+        raise EncoderError(
+            f"{pretrained!r} is neither a file nor weights that open_clip knows for {model} ({known})."
+        )
+    return name, pretrained
+
+
+def brings_own_files(model: str, pretrained: str) -> bool:
+    """Return whether a model is read from a folder, a file or a hub page, and not by a name that open_clip knows."""
+    if model.partition(":")[0] in ("local-dir", "hf-hub"):
+        return True
+    return bool(pretrained) and not get_pretrained_cfg(model.replace("/", "-"), pretrained)
+
+
+def _architecture(reference: str) -> dict[str, Any]:
+    try:
+        config = open_clip.get_model_config(reference) or {}
+    except Exception as error:  # whatever a hub client or a JSON file may throw
+        raise EncoderError(f"{reference} cannot be read ({_first_line(error)}). {_OFFLINE_HELP}") from error
+    schema, _, place = reference.partition(":")
+    if schema in ("local-dir", "hf-hub"):
+        try:
+            check_model_config(config, Path(place) if schema == "local-dir" else None)
+        except ValueError as error:
+            raise EncoderError(
+                f"{reference} is refused: its open_clip_config.json is not safe: {error}."
+            ) from error
+    return dict(config)
+
+
+def _create(
+    reference: str, pretrained: str, *, force_quick_gelu: bool, image_size: int | None, warned: list[str]
+) -> Any:
+    from_hub = reference.startswith("hf-hub:") or bool(get_pretrained_cfg(reference, pretrained))
+    try:
+        with warnings.catch_warnings(record=True) as caught, _hub(from_hub), without_code():
+            warnings.simplefilter("always")
+            network = open_clip.create_model(
+                reference,
+                pretrained or None,
+                precision="fp32",
+                device="cpu",
+                force_quick_gelu=force_quick_gelu,
+                force_image_size=image_size,
+                require_pretrained=True,
+                pretrained_text=False,  # the weights are those of the whole model, or there are none
+                weights_only=True,
+            )
+    except Exception as error:  # open_clip, torch, safetensors and the hub client each throw their own
+        reason = _first_line(error)
+        if from_hub:
+            name = full_name(reference, pretrained)
+            raise EncoderError(
+                f"the weights of {name} could not be fetched: {reason}\n{_OFFLINE_HELP}"
+            ) from error
+        if "TorchScript" in str(error):
+            reason = (
+                "it is a TorchScript archive, which is code; save its state_dict() as safetensors, or use "
+                "--pretrained openai"
+            )
+        raise EncoderError(
+            f"the weights {pretrained or reference} cannot be used for {reference}: {reason}\nThey must be a "
+            "checkpoint (state dict) of just this architecture, as safetensors or a file that "
+            "torch.load(weights_only=True) reads."
+        ) from error
+    warned.extend(str(item.message) for item in caught if issubclass(item.category, UserWarning))
+    return network
+
+
+@contextlib.contextmanager
+def _hub(wanted: bool) -> Iterator[None]:
+    """While weights come from the hub: its chatter stays off the screen, and where its name does not even
+    resolve, only files that were fetched before are looked for, instead of a minute of retries."""
+    logs = [logging.getLogger(name) for name in ("root", "huggingface_hub")]
+    levels = [log.level for log in logs]
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    host = urlparse(huggingface_hub.constants.ENDPOINT).hostname
+    if wanted and host and not getproxies():
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError:
+            huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = offline
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2]) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _preprocessing_of_tags(model: str) -> dict[str, Any]:
+    """Return how the published weights of a model want their images, where all agree.
+
+    open_clip prepares images for a checkpoint file as for OpenAI's models, whatever the model; SigLIP and
+    others want something else.
+    """
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    known = [get_pretrained_cfg(model, tag) for tag in list_pretrained_tags_by_model(model)]
+    settings = [{key: cfg[key] for key in keys if cfg.get(key) is not None} for cfg in known]
+    return settings[0] if settings and all(other == settings[0] for other in settings) else {}
+
+
+def _preprocess(settings: dict[str, Any]) -> Preprocess:
+    size = settings["size"]
+    try:
+        return Preprocess(
+            size=(size, size) if isinstance(size, int) else (size[0], size[-1]),
+            interpolation=settings["interpolation"],
+            resize_mode=settings["resize_mode"],
+            fill_color=settings.get("fill_color", 0),
+            mean=tuple(settings["mean"]),
+            std=tuple(settings["std"]),
+        )
+    except (TypeError, ValueError, LookupError) as error:
+        raise EncoderError(f"the model's preprocess_cfg cannot be used: {error}.") from error
+
+
+def _looks_like_openai(network: Any, path: Path) -> bool:
+    """Return whether weights are half-precision ones whose temperature is at its bound, ln 100, as OpenAI's are."""
+    if "openai" in str(path).lower():
+        return True
+    scale = float(network.logit_scale.detach().exp().reshape(-1)[0])
+    return math.isclose(scale, 100, rel_tol=1e-2) and all(
+        bool((tensor == tensor.half().float()).all())
+        for name, tensor in network.state_dict().items()
+        if name.endswith("weight") and tensor.is_floating_point()
+    )
+
+
+def _tokenizer(reference: str, architecture: dict[str, Any]) -> Any:
+    text = architecture.get("text_cfg") or {}
+    distrust: dict[str, Any] = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+    try:
+        with without_code():
+            return open_clip.get_tokenizer(reference, **distrust)
+    except ImportError as error:
+        raise EncoderError(
+            f"the tokenizer of {reference} needs a package that is not installed ({_first_line(error)}): "
+            "pip install 'vidclip[hf]'."
+        ) from error
+    except Exception as error:
+        raise EncoderError(
+            f"the tokenizer of {reference} could not be loaded: {_first_line(error)}\nWhere there is no network, "
+            "give the model as a folder that holds its tokenizer files too (--model local-dir:FOLDER)."
+        ) from error
