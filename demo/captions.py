@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .actions import ACTIONS, ORDER_PAIRS, UNSEEN_PAIRS
-from .drawing import PROPS
 from .figures import SHIRTS
 from .places import PLACES
 from .poses import VERBS
+from .props import PROPS
 from .world import Moment, Scene
 
 Facts = frozenset[str]

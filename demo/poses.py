@@ -9,8 +9,9 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from .drawing import Point, Prop
+from .drawing import Point
 from .figures import Placement, Pose, shoulder_of
+from .props import Prop
 
 TAU = 2 * math.pi
 

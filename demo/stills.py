@@ -10,9 +10,10 @@ from PIL import Image
 
 from .actions import ACTIONS, ORDER_PAIRS, Action
 from .captions import FACTS, Caption, Facts, fact_vector, facts_of, make_caption, shows_unseen_pair
-from .drawing import PROPS
 from .figures import Placement, Pose
-from .world import Moment, Scene, render_still, sample_scene
+from .props import PROPS
+from .render import render_still
+from .world import Moment, Scene, sample_scene
 
 IMAGE_SIZE = 64
 """Height and width of what the encoder sees, pixels."""

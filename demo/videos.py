@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from .actions import ACTIONS, ORDER_PAIRS, action_named
-from .world import FRAMES_PER_SECOND, KINDS, TEST_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS, render_video
+from .render import render_video
+from .world import FRAMES_PER_SECOND, KINDS, TEST_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
 
 SPLIT_SEEDS: dict[str, range] = {"train": TRAIN_SEEDS, "validation": VALIDATION_SEEDS, "test": TEST_SEEDS}
 """The seeds of each split's videos; no two overlap."""

@@ -15,24 +15,23 @@ from safetensors.torch import load_file
 import vidclip.demo
 from vidclip.demo.actions import ACTIONS
 from vidclip.demo.captions import FACTS, make_caption
+from vidclip.demo.render import render_still
 from vidclip.demo.stills import sample_still, still_batch
+from vidclip.demo.tokens import CONTEXT, WordTokens, token_batch
 from vidclip.demo.train import (
     CONFIG,
-    CONTEXT,
     DELAY,
     MODEL_CONFIG,
     FactReader,
-    WordTokens,
     as_input,
     contrast,
     embed_captions,
     rendered,
     save,
     text_states,
-    token_batch,
     twice,
 )
-from vidclip.demo.world import render_still, video_scene
+from vidclip.demo.world import video_scene
 from vidclip.pipeline.encoders import load_encoder
 from vidclip.pipeline.evaluation import top_k_accuracy
 from vidclip.pipeline.scoring import (

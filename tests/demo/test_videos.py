@@ -10,6 +10,7 @@ import pytest
 import vidclip.demo
 from vidclip.demo.actions import ACTIONS, action_named
 from vidclip.demo.captions import PHRASES
+from vidclip.demo.render import render_video
 from vidclip.demo.videos import (
     CSV_HEADER,
     OFFICIAL_COUNTS,
@@ -20,7 +21,7 @@ from vidclip.demo.videos import (
     write_video,
     write_world,
 )
-from vidclip.demo.world import FRAMES_PER_SECOND, render_video
+from vidclip.demo.world import FRAMES_PER_SECOND
 from vidclip.lexicons import load_lexicon
 
 DEMO = Path(vidclip.demo.__file__).parent

@@ -5,17 +5,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from vidclip.demo.actions import ACTIONS, ORDER_PAIRS, UNSEEN_PAIRS, action_named
-from vidclip.demo.world import (
-    ACTIVE_SHARE,
-    N_FRAMES,
-    SIZE,
-    TEST_SEEDS,
-    TRAIN_SEEDS,
-    VALIDATION_SEEDS,
-    render_still,
-    render_video,
-    video_scene,
-)
+from vidclip.demo.render import SIZE, render_still, render_video
+from vidclip.demo.world import ACTIVE_SHARE, N_FRAMES, TEST_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS, video_scene
 
 BALL = action_named("kicking a ball")
 
