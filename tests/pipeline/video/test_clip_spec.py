@@ -19,7 +19,7 @@ def identity_of(sampling, encoder):
     "sampling",
     [Sampling(), Sampling(4, clips=2, crops=3, crop_positions="width"), Sampling(16, mode="dense")],
 )
-def test_an_identity_and_back(sampling, resize):
+def test_identity_round_trip(sampling, resize):
     encoder = load_encoder("demo", device="cpu")
     preprocess = replace(encoder.preprocess, resize=resize)
     identity = cache_identity(encoder, ClipSpec(sampling, preprocess))
@@ -56,7 +56,7 @@ def test_a_stored_identity_is_read_as_its_numbers_say():
         ({}, {"preprocess": None}, ""),
     ],
 )
-def test_damaged_values_are_named(sampling, encoder, message):
+def test_rejects_damaged_values(sampling, encoder, message):
     whole = ClipSpec(Sampling(), Preprocess((224, 224)))
     pixels = {name: value for name, value in whole.preprocess.to_dict().items() if name != "resize"}
     identity = identity_of({**whole.to_dict(), **sampling}, {"preprocess": pixels, **encoder})
@@ -65,7 +65,7 @@ def test_damaged_values_are_named(sampling, encoder, message):
 
 
 @pytest.mark.parametrize("missing", ["resize", "mode"])
-def test_missing_values_are_named(missing):
+def test_rejects_missing_values(missing):
     whole = ClipSpec(Sampling(), Preprocess((224, 224)))
     sampling = {name: value for name, value in whole.to_dict().items() if name != missing}
     with pytest.raises(ValueError, match=f"The stored sampling is damaged: .*missing {missing}"):

@@ -86,7 +86,7 @@ def test_frames_are_the_images_in_the_order_of_their_numbers(tmp_path, pattern):
         assert (decoded.n_frames, decoded.readable_frames, decoded.repeated) == (30, 30, False)
 
 
-def test_what_is_not_known_is_not_made_up(tmp_path):
+def test_times_of_images_are_unknown(tmp_path):
     decoded = decode_video(
         save_frames(tmp_path / "v", numbered("{}.jpg")), ClipSpec(Sampling(clips=2), AS_THEY_ARE)
     )
@@ -113,7 +113,7 @@ def test_images_are_resized_and_cropped_like_frames(tmp_path):
                 np.testing.assert_array_equal(result.pixels[3 * clip : 3 * clip + 3, t], expected)
 
 
-def test_few_images_repeat_and_say_so(tmp_path):
+def test_few_images_repeat_and_are_marked(tmp_path):
     decoded = decode_video(
         save_frames(tmp_path / "video", ["1.png", "2.png"]), ClipSpec(Sampling(4), AS_THEY_ARE)
     )
@@ -150,7 +150,7 @@ def test_exif_flags_turn_images_upright(tmp_path, suffix):
     assert np.abs(second - upright).mean() > 20, "and not where there is no flag"
 
 
-def test_suffixes_may_be_mixed_and_need_not_be_right(tmp_path):
+def test_suffixes_may_be_mixed_or_wrong(tmp_path):
     save_frames(tmp_path, ["1.jpg", "2.PNG", "3.jpeg"])
     (tmp_path / "4.jpg").write_bytes((tmp_path / "2.PNG").read_bytes())
     decoded = decode_video(tmp_path, ClipSpec(Sampling(4), AS_THEY_ARE))
@@ -176,7 +176,7 @@ def test_images_are_read_beside_decord(tmp_path, first):
     assert done.stdout == f"{sum(read(tmp_path / name).sum() for name in ('1.png', '2.jpg'))}\n", done.stderr
 
 
-def test_what_lies_beside_the_frames_is_left_alone(tmp_path):
+def test_ignores_files_beside_the_frames(tmp_path):
     folder = save_frames(tmp_path / "video", numbered("img_{:05}.jpg"))
     expected = decode_video(folder, ClipSpec(Sampling(), AS_THEY_ARE))
     save_frames(folder, numbered("flow_x_{:05}.jpg", 29))
@@ -202,7 +202,7 @@ def test_what_lies_beside_the_frames_is_left_alone(tmp_path):
         (["cover.jpg", "1.jpg", "2.jpg"], r"several series of images, not one video: # \(2\), cover \(1\)"),
     ],
 )
-def test_a_folder_that_is_no_video_says_why(tmp_path, names, reason):
+def test_reports_why_a_folder_is_no_video(tmp_path, names, reason):
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DecodeError, match=reason) as error:
@@ -210,7 +210,7 @@ def test_a_folder_that_is_no_video_says_why(tmp_path, names, reason):
     assert error.value.stage == "open"
 
 
-def test_images_without_numbers_come_by_name(tmp_path):
+def test_images_without_numbers_are_sorted_by_name(tmp_path):
     folder = save_frames(tmp_path / "video", ["a.png", "b.png", "c.png"])
     np.testing.assert_array_equal(
         decode_video(folder, ClipSpec(Sampling(3), AS_THEY_ARE)).pixels[0],
@@ -250,7 +250,7 @@ def holed(data):
         (holed(encoded("PNG")), r"003\.jpg is damaged"),
     ],
 )
-def test_a_damaged_image_is_named_and_nothing_takes_its_place(tmp_path, data, reason, capfd):
+def test_damaged_image_fails_the_video_by_name(tmp_path, data, reason, capfd):
     folder = save_frames(tmp_path / "video", numbered("{:03}.jpg", 8))
     (folder / "003.jpg").write_bytes(data)
     with pytest.raises(DecodeError, match=reason) as error:
@@ -259,7 +259,7 @@ def test_a_damaged_image_is_named_and_nothing_takes_its_place(tmp_path, data, re
     assert capfd.readouterr() == ("", ""), "the decoders' complaints do not reach the user's terminal"
 
 
-def test_a_few_stray_bytes_behind_a_whole_picture_are_no_damage(tmp_path):
+def test_few_stray_bytes_after_an_image_are_no_damage(tmp_path):
     whole = noise_jpeg()
     for number, data in enumerate([whole, whole[:-2] + bytes(12) + whole[-2:], whole + b"more"]):
         (tmp_path / f"{number}.jpg").write_bytes(data)
@@ -267,7 +267,7 @@ def test_a_few_stray_bytes_behind_a_whole_picture_are_no_damage(tmp_path):
     assert all(np.array_equal(other, first) for other in others)
 
 
-def test_a_link_to_nowhere_is_a_missing_frame(tmp_path):
+def test_broken_link_is_a_missing_frame(tmp_path):
     folder = save_frames(tmp_path / "video", numbered("{:03}.jpg", 8))
     (folder / "005.jpg").unlink()
     (folder / "005.jpg").symlink_to(tmp_path / "gone.jpg")
@@ -276,7 +276,7 @@ def test_a_link_to_nowhere_is_a_missing_frame(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_says_so(tmp_path):
+def test_reports_missing_permission_for_a_folder(tmp_path):
     folder = save_frames(tmp_path / "video", ["1.png"])
     folder.chmod(0)
     with pytest.raises(DecodeError, match="is a folder that cannot be read: Permission denied"):
@@ -333,7 +333,7 @@ def test_a_pool_reads_folders_beside_files(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_an_image_of_more_pixels_than_are_read_is_named(tmp_path, kind):
+def test_refuses_images_with_too_many_pixels(tmp_path, kind):
     folder = save_frames(tmp_path / "video", numbered("{:03}.png", 4))
     path = folder / "002.png"
     content = io.BytesIO()
@@ -350,7 +350,7 @@ def test_an_image_of_more_pixels_than_are_read_is_named(tmp_path, kind):
         decode_video(folder, ClipSpec(Sampling(4), AS_THEY_ARE))
 
 
-def test_an_image_that_hangs_costs_its_own_video_alone(tmp_path):
+def test_hanging_image_fails_only_its_own_video(tmp_path):
     folders = [save_frames(tmp_path / name, numbered("{:03}.png", 8)) for name in "abc"]
     (folders[1] / "004.png").unlink()
     os.mkfifo(folders[1] / "004.png")  # opening it waits for somebody who writes, and nobody does

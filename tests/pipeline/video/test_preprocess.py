@@ -35,7 +35,7 @@ def by_open_clip(preprocess, frame):
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [(64, 64), (224, 224), (65, 65), (48, 80), (81, 48)])
-def test_one_crop_is_what_open_clip_makes(size, interpolation, resize_mode):
+def test_one_crop_equals_open_clip(size, interpolation, resize_mode):
     preprocess = Preprocess(size, interpolation=interpolation, resize_mode=resize_mode, fill_color=7)
     for shape in SHAPES:
         frame = frame_of(*shape)
@@ -43,7 +43,7 @@ def test_one_crop_is_what_open_clip_makes(size, interpolation, resize_mode):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_resize_and_crop_are_torchvision_s(shape):
+def test_resize_and_crop_equal_torchvision(shape):
     transforms = pytest.importorskip("torchvision.transforms")
     pipeline = transforms.Compose(
         [
@@ -87,7 +87,7 @@ def by_released_code(frame, size, scale_size):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_three_crops_along_the_width_are_the_released_code_s(shape):
+def test_crops_along_the_width_equal_released_code(shape):
     frame = frame_of(*shape)
     crops = Preprocess((64, 64), resize=75).pixels(frame, 3, "width")
     assert np.array_equal(crops, by_released_code(frame, 64, 75))
@@ -125,19 +125,19 @@ def test_three_crops_of_a_square_are_one():
     assert np.array_equal(crops[0], crops[2])
 
 
-def test_three_crops_keep_proportions_whatever_the_model_does():
+def test_three_crops_keep_proportions_for_any_resize_mode():
     frame = frame_of(60, 120)
     squashed = Preprocess((32, 32), resize_mode="squash").pixels(frame, 3)
     assert np.array_equal(squashed, Preprocess((32, 32)).pixels(frame, 3))
 
 
-def test_the_constants_are_open_clip_s():
+def test_constants_equal_open_clip():
     constants = pytest.importorskip("open_clip.constants")
     assert constants.OPENAI_DATASET_MEAN == OPENAI_MEAN
     assert constants.OPENAI_DATASET_STD == OPENAI_STD
 
 
-def test_a_dictionary_and_back():
+def test_dict_round_trip():
     preprocess = Preprocess(
         (224, 192), resize=256, interpolation="bilinear", fill_color=3, mean=(0.5, 0.4, 0.3)
     )
@@ -159,12 +159,12 @@ def test_a_dictionary_and_back():
         ({"color": 1}, "unknown color"),
     ],
 )
-def test_wrong_settings_are_named(change, message):
+def test_rejects_invalid_settings(change, message):
     with pytest.raises(ValueError, match=message):
         Preprocess.from_dict(Preprocess((224, 224)).to_dict() | change)
 
 
-def test_wrong_frames_are_named():
+def test_rejects_invalid_frames():
     preprocess = Preprocess((8, 8))
     with pytest.raises(ValueError, match=r"\[H, W, 3\] uint8, got \[4, 4\] uint8"):
         preprocess.pixels(np.zeros((4, 4), np.uint8))
@@ -176,7 +176,7 @@ def test_wrong_frames_are_named():
         preprocess.pixels(np.zeros((4, 4, 3), np.uint8), crops=3, positions="height")
 
 
-def test_decoding_workers_are_spared_torch():
+def test_decoding_workers_import_no_torch():
     program = (
         "import sys, vidclip.pipeline.video.worker, vidclip.pipeline.video.readers\n"
         "print(sorted({'torch', 'torchvision', 'open_clip'} & set(sys.modules)))"

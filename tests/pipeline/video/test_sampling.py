@@ -50,13 +50,13 @@ def test_clips_follow_the_formula_of_the_released_code(frames, clips, n_frames):
 
 
 @given(st.integers(1, 32), st.integers(2, 10), st.integers(10, 3000))
-def test_middle_clips_are_one_finer_sampling_dealt_out(frames, clips, n_frames):
+def test_middle_clips_interleave_a_finer_sampling(frames, clips, n_frames):
     dealt = Sampling(frames=frames, clips=clips, position="middle").frame_indices(n_frames)
     fine = Sampling(frames=frames * clips, position="middle").frame_indices(n_frames)
     assert np.array_equal(dealt.T.ravel(), fine[0])
 
 
-def test_numbers_worked_out_by_hand():
+def test_indices_computed_by_hand():
     assert Sampling(frames=8).frame_indices(300).tolist() == [[0, 37, 75, 112, 150, 187, 225, 262]]
     assert Sampling(frames=8, position="middle").frame_indices(300).tolist() == [
         [18, 56, 93, 131, 168, 206, 243, 281]
@@ -102,7 +102,7 @@ def test_random_frames_need_a_generator():
 
 
 @given(samplings)
-def test_a_dictionary_and_back(sampling):
+def test_dict_round_trip(sampling):
     assert Sampling.from_dict(sampling.to_dict()) == sampling
 
 
@@ -126,7 +126,7 @@ def test_a_dictionary_and_back(sampling):
         ({"frames": 8192, "clips": 3, "crops": 3}, "frames x clips x crops must be at most 65,536"),
     ],
 )
-def test_wrong_settings_are_named(change, message):
+def test_rejects_invalid_settings(change, message):
     with pytest.raises(ValueError, match=message):
         Sampling.from_dict(Sampling().to_dict() | change)
 
@@ -140,11 +140,11 @@ def test_crop_positions_are_written_when_they_are_not_the_default():
     assert Sampling.from_dict(along.to_dict()) == along != Sampling.from_dict(Sampling(crops=3).to_dict())
 
 
-def test_missing_settings_are_named():
+def test_rejects_missing_settings():
     with pytest.raises(ValueError, match="missing clips, crops"):
         Sampling.from_dict({"frames": 8, "mode": "uniform", "position": "start"})
 
 
-def test_a_video_without_frames_cannot_be_sampled():
+def test_rejects_a_video_without_frames():
     with pytest.raises(ValueError, match="n_frames must be at least 1, got 0"):
         Sampling().frame_indices(0)

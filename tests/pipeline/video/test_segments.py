@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from helpers import save_video
+from numbered_videos import AS_THEY_ARE, DEFAULT, RATE, frame_numbers, render
 from vidclip.cache import FeatureCache, verify
 from vidclip.pipeline.datasets import Video, VideoList
 from vidclip.pipeline.encoders import load_encoder
@@ -17,48 +18,20 @@ from vidclip.pipeline.video import (
     DecodeError,
     DecodeFailure,
     DecodePool,
-    Preprocess,
     Sampling,
     VideoRequest,
     decode_video,
 )
 
-RATE = 25
-SIZE = 64
-AS_THEY_ARE = Preprocess((SIZE, SIZE))
 # Which reader each comes to with `auto`: decord, PyAV by time stamps, and PyAV by counting twice.
 FILES = {"a.mp4": "libx264", "b.ts": "libx264", "c.avi": "mpeg4", "d.webm": "libvpx-vp9"}
-
-
-def drawn(number):
-    """A frame that shows its number: stripes, light for 1 and dark for 0, the units on the left."""
-    bits = [200 * (number >> bit & 1) + 30 for bit in range(8)]
-    return np.tile(np.repeat(np.uint8(bits), SIZE // 8)[:, None], (SIZE, 1, 3))
-
-
-def render(path, n_frames=60, codec="libx264", **muxer):
-    with av.open(str(path), "w", options=muxer) as container:
-        options = {"g": "12"} | ({} if codec == "libvpx-vp9" else {"bf": "2"})
-        stream = container.add_stream(codec, rate=RATE, options=options)
-        stream.height = stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
-        for number in range(n_frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn(number), format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def numbers(pixels):
-    """The numbers that frames show, [..., H, W, 3] -> [...]."""
-    light = pixels[..., SIZE // 16 :: SIZE // 8, :].mean((-1, -3)) > 130
-    return (light << np.arange(8)).sum(-1)
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("segments")
     for name, codec in FILES.items():
-        render(folder / name, codec=codec)
+        render(folder / name, codec=codec, sc_threshold="0")  # groups of 12 pictures
     return folder
 
 
@@ -79,33 +52,33 @@ def test_frames_are_chosen_inside_the_segment_and_counted_in_the_whole_video(vid
         ]:
             decoded = decode_video(request, ClipSpec(sampling, AS_THEY_ARE), decoder)
             assert decoded.frame_indices.tolist() == [expected]
-            assert numbers(decoded.pixels).tolist() == [expected]
+            assert frame_numbers(decoded.pixels).tolist() == [expected]
             np.testing.assert_allclose(decoded.timestamps[0], np.array(expected) / RATE, atol=2e-3)
             assert (decoded.n_frames, decoded.readable_frames) == (60, 60)
             assert decoded.duration_seconds == pytest.approx(60 / RATE, abs=0.05)
 
 
-def test_the_clips_of_a_segment_are_spread_inside_it(videos):
+def test_clips_are_spread_inside_the_segment(videos):
     decoded = decode_video(
-        VideoRequest(videos / "a.mp4", 0.4, 1.2), ClipSpec(Sampling(5, clips=2, crops=3), AS_THEY_ARE)
+        VideoRequest(videos / "a.mp4", 0.4, 1.2), ClipSpec(Sampling(5, clips=2), AS_THEY_ARE)
     )
     # 20 frames, 5 a clip: the second clip is shifted by 20 / 5 - 1 = 3.
     assert decoded.frame_indices.tolist() == [[10, 14, 18, 22, 26], [13, 17, 21, 25, 29]]
-    assert np.array_equal(numbers(decoded.pixels), decoded.frame_indices.repeat(3, axis=0))
+    assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
 
 
-def test_a_segment_shorter_than_a_clip_repeats_its_own_frames(videos):
+def test_short_segment_repeats_its_own_frames(videos):
     decoded = decode_video(VideoRequest(videos / "a.mp4", 0.4, 0.48), ClipSpec(Sampling(4), AS_THEY_ARE))
     assert decoded.repeated
-    assert numbers(decoded.pixels).tolist() == [[10, 10, 11, 11]]
+    assert frame_numbers(decoded.pixels).tolist() == [[10, 10, 11, 11]]
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize("name", FILES)
-def test_a_segment_that_ends_after_its_video_gives_what_is_there_and_says_so(videos, name, decoder):
+def test_segment_beyond_the_end_gives_existing_frames_and_a_note(videos, name, decoder):
     end = decode_video(videos / name, ClipSpec(Sampling(1), AS_THEY_ARE), decoder)
     over = decode_video(VideoRequest(videos / name, 2, 80.25), ClipSpec(Sampling(4), AS_THEY_ARE), decoder)
-    assert numbers(over.pixels).tolist() == [[50, 52, 55, 57]]
+    assert frame_numbers(over.pixels).tolist() == [[50, 52, 55, 57]]
     assert "the segment 2.0 to 80.25 s ends after the video's end at 2.4 s" in over.note
     rounded = decode_video(VideoRequest(videos / name, 2, 2.5), ClipSpec(Sampling(4), AS_THEY_ARE), decoder)
     assert np.array_equal(rounded.pixels, over.pixels)
@@ -124,13 +97,13 @@ def test_a_segment_that_ends_after_its_video_gives_what_is_there_and_says_so(vid
         (2.38, 3, "the segment 2.38 to 3.0 s has no frame: those next to it are at 2.36 s"),
     ],
 )
-def test_a_segment_without_a_frame_says_where_the_video_is(videos, name, decoder, start, end, reason):
+def test_empty_segment_reports_the_nearest_frames(videos, name, decoder, start, end, reason):
     with pytest.raises(DecodeError) as error:
-        decode_video(VideoRequest(videos / name, start, end), ClipSpec(Sampling(), AS_THEY_ARE), decoder)
+        decode_video(VideoRequest(videos / name, start, end), DEFAULT, decoder)
     assert (error.value.stage, error.value.reason) == ("decode", reason)
 
 
-def test_bounds_that_cannot_be_are_named():
+def test_rejects_invalid_bounds():
     for start, end in [(3, 2), (2, 2), (-1, 2), (float("nan"), None), (None, 0)]:
         with pytest.raises(ValueError, match=r"A segment needs 0 <= start_seconds < end_seconds"):
             VideoRequest("a.mp4", start, end)
@@ -152,23 +125,23 @@ def damaged(source, path, harm):
 
 @pytest.mark.parametrize("harm", ["group", "key frame", "hole"])
 @pytest.mark.parametrize("name", ["a.mp4", "c.avi"])
-def test_what_is_lost_before_a_segment_does_not_shift_it(videos, tmp_path, name, harm):
+def test_lost_frames_do_not_shift_a_segment(videos, tmp_path, name, harm):
     path = damaged(videos / name, tmp_path / name, harm)
     whole = decode_video(path, ClipSpec(Sampling(60), AS_THEY_ARE))
     assert whole.readable_frames < 60, "the harm was done"
     decoded = decode_video(VideoRequest(path, 1.2, 1.6), ClipSpec(Sampling(10), AS_THEY_ARE))
-    display_pts = numbers(decoded.pixels)
-    assert display_pts.tolist() == [list(range(30, 40))]
-    np.testing.assert_allclose(decoded.timestamps[0], display_pts[0] / RATE, atol=2e-3)
+    shown = frame_numbers(decoded.pixels)
+    assert shown.tolist() == [list(range(30, 40))]
+    np.testing.assert_allclose(decoded.timestamps[0], shown[0] / RATE, atol=2e-3)
 
 
-def test_of_a_segment_that_is_lost_the_nearest_frames_are_told(videos, tmp_path):
+def test_lost_segment_reports_the_nearest_frames(videos, tmp_path):
     path = damaged(videos / "a.mp4", tmp_path / "a.mp4", "group")
     with pytest.raises(
         DecodeError,
         match=r"0\.0 to 0\.2 s has no frame: those next to it are at 0\.\d+ s \(\d+ frames could not be read\)",
     ):
-        decode_video(VideoRequest(path, 0, 0.2), ClipSpec(Sampling(), AS_THEY_ARE))
+        decode_video(VideoRequest(path, 0, 0.2), DEFAULT)
 
 
 def test_segments_of_one_file_in_one_call(videos):
@@ -183,7 +156,7 @@ def test_segments_of_one_file_in_one_call(videos):
                     continue
                 assert isinstance(result, Decoded)
                 step, first = (12, 0) if index == len(requests) else (1, 5 * index)
-                assert numbers(result.pixels).tolist() == [[first + step * i for i in range(5)]]
+                assert frame_numbers(result.pixels).tolist() == [[first + step * i for i in range(5)]]
 
 
 def drawn_frames(pool, requests):
@@ -192,7 +165,7 @@ def drawn_frames(pool, requests):
     for _, result in pool.decode(requests):
         with result:
             assert isinstance(result, Decoded), result
-            assert np.array_equal(numbers(result.pixels), result.frame_indices)
+            assert np.array_equal(frame_numbers(result.pixels), result.frame_indices)
             found.append(result.frame_indices[0].tolist())
     return found
 
@@ -218,7 +191,7 @@ def test_a_draw_gives_the_same_random_frames_in_every_worker(videos):
 def test_draws_repeat_the_frames_of_a_short_segment(videos):
     request = VideoRequest(videos / "a.mp4", 0.4, 0.48, draw=(0, 0, 0))
     decoded = decode_video(request, ClipSpec(Sampling(4, position="random"), AS_THEY_ARE))
-    assert numbers(decoded.pixels).tolist() == [[10, 10, 11, 11]]
+    assert frame_numbers(decoded.pixels).tolist() == [[10, 10, 11, 11]]
     assert decoded.repeated
 
 
@@ -232,7 +205,7 @@ def test_random_frames_and_a_draw_need_each_other(videos, position, draw):
         list(pool.decode([request]))
 
 
-def test_draws_that_cannot_be_are_named():
+def test_rejects_invalid_draws():
     assert VideoRequest("a.mp4", draw=[np.int64(1), 2]).draw == (1, 2)
     for draw in ((1, -1), ()):
         with pytest.raises(ValueError, match="draw must be whole numbers of at least 0"):
@@ -246,7 +219,7 @@ def test_features_of_random_frames_are_not_stored(videos, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_extraction_keeps_each_segment_under_its_own_id(tmp_path):
+def test_extraction_keeps_each_segment_under_its_own_id(tmp_path):
     path = save_video(tmp_path / "match.mp4", frames=60, size=64, fps=10)
     spans = {"match.mp4": (None, None), "match.mp4#t=1.5,3": (1.5, 3.0), "match.mp4#t=4,9": (4.0, 9.0)}
     spans["match.mp4#t=60,70"] = (60.0, 70.0)
@@ -279,7 +252,7 @@ def test_an_extraction_keeps_each_segment_under_its_own_id(tmp_path):
     assert [problem for file in verify(tmp_path / "cache") for problem in file.problems] == []
 
 
-def test_a_video_with_bounds_that_cannot_be_is_named_before_anything_is_done(tmp_path):
+def test_extraction_rejects_invalid_bounds_at_once(tmp_path):
     wrong = Video("b#t=3,2", tmp_path / "b", start_seconds=3, end_seconds=2, origin="list.csv, row 7")
     with pytest.raises(ValueError, match=r"list\.csv, row 7: A segment needs 0 <= start_seconds < end"):
         extract(VideoList([wrong]), load_encoder("demo", device="cpu"), tmp_path / "cache", Sampling(2))

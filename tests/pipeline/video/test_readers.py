@@ -1,0 +1,425 @@
+"""Decoding by decord and PyAV: videos whose frames carry their own number."""
+
+import os
+import struct
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from numbered_videos import (
+    AS_THEY_ARE,
+    DEFAULT,
+    GOOD,
+    HEIGHT,
+    RATE,
+    WIDTH,
+    frame_numbers,
+    numbered_frame,
+    render,
+    truncated,
+    zeroed,
+)
+from vidclip.pipeline.video import (
+    ClipSpec,
+    Decoded,
+    DecodeError,
+    DecodePool,
+    Preprocess,
+    Sampling,
+    capture_stderr,
+    decode_video,
+)
+
+LYING = Preprocess((WIDTH, HEIGHT), resize_mode="squash")
+
+has_decord = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-c", "import decord"], capture_output=True).returncode != 0,
+    reason="decord is not installed here",
+)
+
+
+def patched(source, path, box, offset, data):
+    """A copy of an MP4 file with the bytes at `offset` behind a box's name replaced."""
+    content = bytearray(source.read_bytes())
+    at = content.index(box) + 4 + offset
+    content[at : at + len(data)] = data
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("name", GOOD)
+def test_decodes_the_requested_frames(videos, name, decoder):
+    for sampling in (
+        Sampling(),
+        Sampling(frames=1, position="middle"),
+        Sampling(frames=5, clips=3),
+        Sampling(frames=60),
+        Sampling(frames=7, position="middle"),
+    ):
+        decoded = decode_video(videos / name, ClipSpec(sampling, AS_THEY_ARE), decoder)
+        expected = sampling.frame_indices(60)
+        assert np.array_equal(decoded.frame_indices, expected)
+        assert np.array_equal(frame_numbers(decoded.pixels), expected)
+        np.testing.assert_allclose(decoded.timestamps, expected / RATE, atol=2e-3)
+        assert (decoded.n_frames, decoded.readable_frames, decoded.repeated) == (60, 60, False)
+        assert decoded.duration_seconds == pytest.approx(60 / RATE, abs=0.05)
+        if decoder == "pyav":
+            assert decoded.note == ""
+
+
+@has_decord
+def test_decord_reads_only_files_it_counts_correctly(videos):
+    for name, trusted in [
+        ("h264.mp4", True),
+        ("h264.mkv", True),
+        ("open_gop.mp4", False),
+        ("mpeg4.avi", False),
+    ]:
+        decoded = decode_video(videos / name, DEFAULT)
+        assert decoded.decoder.startswith("decord" if trusted else "pyav"), name
+        assert bool(decoded.note) != trusted
+
+
+@has_decord
+def test_decord_alone_gives_wrong_frames(videos):
+    """Why it is not trusted: when this fails, decord has become better, and so can we."""
+    import decord
+
+    for name in ("open_gop.mp4", "mpeg4.mp4", "h264.ts"):
+        frames = decord.VideoReader(str(videos / name), num_threads=1).get_batch([5, 25, 50]).asnumpy()
+        assert frame_numbers(frames).tolist() != [5, 25, 50], name
+        with pytest.raises(DecodeError, match="decord"):
+            decode_video(videos / name, DEFAULT, "decord")
+
+
+@has_decord
+def test_both_decoders_give_the_same_pixels(videos):
+    for name in GOOD:
+        one, other = (
+            decode_video(videos / name, ClipSpec(Sampling(), Preprocess((64, 64))), d)
+            for d in ("auto", "pyav")
+        )
+        assert np.abs(one.pixels.astype(int) - other.pixels).max() <= 2, name
+
+
+def test_views_are_ordered_by_clip_then_crop(videos):
+    sampling, preprocess = Sampling(frames=4, clips=4, crops=3), Preprocess((48, 48))
+    whole = decode_video(videos / "h264.mp4", ClipSpec(Sampling(frames=60), AS_THEY_ARE)).pixels[0]
+    decoded = decode_video(videos / "h264.mp4", ClipSpec(sampling, preprocess))
+    assert decoded.pixels.shape == (12, 4, 48, 48, 3)
+    for clip in range(4):
+        for t, index in enumerate(decoded.frame_indices[clip]):
+            assert np.array_equal(
+                decoded.pixels[3 * clip : 3 * clip + 3, t], preprocess.pixels(whole[index], 3)
+            )
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_short_video_repeats_frames_and_is_marked(tmp_path, decoder):
+    decoded = decode_video(render(tmp_path / "a.mp4", 3), DEFAULT, decoder)
+    assert decoded.repeated
+    assert frame_numbers(decoded.pixels).tolist() == [[0, 0, 0, 1, 1, 1, 2, 2]]
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_variable_frame_rate_keeps_the_times(tmp_path, decoder):
+    pts = np.cumsum([0] + [1, 5, 2] * 10)
+    path = render(tmp_path / "vfr.mkv", len(pts), pts=pts.tolist())
+    decoded = decode_video(path, ClipSpec(Sampling(frames=len(pts)), AS_THEY_ARE), decoder)
+    assert np.array_equal(frame_numbers(decoded.pixels)[0], np.arange(len(pts)))
+    np.testing.assert_allclose(decoded.timestamps[0], pts / RATE, atol=2e-3)
+
+
+# The matrix of a track header (a, b, u, c, d, v; 16.16 fixed point), and quarter turns that undo it.
+ROTATIONS = {90: ((0, 1, 0, -1, 0, 0), 1), 180: ((-1, 0, 0, 0, -1, 0), 2), 270: ((0, -1, 0, 1, 0, 0), 3)}
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("degrees", ROTATIONS)
+def test_rotation_flags_are_honored(tmp_path, degrees, decoder):
+    matrix, turns = ROTATIONS[degrees]
+    stored = render(tmp_path / "lying.mp4", 12, draw=lambda number: np.rot90(numbered_frame(number), turns))
+    flag = struct.pack(">6i", *(value << 16 for value in matrix))
+    flagged = patched(stored, tmp_path / "flagged.mp4", b"tkhd", 40, flag)
+    upright = decode_video(render(tmp_path / "upright.mp4", 12), DEFAULT, decoder)
+    decoded = decode_video(flagged, DEFAULT, decoder)
+    assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
+    assert np.abs(decoded.pixels.astype(int) - upright.pixels).mean() < 2
+    if degrees != 180:  # and the same check sees it where the flag is missing
+        ignored = decode_video(stored, DEFAULT, decoder)
+        assert not np.array_equal(frame_numbers(ignored.pixels), ignored.frame_indices)
+
+
+def test_skips_frames_hidden_by_an_edit_list(videos, tmp_path):
+    content = (videos / "h264.mp4").read_bytes()
+    at = content.index(b"elst") + 12
+    duration, media_time = struct.unpack(">II", content[at : at + 8])
+    ticks = struct.unpack(">I", content[(m := content.index(b"mdhd") + 16) : m + 4])[0] // RATE
+    edit = struct.pack(">II", duration * 30 // 60, media_time + 20 * ticks)
+    path = patched(videos / "h264.mp4", tmp_path / "edited.mp4", b"elst", 8, edit)
+    for decoder in ("auto", "pyav"):
+        decoded = decode_video(path, ClipSpec(Sampling(frames=30), AS_THEY_ARE), decoder)
+        assert frame_numbers(decoded.pixels).tolist() == [list(range(20, 50))]
+        assert (decoded.n_frames, decoded.readable_frames) == (30, 30)
+        np.testing.assert_allclose(decoded.timestamps[0], np.arange(30) / RATE, atol=1e-6)
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("harm", [truncated, zeroed])
+def test_reads_the_readable_frames_of_a_damaged_video(videos, tmp_path, harm, decoder):
+    path = harm(videos / "long.mp4", tmp_path / "harmed.mp4")
+    decoded = decode_video(path, DEFAULT, decoder)
+    assert decoded.decoder.startswith("pyav")
+    assert decoded.n_frames == 60
+    assert 10 < decoded.readable_frames < 50
+    assert f"{60 - decoded.readable_frames} frames could not be read" in decoded.note
+    assert np.array_equal(decoded.frame_indices, Sampling().frame_indices(decoded.readable_frames))
+    assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
+
+
+def test_resumes_at_the_next_key_frame_after_a_hole(videos, tmp_path):
+    content = bytearray((videos / "long.mp4").read_bytes())
+    with av.open(str(videos / "long.mp4")) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    keys = [n for n, packet in enumerate(packets) if packet.is_keyframe]
+    assert len(keys) >= 4
+    broken = packets[keys[1] + 1]  # the first packet that needs the second key frame
+    content[broken.pos : broken.pos + broken.size] = bytes(broken.size)
+    path = tmp_path / "hole.mp4"
+    path.write_bytes(content)
+    decoded = decode_video(path, ClipSpec(Sampling(frames=60), AS_THEY_ARE), "pyav")
+    readable = [*range(keys[1] + 1), *range(keys[2], 60)]
+    assert sorted(set(decoded.frame_indices[0].tolist())) == readable
+    assert decoded.readable_frames == len(readable)
+    assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
+
+
+def without_a_slice(source, path, packet):
+    """A copy of an MP4 file, one H.264 slice of a frame renamed to what decoders skip: nothing else is wrong."""
+    content = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    at, size = packets[packet]
+    end, slices, filler = at + size, [], 12
+    while at < end:
+        if content[at + 4] & 31 in (1, 5):
+            slices.append(at + 4)
+        at += 4 + int.from_bytes(content[at : at + 4], "big")
+    assert len(slices) == 4
+    content[slices[1]] = filler
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("packet", [0, 15])
+def test_notes_errors_that_the_codec_concealed(tmp_path, packet, decoder):
+    sound = render(tmp_path / "sound.mp4", slices="4", bf="0")
+    assert decode_video(sound, ClipSpec(Sampling(frames=60), AS_THEY_ARE), decoder).note == ""
+    path = without_a_slice(sound, tmp_path / "harmed.mp4", packet)
+    decoded = decode_video(path, ClipSpec(Sampling(frames=60), AS_THEY_ARE), decoder)
+    assert decoded.note.startswith("damaged: ")
+    assert f"{60 - decoded.readable_frames} frames could not be read" in decoded.note
+    assert packet not in decoded.frame_indices
+    assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
+    if decoder == "auto" and decoded.decoder.startswith("decord"):
+        pytest.fail("decord's frames were taken")
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_notes_packets_that_the_demuxer_drops(tmp_path, decoder):
+    """Matroska: with a flag of lacing, a block's first bytes are read as sizes of parts, which they are not."""
+    try:
+        sound = render(tmp_path / "sound.mkv", codec="libvpx-vp9")
+    except (av.error.FFmpegError, ValueError):
+        pytest.skip("FFmpeg has no encoder of VP9 here")
+    content = bytearray(sound.read_bytes())
+    with av.open(str(sound)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.size]
+    content[starts[35] + 3] |= 2
+    path = tmp_path / "harmed.mkv"
+    path.write_bytes(content)
+    decoded = decode_video(path, ClipSpec(Sampling(frames=60), AS_THEY_ARE), decoder)
+    assert "the file is damaged: Error parsing frame sizes" in decoded.note
+    assert decoded.readable_frames < 60
+    assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
+
+
+@has_decord
+def test_decord_logs_concealment_at_level_info_only(tmp_path):
+    """Why it is heard at that level: when this fails, decord has become better, and so can we."""
+    import decord
+
+    path = without_a_slice(render(tmp_path / "sound.mp4", slices="4", bf="0"), tmp_path / "harmed.mp4", 15)
+    heard = {}
+    for level in (decord.logging.ERROR, decord.logging.INFO):
+        decord.logging.set_level(level)
+        with capture_stderr() as lines:
+            decord.VideoReader(str(path), num_threads=1).get_batch([15])
+        heard[level] = any("concealing" in line for line in lines)
+    assert heard == {decord.logging.ERROR: False, decord.logging.INFO: True}
+
+
+@pytest.mark.parametrize(
+    "codec", ["mpeg4", "mpeg2video", "libx265", "libvpx", "libvpx-vp9", "flv", "wmv2", "ffv1"]
+)
+def test_notes_no_damage_of_sound_videos(tmp_path, codec):
+    try:
+        path = render(tmp_path / "sound.mkv", 20, codec=codec)
+    except (av.error.FFmpegError, ValueError):
+        pytest.skip(f"FFmpeg has no encoder {codec} here")
+    for decoder in ("auto", "pyav"):
+        decoded = decode_video(path, ClipSpec(Sampling(frames=20), AS_THEY_ARE), decoder)
+        assert "damaged" not in decoded.note
+        assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_frames_that_change_their_size_keep_their_proportions(tmp_path, decoder):
+    encoded = []
+    for start, (width, height) in [(0, (WIDTH, HEIGHT)), (20, (HEIGHT, WIDTH))]:
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+        encoder.time_base, encoder.options = Fraction(1, RATE), {"g": "10", "bf": "0"}
+        for number in range(start, start + 20):
+            picture = np.zeros((height, width, 3), np.uint8)
+            picture[:, : width // 2] = 200
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            encoded += encoder.encode(frame)
+        encoded += encoder.encode(None)
+    with av.open(str(tmp_path / "turns.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for packet in encoded:
+            packet.stream, packet.time_base = stream, Fraction(1, RATE)
+            container.mux(packet)
+    preprocess = Preprocess((64, 64), resize_mode="longest")
+    decoded = decode_video(
+        tmp_path / "turns.mkv", ClipSpec(Sampling(frames=2, position="middle"), preprocess), decoder
+    )
+    lying, upright = decoded.pixels[0].max(axis=-1) > 20  # black around them: the second one is narrow
+    assert (lying[32].sum(), lying[:, 8].sum()) == (32, 48)
+    assert (upright[32].sum(), upright[:, 16].sum()) == (24, 64)
+
+
+def test_reads_only_the_listed_file(videos, tmp_path):
+    """Texts that name other files, and names that are patterns or addresses, lead nowhere."""
+    (tmp_path / "secret.mp4").write_bytes((videos / "h264.mp4").read_bytes())
+    for number in range(3):
+        Image.fromarray(numbered_frame(number)).save(tmp_path / f"{number:03d}.png")
+    segment = "#EXTINF:2,\nsecret.mp4\n#EXT-X-ENDLIST\n"
+    texts = {
+        "list.mp4": "ffconcat version 1.0\nfile secret.mp4\n",
+        "list.ffconcat": "ffconcat version 1.0\nfile secret.mp4\n",
+        "hls.mp4": f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n{segment}",
+        "hls.m3u8": f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n{segment}",
+        "session.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+        "dash.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+        'mediaPresentationDuration="PT2S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" '
+        'bandwidth="1"><BaseURL>secret.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>',
+        "%03d.png": "no image",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        for decoder in ("auto", "pyav"):
+            with pytest.raises(DecodeError, match="not a video") as error:
+                decode_video(tmp_path / name, DEFAULT, decoder)
+            assert error.value.stage == "open", name
+
+
+@pytest.mark.parametrize(
+    "name", ["concat:a.mp4|b.mp4", "file:a.mp4", "http:a.mp4", "data:a.mp4", "a%03d.mp4"]
+)
+def test_names_that_look_like_urls_are_file_names(videos, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DecodeError, match="no such file"):
+        decode_video(name, DEFAULT)
+    (tmp_path / name).write_bytes((videos / "h264.mp4").read_bytes())
+    decoded = decode_video(name, DEFAULT)
+    assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
+
+
+def test_follows_links_as_the_system_does(tmp_path):
+    (tmp_path / "elsewhere" / "inside").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "inside")
+    render(tmp_path / "x.mp4", 10)
+    render(tmp_path / "elsewhere" / "x.mp4", 20)
+    path = f"{tmp_path}/link/../x.mp4"
+    assert os.path.samefile(path, tmp_path / "elsewhere" / "x.mp4")
+    for decoder in ("auto", "pyav"):
+        assert decode_video(path, DEFAULT, decoder).n_frames == 20
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_refuses_frames_with_too_many_pixels(tmp_path, decoder):
+    path = tmp_path / "bomb.gif"
+    Image.new("P", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[6:10] = struct.pack("<HH", 20000, 20000)  # a file of 48 bytes that claims 1.2 GB
+    path.write_bytes(content)
+    with pytest.raises(DecodeError, match=r"frames of 20000 x 20000 pixels; 134,217,728 are the most"):
+        decode_video(path, DEFAULT, decoder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps no such limit")
+def test_extremely_narrow_frames_take_little_memory(tmp_path):
+    def draw(number):
+        return np.full((20000, 2, 3), number, np.uint8)
+
+    path = render(tmp_path / "thread.mkv", 2, codec="rawvideo", draw=draw)
+    with DecodePool(
+        ClipSpec(Sampling(frames=1, crops=3), Preprocess((224, 224))), workers=1, memory_gib=0.25
+    ) as pool:
+        [(_, result)] = pool.decode([path])  # resized whole, it would take 1.5 GB
+        assert isinstance(result, Decoded)
+        assert result.pixels.shape == (3, 1, 224, 224, 3)
+
+
+def sound_only(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize(
+    ("name", "make", "stage", "reason"),
+    [
+        ("none.mp4", lambda _: None, "missing", "no such file"),
+        ("empty.mp4", lambda path: path.touch(), "open", r"is empty \(0 bytes\)"),
+        ("text.mp4", lambda path: path.write_text("hello\n" * 99), "open", "not a video: Invalid data"),
+        ("folder.mp4", lambda path: path.mkdir(), "open", "is a folder without images"),
+        ("sound.wav", sound_only, "open", "no video stream"),
+    ],
+)
+def test_reports_why_a_file_is_no_video(tmp_path, name, make, stage, reason, decoder):
+    make(tmp_path / name)
+    with pytest.raises(DecodeError, match=reason) as error:
+        decode_video(tmp_path / name, DEFAULT, decoder)
+    assert error.value.stage == stage
+
+
+def test_reports_a_video_without_readable_frames(videos, tmp_path):
+    path = zeroed(videos / "long.mp4", tmp_path / "zeros.mp4", keep=0.001)
+    with pytest.raises(DecodeError, match="0 readable frames, of 60"):
+        decode_video(path, DEFAULT)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_reports_missing_permission_for_a_file(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    with pytest.raises(DecodeError, match="permission denied"):
+        decode_video(path, DEFAULT)
