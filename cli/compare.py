@@ -33,23 +33,6 @@ def dataset_of(classes: Lexicon) -> str:
     )
 
 
-def find_published(
-    papers: Sequence[str], dataset: str, protocol: str, shots: Sequence[int | None] = ()
-) -> list[PublishedFigure]:
-    """The papers' figures of this data set and protocol; of few-shot, those of as many shots (None: all videos)."""
-    if not papers:
-        return []
-    from ..pipeline.evaluation import load_published, published_for
-
-    figures = load_published()
-    found = [
-        figure
-        for paper in dict.fromkeys(papers)
-        for figure in published_for(paper=paper, dataset=dataset, protocol=protocol, figures=figures)
-    ]
-    return [figure for figure in found if figure.shots in shots] if protocol == "few-shot" else found
-
-
 def print_published(
     papers: Sequence[str], dataset: str, protocol: str, found: Sequence[PublishedFigure]
 ) -> None:
@@ -95,10 +78,12 @@ def _note(figure: PublishedFigure) -> str:
 
 def _nothing(paper: str, dataset: str, protocol: str) -> str:
     """That a paper prints no such figure, and which it does print."""
-    from ..pipeline.evaluation import published_for
+    from ..pipeline.evaluation import load_published
 
     protocols: dict[str, list[str]] = {}
-    for figure in published_for(paper=paper):
+    for figure in load_published():
+        if figure.paper != paper:
+            continue
         known = protocols.setdefault(figure.dataset, [])
         if figure.protocol not in known:
             known.append(figure.protocol)

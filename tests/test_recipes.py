@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 import pytest
 
-from vidclip.cli.compare import find_published
 from vidclip.cli.main import COMMANDS, main
 from vidclip.lexicons import load_lexicon
 from vidclip.pipeline.datasets import find_dataset
 from vidclip.pipeline.encoders import resolve_prompts
+from vidclip.pipeline.evaluation import published_for
 
 RECIPES = Path(__file__).parents[1] / "docs" / "recipes.md"
 
@@ -77,7 +77,7 @@ def test_a_command_line_of_the_recipes(line, tmp_path, monkeypatch):
         for paper in given["papers"]:
             for protocol in given["protocols"]:
                 dataset = load_lexicon(given["lexicon"]).name
-                assert find_published((paper,), dataset, protocol, given["shots"]), (
+                assert published_for((paper,), dataset, protocol, given["shots"]), (
                     f"{paper} prints nothing for {dataset} under {protocol}"
                 )
 

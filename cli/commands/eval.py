@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..compare import PAPERS, dataset_of, find_published, print_published, to_json
+from ..compare import PAPERS, dataset_of, print_published, to_json
 from ..conditions import Condition, with_option
 from ..head_options import (
     CONFIG,
@@ -225,6 +225,7 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
         compare_by_shots,
         plan_training,
         plan_zero_shot,
+        published_for,
     )
     from ...pipeline.heads import load_head
     from ...pipeline.scoring import AttributeSettings, ConceptSpottingConfig
@@ -337,10 +338,11 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
             else:
                 results, shots = train(plan), plan.shots
                 comparisons = compare_by_shots(results)
-            published = find_published(options["papers"], dataset, plan.protocol, shots)
+            papers = options["papers"]
+            published = published_for(papers, dataset, plan.protocol, shots) if papers else []
             if str(json_file) != "-":
                 print_results(results, comparisons, as_released)
-                print_published(options["papers"], dataset, plan.protocol, published)
+                print_published(papers, dataset, plan.protocol, published)
             documents.append(
                 {
                     "protocol": plan.protocol,
@@ -349,7 +351,7 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
                         {**vars(comparison), **({} if k is None else {"shots": k})}
                         for k, comparison in comparisons
                     ],
-                    **to_json(options["papers"], published),
+                    **to_json(papers, published),
                 }
             )
     finally:

@@ -41,7 +41,6 @@ from .protocols import half_classes as half_classes
 from .protocols import trials as trials
 from .published import DATASETS as DATASETS
 from .published import PAPERS as PAPERS
-from .published import PublishedError as PublishedError
 from .published import PublishedFigure as PublishedFigure
 from .published import load_published as load_published
 from .published import published_for as published_for

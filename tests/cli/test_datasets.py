@@ -544,15 +544,6 @@ def test_compare_needs_to_know_the_data_set(ucf101, extract, tmp_path):
     assert "no target for frozen features" in own.stdout
 
 
-def test_figures_of_few_shot_are_of_the_shots_that_were_asked_for():
-    from vidclip.cli.compare import find_published
-
-    found = find_published(("x-clip", "temporal-prompts"), "hmdb51", "few-shot", (2, 16, None))
-    assert {figure.shots for figure in found} == {2, 16}
-    assert {figure.paper for figure in found} == {"x-clip", "temporal-prompts"}
-    assert find_published((), "hmdb51", "few-shot") == []
-
-
 def test_papers_on_the_command_line_are_those_of_the_file():
     from vidclip.cli.compare import PAPERS
     from vidclip.pipeline.evaluation import published
