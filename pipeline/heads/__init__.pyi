@@ -17,7 +17,6 @@ from .fit import fit_head as fit_head
 from .fit import untrained_head as untrained_head
 from .head_scorer import HeadScorer as HeadScorer
 from .head_scorer import NoScores as NoScores
-from .head_scorer import check_scores as check_scores
 from .head_scorer import head_scores as head_scores
 from .losses import contrastive_loss as contrastive_loss
 from .losses import cross_entropy_loss as cross_entropy_loss
@@ -25,7 +24,6 @@ from .losses import scores_loss as scores_loss
 from .prompt_learner import PromptLearner as PromptLearner
 from .prompt_learner import PromptUnavailable as PromptUnavailable
 from .temporal import TEMPORAL as TEMPORAL
-from .temporal import mean_pool as mean_pool
 from .temporal import temporal_module as temporal_module
 from .training import Epoch as Epoch
 from .training import FitError as FitError

@@ -1,5 +1,5 @@
-"""The file that a trained head is kept in: one safetensors file with its weights, and as metadata its kind,
-its settings, its class names and the encoder whose embeddings it reads.
+"""The file of a trained head: one safetensors file with its weights and, as metadata, its kind, its settings, its
+class names and the encoder whose embeddings it reads.
 
 A digest over all of it is in the file and is checked when a head is loaded; a head is refused for features of
 another encoder.
@@ -47,14 +47,14 @@ class StoredHead:
 
     module: VideoHead | AttributesHead
     identity: Identity
-    """Of the features it was trained on: encoder and sampling."""
+    """The identity of the features it was trained on: encoder and sampling."""
     classes: tuple[str, ...]
     settings: Mapping[str, Any]
     """What trained it, its prompts among them; JSON-able."""
     context: torch.Tensor | None = None
-    """[M, D_token] learned prompt vectors, where there are such."""
+    """[M, D_token] vectors of a learned prompt, where there is one."""
     trained_on: np.ndarray | None = None
-    """[n, 2] int64, `splits.video_fingerprints` of the videos it was trained on; None in files of version 2."""
+    """[n, 2] int64, `video_fingerprints` of the videos it was trained on; None in files of version 2."""
 
     @property
     def temperature(self) -> float:
@@ -75,7 +75,7 @@ class StoredHead:
         return "video" if isinstance(self.module, VideoHead) else "attributes"
 
     def check_encoder(self, digest: str, what: str) -> None:
-        """Raises HeadError when the embeddings of `what` are another encoder's."""
+        """Raise HeadError when the embeddings of `what` are another encoder's."""
         if digest != self.identity.encoder_digest:
             raise HeadError(
                 f"the head was trained on another encoder ({self.identity.encoder_name}) than that of {what}. Train "
@@ -83,7 +83,7 @@ class StoredHead:
             )
 
     def check_features(self, shape: tuple[int, ...], what: str) -> None:
-        """Raises HeadError when features [N, V, T, D] have another D than the head was trained on, or another T than
+        """Raise HeadError when features [N, V, T, D] have another D than the head was trained on, or another T than
         it has positions for."""
         head = self.module
         if shape[0] and shape[3] != head.dimension:
@@ -101,7 +101,7 @@ class StoredHead:
 
 
 def save_head(path: Path | str, head: StoredHead) -> None:
-    """Writes the file, whole or not at all; the same head is the same file.
+    """Write the file, whole or not at all; the same head is the same file.
 
     Raises OSError; HeadError for weights or settings that are not finite, with nothing written.
     """
@@ -132,7 +132,7 @@ def save_head(path: Path | str, head: StoredHead) -> None:
 
 
 def load_head(path: Path | str) -> StoredHead:
-    """Raises HeadError where the file is missing, damaged, foreign or of another version.
+    """Read a head. Raises HeadError where the file is missing, damaged, foreign or of another version.
 
     What the file claims is checked before it is believed: every tensor lies in the file, its shape and type are
     those of the module, numbers are finite, and the digest fits.
@@ -171,7 +171,7 @@ def load_head(path: Path | str) -> StoredHead:
 
 
 def _stored_head(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> StoredHead:
-    """Raises one of many errors where the two do not fit."""
+    """Build the head. Raises one of many errors where the two do not fit."""
     state = {}
     for stored_name, tensor in weights.items():
         if stored_name.startswith("head."):
@@ -215,7 +215,7 @@ def _stored_head(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor
 
 
 def _content_sha256(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256, hexadecimal, of the metadata and of every tensor: name, type, shape, bytes."""
+    """Return the SHA-256, hexadecimal, of the metadata and of every tensor: name, type, shape, bytes."""
     digest = hashlib.sha256(canonical_json(metadata).encode())
     for name in sorted(weights):
         tensor = weights[name]
@@ -226,7 +226,7 @@ def _content_sha256(metadata: Mapping[str, Any], weights: Mapping[str, torch.Ten
 
 
 def _check_finite(weights: Mapping[str, torch.Tensor]) -> None:
-    """Raises ValueError by the name of a tensor that holds NaN or infinity."""
+    """Raise ValueError by the name of a tensor that holds NaN or infinity."""
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"the tensor {name!r} holds numbers that are not finite")

@@ -10,7 +10,7 @@ from .video_head import VideoHead, head_inputs
 
 
 class HeadScorer(ViewsScorer):
-    """A trained video head.
+    """A trained video head as a scorer.
 
     view_average    None: that of the head's own config; see VIEW_AVERAGES
     """
@@ -29,7 +29,7 @@ class HeadScorer(ViewsScorer):
             raise ValueError(NO_FEATURES)
 
     def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """Raises NoScores."""
+        """Return scores as `head_scores` does. Raises NoScores."""
         inputs = head_inputs(frames, self._head.config)
         scores = head_scores(self._head, inputs, frames.shape[1], self.view_average)
         check_scores(scores, self.name)
@@ -39,8 +39,8 @@ class HeadScorer(ViewsScorer):
 def head_scores(
     head: VideoHead, inputs: torch.Tensor, views: int, view_average: str | None = None
 ) -> np.ndarray:
-    """What a head makes of the views of its inputs [n * V, T, D]: scores [n, V, C], or [n, 1, C] where features are
-    averaged before the score. `view_scores` makes one score of them.
+    """Return scores [n, V, C] of the views of inputs [n * V, T, D], or [n, 1, C] where features are averaged before
+    the score. `view_scores` makes one score of them.
 
     view_average    None: that of the head's own config
     """
@@ -50,11 +50,11 @@ def head_scores(
 
 
 class NoScores(ValueError):
-    """A head makes of finite features what is no number."""
+    """Scores of finite features that are not finite."""
 
 
 def check_scores(scores: np.ndarray, name: str) -> None:
-    """Raises NoScores where one is not finite."""
+    """Raise NoScores where a score is not finite."""
     if not np.isfinite(scores).all():
         raise NoScores(
             f"the head {name} gives scores that are not finite: its weights are too large for these features. Train "

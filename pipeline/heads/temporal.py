@@ -5,11 +5,11 @@
     transformer    blocks(x + positions) + x              Text4Vis T-Trans: 6 blocks, heads of 64 dimensions
     mit            blocks(x + positions) + x              X-CLIP's integration transformer: 1 block, 8 or 12 heads
 
-All map [B, T, D] to [B, T, D]. Frame embeddings go in as the encoder gave them, not unit; what comes out is
-pooled by `mean_pool` or `scoring.spotting_scores`. Untrained, the mean over frames keeps its direction exactly, so
+All map [B, T, D] to [B, T, D]. Frame embeddings go in as the encoder gave them, not L2-normalized; what comes out is
+pooled by its mean over time or by concept spotting. Untrained, the mean over frames keeps its direction exactly, so
 training starts from the scores of the pre-trained encoder.
 
-B videos, T frames, D dimensions, C classes, Q queries of all classes.
+B videos, T frames, D dimensions.
 Source: Wu et al. 2023 (Text4Vis), Table 8; Ni et al. 2022 (X-CLIP), equation 6.
 """
 
@@ -21,56 +21,42 @@ from torch import nn
 
 TEMPORAL = ("mean", "conv", "transformer", "mit")
 
-POSITION_STD = 0.01
-"""Of the initial positions, per element, as in CLIP's own text tower. `video_head` gives a share of the elements of
-the frame embeddings instead: beside elements of 0.4 and more, 0.01 is too little to learn order from few videos."""
-
-_HEAD_WIDTH = 64
-
 
 def temporal_module(
     kind: str,
     dimension: int,
-    frames: int,
+    num_frames: int,
     *,
-    layers: int | None = None,
     heads: int | None = None,
-    position_std: float = POSITION_STD,
+    position_std: float = 0.01,
     seed: int = 0,
 ) -> nn.Module:
-    """A module [B, T, D] -> [B, T, D] of raw frame embeddings, on the CPU, untrained.
+    """Return an untrained module [B, T, D] -> [B, T, D] of raw frame embeddings, on the CPU.
 
     kind          one of TEMPORAL
     dimension     D
-    frames        T; `mean` and `conv` take any other number too
-    layers        blocks of `transformer` (6) and `mit` (1)
-    heads         of their attention. `transformer`: D // 64, at least 1. `mit`: 8; 12 from 768 dimensions on,
-                  where 12 divides them
-    position_std  standard deviation of the initial positions, in the unit of the frame embeddings
+    num_frames    T; `mean` and `conv` take any other number too
+    heads         attention heads. `transformer`: D // 64, at least 1. `mit`: 8; 12 from 768 dimensions on, where 12
+                  divides them
+    position_std  standard deviation of the initial positions, in the unit of the frame embeddings; 0.01 as in CLIP's
+                  own text tower
     seed          of the initial weights: the same seed gives the same module
 
-    Raises ValueError for an unknown kind, numbers below 1, layers or heads for a kind that has none, and
-    dimensions that the heads do not divide.
+    Raises ValueError for an unknown kind, and for dimensions that the heads do not divide.
     """
-    if kind not in TEMPORAL:
+    if kind == "mean":
+        return nn.Identity()
+    if kind == "conv":
+        return TemporalConvolution(dimension)
+    if kind == "transformer":
+        layers, default = 6, max(1, dimension // 64)
+    elif kind == "mit":
+        layers, default = 1, 12 if dimension >= 768 and dimension % 12 == 0 else 8
+    else:
         raise ValueError(f"the temporal module must be one of {', '.join(TEMPORAL)}, got {kind!r}")
-    for name, value in (("dimension", dimension), ("frames", frames), ("layers", layers), ("heads", heads)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if kind in ("mean", "conv"):
-        if layers is not None or heads is not None:
-            raise ValueError(f"the temporal module {kind!r} has no layers or heads; leave them out")
-        return nn.Identity() if kind == "mean" else TemporalConvolution(dimension)
-    if heads is None:
-        if kind == "transformer":
-            heads = max(1, dimension // _HEAD_WIDTH)
-        else:
-            heads = 12 if dimension >= 768 and dimension % 12 == 0 else 8
-    if layers is None:
-        layers = 6 if kind == "transformer" else 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TemporalTransformer(dimension, frames, layers, heads, position_std=position_std)
+        return TemporalTransformer(dimension, num_frames, layers, heads or default, position_std)
 
 
 class TemporalConvolution(nn.Module):
@@ -84,7 +70,7 @@ class TemporalConvolution(nn.Module):
         """Of the frame before, the frame itself, and the frame after."""
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """[B, T, D] -> [B, T, D]. Raises ValueError for another D."""
+        """Mix [B, T, D] -> [B, T, D]. Raises ValueError for another D."""
         _check_frames(frames, self.weight.shape[1])
         before, own, after = self.weight
         padded = F.pad(frames, (0, 0, 1, 1))
@@ -99,20 +85,18 @@ class TemporalTransformer(nn.Module):
     zero over time, so the untrained mean over frames is 2 mean(x): the same cosines.
     """
 
-    def __init__(
-        self, dimension: int, frames: int, layers: int, heads: int, *, position_std: float = POSITION_STD
-    ) -> None:
+    def __init__(self, dimension: int, num_frames: int, layers: int, heads: int, position_std: float) -> None:
         super().__init__()
         if dimension % heads:
             raise ValueError(
                 f"{dimension} dimensions cannot be shared among {heads} heads; give a number of heads that divides them"
             )
-        positions = torch.randn(frames, dimension) * position_std
+        positions = torch.randn(num_frames, dimension) * position_std
         self.positions = nn.Parameter(positions - positions.mean(dim=0))
         self.blocks = nn.ModuleList(_Block(dimension, heads) for _ in range(layers))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """[B, T, D] -> [B, T, D]. Raises ValueError for another T or D than it was made for."""
+        """Mix [B, T, D] -> [B, T, D]. Raises ValueError for another T or D than it was made for."""
         trained, dimension = self.positions.shape
         _check_frames(frames, dimension)
         if frames.shape[1] != trained:
@@ -153,11 +137,6 @@ class _Block(nn.Module):
         attended = F.scaled_dot_product_attention(query, key, value)
         x = x + self.attention_out(attended.transpose(1, 2).reshape(videos, times, dimension))
         return x + self.mlp_out(_quick_gelu(self.mlp_in(self.mlp_norm(x))))
-
-
-def mean_pool(frames: torch.Tensor) -> torch.Tensor:
-    """Video embeddings [B, D] of frame embeddings [B, T, D]: their mean, not L2-normalized."""
-    return frames.mean(dim=1)
 
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:

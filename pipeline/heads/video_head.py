@@ -23,7 +23,7 @@ from torch import nn
 
 from ...cache import TextEmbeddings
 from ..scoring import NO_FEATURES, VIEW_AVERAGES, check_owners, check_temperature, spotting_scores
-from .temporal import TEMPORAL, mean_pool, temporal_module
+from .temporal import TEMPORAL, temporal_module
 from .weights import CLASSIFIERS
 
 POOLS = ("mean", "vcs")
@@ -184,7 +184,7 @@ class VideoHead(nn.Module):
                 temperature=self.config.spotting_temperature,
                 renormalize=self.config.renormalize,
             )
-        video = mean_pool(sequence).unflatten(0, (-1, views)).mean(dim=1)
+        video = sequence.mean(dim=1).unflatten(0, (-1, views)).mean(dim=1)
         if self.projection is not None:
             video = self.projection(video)
         return F.normalize(video, dim=-1) @ F.normalize(classes, dim=-1).T

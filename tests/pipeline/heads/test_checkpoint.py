@@ -117,7 +117,7 @@ def test_a_head_without_a_digest_is_read_and_its_numbers_are_checked(stored, rng
             load_head(tmp_path / "bad")
 
 
-def test_what_is_not_finite_is_not_written(rng, tmp_path):
+def test_rejects_writing_numbers_that_are_not_finite(rng, tmp_path):
     head = a_head(rng)
     with pytest.raises(HeadError, match="not written"):
         save_head(tmp_path / "h", replace(head, settings={"loss": float("nan")}))
@@ -148,7 +148,7 @@ def test_what_is_not_finite_is_not_written(rng, tmp_path):
         (lambda m: m.update(kind="attributes"), "'sentence.0.weight' is missing"),
     ],
 )  # fmt: skip
-def test_claims_that_do_not_fit_are_refused(stored, change, message):
+def test_rejects_metadata_that_does_not_fit(stored, change, message):
     without_digest(stored)  # as somebody would make it who wants to be believed
     header, body = header_of(stored)
     metadata = json.loads(header["__metadata__"]["vidclip"])
@@ -216,7 +216,7 @@ def test_features_of_another_dimension_are_refused(rng):
 
 
 @pytest.mark.parametrize("value", [0, -1, 1e-320, 1e-9, 1e9, float("inf"), float("nan"), True, "0.01"])
-def test_temperatures_that_no_softmax_stands(value):
+def test_rejects_temperatures_out_of_bounds(value):
     for made in (
         lambda: TrainSettings(temperature=value),
         lambda: HeadConfig(spotting_temperature=value),
@@ -226,7 +226,7 @@ def test_temperatures_that_no_softmax_stands(value):
             made()
 
 
-def test_scores_that_overflow_are_no_scores(rng):
+def test_rejects_scores_that_overflow(rng):
     """Finite weights, finite features, and products that are neither: no figure is made of them."""
     head = a_head(rng, temporal="conv", pool="mean").module
     frames = rng.standard_normal((2, 1, T, D), np.float32)
@@ -238,7 +238,7 @@ def test_scores_that_overflow_are_no_scores(rng):
         HeadScorer(head, name="mine").similarities(np.arange(2), frames)
 
 
-def test_an_attributes_head_that_overflows_gives_no_scores(rng):
+def test_rejects_an_attributes_head_that_overflows(rng):
     head = AttributesHead(D)
     sentences, classes = rng.random((2, C, D), np.float32)
     sentences[1] = np.nan  # a video without attributes

@@ -41,7 +41,7 @@ def accuracy(head, sentences, labels, classes):
     return 100 * ((a @ b.T).argmax(axis=1) == labels).mean()
 
 
-def test_a_head_learns_what_the_cosine_cannot_see(learnable):
+def test_training_finds_what_the_cosine_cannot_see(learnable):
     sentences, labels, classes = learnable
     untrained = 100 * ((u(sentences) @ u(classes).T).argmax(axis=1) == labels).mean()
     fitted = fit_attributes(
@@ -57,7 +57,7 @@ def test_a_head_learns_what_the_cosine_cannot_see(learnable):
     assert held[fitted.best_epoch - 1] == max(held)
 
 
-def test_held_out_videos_are_not_learned_from(rng):
+def test_validation_videos_are_not_trained_on(rng):
     """Labels drawn at random can be learned by heart, but not foretold."""
     sentences = rng.standard_normal((120, 64)).astype(np.float32)
     labels, classes = rng.integers(4, size=120), rng.standard_normal((4, 64)).astype(np.float32)
@@ -76,7 +76,7 @@ def test_one_seed_makes_one_file_and_another_seed_another(learnable, tmp_path):
     assert files[0] != files[2]
 
 
-def test_a_head_comes_back_with_what_it_is(learnable, tmp_path):
+def test_loading_returns_what_was_saved(learnable, tmp_path):
     fitted = fit_attributes(*learnable, TrainSettings(epochs=2))
     stored = StoredHead(fitted.head, an_identity(), ("one", "zwei ü"), {"epochs": 2})
     save_head(tmp_path / "h", stored)
@@ -93,7 +93,7 @@ def test_a_head_comes_back_with_what_it_is(learnable, tmp_path):
         loaded.check_encoder("abd", "features")
 
 
-def test_files_that_are_no_heads_are_named(tmp_path):
+def test_rejects_files_that_are_no_heads(tmp_path):
     with pytest.raises(HeadError, match="does not exist; `vidclip fit`"):
         load_head(tmp_path / "none")
     (tmp_path / "rubbish").write_bytes(b"rubbish" * 30)
@@ -110,7 +110,7 @@ def test_files_that_are_no_heads_are_named(tmp_path):
         load_head(tmp_path / "newer")
 
 
-def test_what_cannot_be_learned_from(learnable):
+def test_rejects_data_that_cannot_be_trained_on(learnable):
     sentences, labels, classes = learnable
     bad = sentences.copy()
     bad[3, 3] = np.nan
@@ -126,7 +126,7 @@ def test_what_cannot_be_learned_from(learnable):
         TrainSettings(epochs=0)
 
 
-def test_classes_with_a_single_video_are_still_learned_from(learnable):
+def test_classes_with_a_single_video_are_trained_on(learnable):
     sentences, _, classes = learnable
     fitted = fit_attributes(sentences[:6], np.arange(6), classes, TrainSettings(epochs=2, held_out=0.5))
     assert [epoch.held_out_top1 for epoch in fitted.epochs] == [None, None]

@@ -166,7 +166,7 @@ def test_the_seed_decides_the_initial_context(encoder):
     assert 0.015 < float(first.std()) < 0.025
 
 
-def test_it_is_in_full_precision(encoder, tiny_model):
+def test_prompt_is_computed_in_fp32(encoder, tiny_model):
     prompt = PromptLearner(encoder, NAMES)
     context = prompt.initial_context(0)
     expected = prompt(context)
@@ -208,7 +208,7 @@ def test_names_longer_than_the_context_are_named(encoder):
     assert PromptLearner(encoder, ["short"]).truncated == ()
 
 
-def test_wrong_requests(encoder):
+def test_rejects_names_and_lengths_that_do_not_fit(encoder):
     with pytest.raises(ValueError, match="no phrases"):
         PromptLearner(encoder, [])
     with pytest.raises(ValueError, match="length must be at least 1, got 0"):
@@ -222,7 +222,7 @@ def test_wrong_requests(encoder):
             PromptLearner(encoder, ["a"], length=length)
 
 
-def test_towers_and_tokenizers_that_take_no_prompt(encoder):
+def test_rejects_towers_that_take_no_prompt(encoder):
     def like(**changes):
         own = {
             name: getattr(encoder, name) for name in ("network", "tokenizer", "device", "name", "precision")

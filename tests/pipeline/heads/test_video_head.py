@@ -100,7 +100,7 @@ def fitted_scores(frames, labels, texts, config, **settings):
 
 
 @pytest.mark.parametrize("classifier", ["text", "random", "orthogonal", "lda", "linear"])
-def test_frozen_rows_stay_and_linear_rows_learn(texts, videos, classifier):
+def test_only_linear_class_embeddings_are_trained(texts, videos, classifier):
     frames, labels = videos
     config = HeadConfig(classifier)
     before = untrained_head(frames, labels, ClassTexts(NAMES, texts), config)
@@ -116,7 +116,7 @@ def test_frozen_rows_stay_and_linear_rows_learn(texts, videos, classifier):
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "paper", "released"])
-def test_every_loss_learns(texts, videos, loss):
+def test_training_with_every_loss_improves(texts, videos, loss):
     frames, labels = videos
     shuffled = replace(texts, sentence=texts.sentence[[1, 2, 0]])  # the encoder knows the classes wrongly
     _, scores = fitted_scores(frames, labels, shuffled, HeadConfig(), loss=loss, learning_rate=0.02)
@@ -155,7 +155,7 @@ def head_configs():
 
 
 @pytest.mark.parametrize("config", list(head_configs()), ids=lambda config: config.name)
-def test_a_head_comes_back_from_its_file(texts, videos, tmp_path, config):
+def test_loaded_head_gives_the_same_scores(texts, videos, tmp_path, config):
     frames, labels = videos
     fitted = fit_head(frames, labels, ClassTexts(NAMES, texts), config, TrainSettings(epochs=1, seed=3))
     again = fit_head(frames, labels, ClassTexts(NAMES, texts), config, TrainSettings(epochs=1, seed=3))
@@ -205,7 +205,7 @@ def test_some_classes_of_a_head_or_other_ones(texts, videos):
         head.with_classes(texts.sentence[:, :3])
 
 
-def test_rows_of_another_dimension_are_reached_by_a_projection(rng, texts, videos):
+def test_projection_reaches_class_embeddings_of_another_dimension(rng, texts, videos):
     frames, labels = videos
     wide = replace(
         texts,
@@ -256,7 +256,7 @@ def test_a_learned_prompt_makes_the_class_embeddings(texts, videos):
         fit_head(frames, labels, ClassTexts(NAMES, texts, prompt), HeadConfig(prompt_context=3), settings)
 
 
-def test_an_epoch_has_as_many_iterations_as_it_is_told(texts, videos):
+def test_epoch_size_decides_the_iterations(texts, videos):
     frames, labels = videos
     settings = TrainSettings(epochs=3, batch_size=10, held_out=0)
     for an_epoch, batches in ((None, 2), (95, 10)):
@@ -268,7 +268,7 @@ def test_an_epoch_has_as_many_iterations_as_it_is_told(texts, videos):
         assert prompt.passes == 3 * (batches + 1), "one pass more in each epoch makes the class embeddings"
 
 
-def test_training_ends_when_the_held_out_part_gains_nothing(rng, texts):
+def test_training_ends_without_improvement_on_the_validation_part(rng, texts):
     """Labels drawn at random: what is learned of them is of no use to other videos."""
     frames = rng.standard_normal((120, 1, 4, D)).astype(np.float32)
     labels = rng.integers(3, size=120)
@@ -288,7 +288,7 @@ def test_training_ends_when_the_held_out_part_gains_nothing(rng, texts):
     torch.testing.assert_close(longer.head.projection.matrix, fitted.head.projection.matrix, rtol=0, atol=0)
 
 
-def test_what_cannot_be_learned_from(texts, videos):
+def test_rejects_data_that_cannot_be_trained_on(texts, videos):
     frames, labels = videos
     known = ClassTexts(NAMES, texts)
     bad = frames.copy()
@@ -315,7 +315,7 @@ def test_what_cannot_be_learned_from(texts, videos):
         HeadConfig("lda", prompt_context=4)
 
 
-def test_a_head_with_positions_wants_as_many_frames(texts, videos, tmp_path):
+def test_rejects_another_number_of_frames_where_there_are_positions(texts, videos, tmp_path):
     frames, labels = videos
     head = fit_head(
         frames, labels, ClassTexts(NAMES, texts), HeadConfig("text", "mit"), TrainSettings(epochs=1)
@@ -431,7 +431,7 @@ def test_concept_spotting_of_the_released_form_in_a_head(texts, videos, tmp_path
         HeadConfig(heads=4)
 
 
-def test_a_head_of_before_these_settings_is_read_with_their_defaults(texts, videos):
+def test_older_heads_are_read_with_defaults(texts, videos):
     frames, labels = videos
     head = untrained_head(frames, labels, ClassTexts(NAMES, texts), HeadConfig(pool="vcs", projection=True))
     old = {
@@ -444,7 +444,7 @@ def test_a_head_of_before_these_settings_is_read_with_their_defaults(texts, vide
     np.testing.assert_array_equal(again.scores(frames[:, 0]), head.scores(frames[:, 0]))
 
 
-def test_the_held_out_part_averages_views_as_probabilities(rng, texts):
+def test_validation_averages_views_as_probabilities(rng, texts):
     """Copies of one video a class, so that it does not matter which of them are held out. The mean of the cosines
     would name another class for some."""
     labels = np.arange(60) % 3
