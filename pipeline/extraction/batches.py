@@ -37,15 +37,16 @@ class FrameBatches:
     """Fills batches across videos and encodes them; on an accelerator, one is computed while the next fills.
 
     A batch always has the same size (the last is padded), so the embeddings of a video do not depend on the videos
-    that share its batches.
+    that share its batches. It holds whole samples: frames that the encoder looks at together are neighbors in it.
 
     size          (height, width) of a frame
-    batch_size    frames in one pass of the encoder
+    batch_size    frames in one pass of the encoder, less what would cut a sample; at least one sample
     """
 
     def __init__(self, encoder: Encoder, size: tuple[int, int], batch_size: int) -> None:
         self._encoder = encoder
         pinned = encoder.device.type == "cuda"
+        batch_size = max(1, batch_size // encoder.frames_per_sample) * encoder.frames_per_sample
         self._buffers = deque(
             torch.zeros((batch_size, *size, 3), dtype=torch.uint8, pin_memory=pinned)
             for _ in range(2 if pinned else 1)
@@ -58,7 +59,7 @@ class FrameBatches:
         """Take a video in, and return the videos that became complete.
 
         record    its `frames` [V, T, D] float32 are filled in place
-        pixels    [V, T, height, width, 3] uint8; copied
+        pixels    [V, T, height, width, 3] uint8, T a multiple of the encoder's `frames_per_sample`; copied
         Raises EncoderError when the encoder runs out of memory.
         """
         pixels = pixels.reshape(-1, *pixels.shape[2:])

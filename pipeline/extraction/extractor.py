@@ -67,14 +67,15 @@ def extract(
     KeyboardInterrupt ends it early: what is encoded is written, and the summary says so.
     Raises CacheMismatch, CacheBusy, CacheError (see `CacheWriter`), CacheMismatch too for another precision
     than that of the cache; SourceChanged (see `plan_extraction`); EncoderError when the encoder runs out of memory,
-    or reads several frames at once; OSError when the disk is full; ExtractionError when videos were lost; ValueError
+    or reads samples of more frames than divide a clip; OSError when the disk is full; ExtractionError when videos were lost; ValueError
     for a segment that ends before it begins. The cache is whole in any case.
     """
-    if encoder.frames_per_sample != 1:
-        raise EncoderError(
-            f"{encoder.name} reads samples of {encoder.frames_per_sample} frames; extraction encodes frames one by one."
-        )
     clip, settings = _clip_spec(encoder, clip), settings or ExtractSettings()
+    if clip.sampling.frames % encoder.frames_per_sample:
+        raise EncoderError(
+            f"{encoder.name} reads samples of {encoder.frames_per_sample} frames, and a clip of "
+            f"{clip.sampling.frames} cannot be divided into them: give a multiple as --frames."
+        )
     report = _Reporter(Progress(), on_progress)
     interrupted = False
     with CacheWriter(

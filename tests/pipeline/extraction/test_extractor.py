@@ -320,12 +320,27 @@ def test_a_script_without_a_main_guard_works(tmp_path, tiny_model):
     assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
 
 
-def test_rejects_an_encoder_whose_frames_see_each_other(videos, tiny_model, tmp_path):
+def test_samples_of_several_frames_are_encoded_whole(videos, encoder, tiny_model, tmp_path):
     clips = load_encoder(tiny_model, device="cpu")
-    clips.frames_per_sample = 8
-    with pytest.raises(EncoderError, match="reads samples of 8 frames; extraction encodes frames one by one"):
-        run(videos[:1], clips, tmp_path, Sampling(frames=8))
-    assert not list(tmp_path.glob("*.h5"))
+    one_by_one, sizes = clips.encode_frames, []
+
+    def mean_of_sample(pixels):
+        sizes.append(len(pixels))
+        samples = one_by_one(pixels).reshape(-1, 3, 32)
+        return samples.mean(dim=1, keepdim=True).expand(-1, 3, -1).reshape(-1, 32)
+
+    clips.frames_per_sample, clips.encode_frames = 3, mean_of_sample
+    run(videos[:5], clips, tmp_path / "clips", Sampling(frames=6), batch_size=8)
+    run(videos[:5], encoder, tmp_path / "frames", Sampling(frames=6), batch_size=6)
+    assert set(sizes) == {6}, "two samples: eight frames would cut one"
+    frames = FeatureCache(tmp_path / "frames").frames().astype(np.float32)
+    expected = frames.reshape(5, 1, 2, 3, 32).mean(axis=3).repeat(3, axis=2)
+    np.testing.assert_allclose(FeatureCache(tmp_path / "clips").frames(), expected, atol=2e-3)
+    with pytest.raises(
+        EncoderError, match="samples of 3 frames, and a clip of 4 cannot be divided into them"
+    ):
+        run(videos[:1], clips, tmp_path / "none", Sampling(frames=4))
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_identity_says_how_frames_were_chosen(videos, encoder, tmp_path):
