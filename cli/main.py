@@ -24,7 +24,7 @@ COMMANDS = {
     "fit": "Train a light head on the cache.",
     "predict": "The classes of video files, by a trained head.",
     "plot": "Pictures: correlations, few-shot curves, confusions.",
-    "saliency": "Which frames of a video speak of a phrase.",
+    "saliency": "Which frames of a video a phrase attends to.",
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",
     "merge": "Join caches of one encoder and sampling.",

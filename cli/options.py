@@ -106,7 +106,7 @@ def encoder_loader() -> EncoderLoader:
 
 
 TEMPERATURE = FiniteRange(1e-6, 1e6)
-"""Of a softmax over cosines: far beyond what makes a difference, and nothing overflows."""
+"""The temperature of a softmax over cosines: far beyond what makes a difference, and nothing overflows."""
 LONGEST_SECONDS = 604_800
 """A week: more than any video takes, and what operating systems can wait for."""
 

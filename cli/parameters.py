@@ -290,7 +290,7 @@ def _spelt(parameter: click.Parameter) -> str:
 
 
 def _default(parameter: click.Parameter, ctx: click.Context) -> Any:
-    """What it stands at where nobody says anything."""
+    """The value of a parameter that is not given."""
     value = parameter.default() if callable(parameter.default) else parameter.default
     if value is None or value is _UNSET:
         return () if takes_several(parameter) else None

@@ -236,7 +236,7 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
     attributes_prompt = prompt_of("--attributes-prompt", options["attributes_prompt"])
     features, lexicon = open_cache(cache, options["lexicon"], single_view=options["single_view"])
     options["temporal_heads"] = as_released.temporal_heads(features)
-    dataset = dataset_of(lexicon) if options["papers"] else ""  # before the work: it may be that nobody knows
+    dataset = dataset_of(lexicon) if options["papers"] else ""  # before the work: it may not be known
     heads = [(path.name, load_head(path)) for path in options["heads"]]
     retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
     load = encoder_loader()

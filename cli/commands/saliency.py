@@ -1,4 +1,4 @@
-"""`vidclip saliency`: which frames of a video speak of a phrase."""
+"""`vidclip saliency`: how relevant each frame of a video is to a phrase."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BAR = 40
 
 @vidclip_command(
     epilog='Example:  vidclip saliency juggling/clip.mp4 "juggling balls" --png saliency.png',
-    short_help="Which frames of a video speak of a phrase.",
+    short_help="Which frames of a video a phrase attends to.",
 )
 @argument("video")
 @argument("phrases", nargs=-1, required=True)
@@ -44,7 +44,7 @@ _BAR = 40
 )  # fmt: skip
 @option(
     "--words", type=click.Choice(["name", "sentence", "all"]), default="name", show_default=True,
-    help="Which tokens ask the frames.",
+    help="Which tokens are the words that attend to frames.",
 )  # fmt: skip
 @option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")
 @option("--png", type=OutputFile(), help="Draw the frames with their bars.")

@@ -231,7 +231,7 @@ class _Ranking:
 
 
 def _rank(scores: NDArray, truth: NDArray[np.bool_]) -> _Ranking:
-    """Of scores [N] and truth [N] with at least one positive."""
+    """Rank scores [N] with truth [N], of which one at least is positive."""
     order = np.argsort(scores)[::-1]
     ranked, hits = scores[order], truth[order]
     last_of_score = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))

@@ -190,7 +190,7 @@ def _trained_attributes(
     if not isinstance(settings, dict) or not {"lexicon", "top"} <= settings.keys():
         raise HeadError(f"the head {name} does not say which attributes it was trained on. Train it again.")
     settings = {key: value for key, value in settings.items() if key != "view"}
-    from_file = settings.get("index") == FROM_FILE  # found by nobody here, so of no view
+    from_file = settings.get("index") == FROM_FILE  # not retrieved here, so of no view
     if cache.view is not None and not from_file:
         settings["view"] = cache.view
     path = attributes_path(cache.folder, str(settings["lexicon"]), settings)
@@ -229,7 +229,7 @@ class ZeroShotPlan:
     n_classes: int
     test: LabeledVideos
     options: Mapping[str, Any]
-    """Of `evaluate`, or of `evaluate_multi_label`."""
+    """Keyword arguments of `evaluate`, or of `evaluate_multi_label`."""
 
     def run(self, scorers: Sequence[Scorer], settings: Mapping[str, Any] | None = None) -> list[Result]:
         """Return the result of every scorer; `settings` are kept in it."""

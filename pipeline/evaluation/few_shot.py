@@ -45,7 +45,7 @@ FEW_SHOT_SETTINGS = TrainSettings(epochs=10, held_out=0)
 
 @dataclass(frozen=True)
 class Run:
-    """One training of the many, for whoever watches."""
+    """One training of the many, for progress displays."""
 
     number: int
     of: int
@@ -205,7 +205,7 @@ def _left_out(
     shots: Sequence[int | None],
     plan: Sequence[tuple[HeadConfig, int | None]],
 ) -> list[str]:
-    """Notes on the heads that `_possible` leaves out; nobody expects a trained classifier without any video."""
+    """Notes on the heads that `_possible` leaves out; a trained classifier without any video is not expected."""
     notes = []
     for config in head_configs:
         missing = ["all" if k is None else str(k) for k in shots if k != 0 and (config, k) not in plan]

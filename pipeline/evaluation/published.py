@@ -65,7 +65,7 @@ class PublishedFigure:
     """Where the figure stands: authors, paper, table, version of the text."""
 
     note: str = ""
-    """What else shaped it, for whoever compares."""
+    """What else a comparison has to know."""
 
 
 @cache

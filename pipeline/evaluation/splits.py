@@ -79,7 +79,7 @@ class TrainTest:
     test_share: float | None = None
     """Share of each class that was drawn for testing; None where the list's own splits say it."""
     seed: int | None = None
-    """Of that draw."""
+    """The seed of that draw."""
 
     @property
     def settings(self) -> dict[str, float | int | None]:

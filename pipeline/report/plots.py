@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..heads import Epoch
-from ..scoring import unit
+from ..scoring import l2_normalize
 
 FORMATS = (".png", ".svg")
 _MOST_NAMES = 120
@@ -105,7 +105,7 @@ def correlations(weights: np.ndarray) -> np.ndarray:
 
     Source: Wu et al. 2023 (Text4Vis), Figure 1: the correlation of the embeddings of class labels.
     """
-    rows = unit(weights)
+    rows = l2_normalize(weights)
     return rows @ rows.T
 
 

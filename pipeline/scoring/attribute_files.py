@@ -62,7 +62,7 @@ class AttributeFile:
     digest: str
     """SHA-256 of its bytes."""
     phrases: Mapping[str, tuple[str, ...]]
-    """Of each video, as the file names it: its phrases, best first."""
+    """{video as the file names it: its phrases, best first}."""
 
 
 def read_attribute_file(path: Path) -> AttributeFile:

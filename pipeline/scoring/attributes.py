@@ -28,14 +28,14 @@ from ...cache import (
 from ...cache.identity import digest_of
 from ...lexicons import Lexicon
 from ..encoders import EncoderLoader, text_embeddings
-from .pooling import mean_embeddings, unit
+from .pooling import l2_normalize, mean_embeddings
 
 if TYPE_CHECKING:
     from ..encoders import Encoder
 
 INDEXES = ("exact", "ivf", "hnsw")
 LEAST_RECALL = 0.95
-"""Of an approximate index: below it, the user is told."""
+"""The recall of an approximate index below which a warning is given."""
 PROMPT = "This is a video about {}"
 SEPARATOR = ","
 """Between attributes, as in the released code: no space, no full stop at the end."""
@@ -77,7 +77,7 @@ def retrieve(
         raise AttributesError(
             f"videos have {videos.shape[1]} dimensions, phrases {phrases.shape[1]}: they are of different encoders"
         )
-    queries, known = unit(videos), unit(phrases)
+    queries, known = l2_normalize(videos), l2_normalize(phrases)
     searcher = _index(known, index, seed)
     similarity, nearest = searcher.search(queries, top)
     recall = None

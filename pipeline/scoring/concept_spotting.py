@@ -27,7 +27,7 @@ from ...cache import TextEmbeddings
 from .temperature import check_temperature
 
 TEMPERATURE = 0.01
-"""Of the softmax over frames, as CLIP was trained."""
+"""The temperature of the softmax over frames: that with which CLIP was trained."""
 
 QUERIES = ("words", "sentence")
 
@@ -39,13 +39,13 @@ class ConceptSpottingConfig:
     """How frames are weighed, and what the weighted video is compared with."""
 
     saliency: str = "words"
-    """What asks the frames: the words of a class, or its sentence."""
+    """The query of the saliency softmax: the words of a class, or its sentence."""
     recognition: str = "sentence"
-    """What the video is compared with: the sentence, or the mean of the unit word embeddings."""
+    """What the video is compared with: the sentence, or the mean of the L2-normalized word embeddings."""
     temperature: float = TEMPERATURE
-    """Of the softmax over frames; no unit. Towards 0 the best frame alone counts, towards infinity all do."""
+    """The temperature of the saliency softmax, dimensionless. Towards 0 the best frame alone counts, towards infinity all do."""
     renormalize: bool = True
-    """The paper's cosine; False: the released code's product with a pooled video that is not unit."""
+    """The paper's cosine; False: the released code's product with a pooled video that is not normalized."""
 
     def __post_init__(self) -> None:
         for name in ("saliency", "recognition"):
@@ -69,7 +69,7 @@ def spotting_scores(
     queries      [Q, D] queries of the saliency softmax: the words of all classes, or their sentences
     owners       [Q] int64, the class of each query, in any order
     targets      [C, D] what the weighted videos are compared with
-    temperature  of the softmax over frames; no unit
+    temperature  of the softmax over frames, dimensionless
     renormalize  the paper's cosine; False: the released code's product with a pooled video that is not normalized
 
     Returns scores [B, C], with gradient to everything that has one. The largest arrays are [B, T, Q].
@@ -144,8 +144,8 @@ class ConceptSpotter:
                 f"the class {phrase!r} has no word embeddings (word mode {texts.word_mode!r}); use saliency and "
                 "recognition by sentence, or texts with words"
             )
-        sentence = _unit(torch.from_numpy(np.ascontiguousarray(texts.sentence, np.float32)))
-        words = _unit(torch.from_numpy(np.ascontiguousarray(texts.words, np.float32)))
+        sentence = _normalize(torch.from_numpy(np.ascontiguousarray(texts.sentence, np.float32)))
+        words = _normalize(torch.from_numpy(np.ascontiguousarray(texts.words, np.float32)))
         if self.spotting.saliency == "sentence":
             counts, queries = np.ones(len(sentence), np.int64), sentence
         else:
@@ -161,7 +161,7 @@ class ConceptSpotter:
         if self.spotting.recognition == "words":
             owner = torch.from_numpy(np.repeat(np.arange(len(sentence)), np.diff(texts.offsets)))
             targets = torch.zeros_like(sentence).index_add_(0, owner, words)
-        self._targets = _unit(targets).to(self.device)
+        self._targets = _normalize(targets).to(self.device)
         self._workspace: dict[str, torch.Tensor] = {}
 
     @property
@@ -171,13 +171,15 @@ class ConceptSpotter:
     def scores(self, frames: np.ndarray | torch.Tensor) -> np.ndarray:
         """Scores [N, C] float32 of videos, one view each.
 
-        frames    [N, T, D], as the encoder gave them or unit
+        frames    [N, T, D], as the encoder gave them or L2-normalized
         Memory is that of the result and of a block, whatever N.
         """
         videos = self._checked(frames)
         scores = np.empty((len(videos), self.n_classes), np.float32)
-        for rows, block, unit in self._blocks(videos):
-            gram = torch.bmm(unit, unit.transpose(1, 2)).permute(1, 2, 0).contiguous()  # [T, T, n]
+        for rows, block, normalized in self._blocks(videos):
+            gram = (
+                torch.bmm(normalized, normalized.transpose(1, 2)).permute(1, 2, 0).contiguous()
+            )  # [T, T, n]
             for members, saliency in self._saliency(block):
                 dots = self._room("targets", (len(block), len(members), block.shape[2]))
                 torch.matmul(self._targets[members], block, out=dots)
@@ -190,7 +192,7 @@ class ConceptSpotter:
     def saliency(self, frames: np.ndarray | torch.Tensor) -> np.ndarray:
         """Share of attention that each class gives each frame: [N, C, T] float32, sums to 1 over T.
 
-        frames    [N, T, D], as the encoder gave them or unit
+        frames    [N, T, D], as the encoder gave them or L2-normalized
         """
         videos = self._checked(frames)
         shares = np.empty((len(videos), self.n_classes, videos.shape[1]), np.float32)
@@ -200,7 +202,7 @@ class ConceptSpotter:
         return shares
 
     def _saliency(self, block: torch.Tensor) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """(classes, saliency [T, c, n]) of a block [T, D, n] of unit frames, classes of equal word count."""
+        """(classes, saliency [T, c, n]) of a block [T, D, n] of L2-normalized frames, classes of equal word count."""
         times, _, n = block.shape
         per_query = 4 * times * n
         for count, all_members, all_queries in self._groups:
@@ -224,11 +226,11 @@ class ConceptSpotter:
                 yield members, shares
 
     def _blocks(self, videos: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """(rows, unit frames [T, D, n], the same [n, T, D]): most steps run along n."""
+        """(slice of videos, L2-normalized frames [T, D, n], the same [n, T, D]): most steps run along n."""
         for start in range(0, len(videos), _BLOCK_VIDEOS):
             rows = slice(start, min(len(videos), start + _BLOCK_VIDEOS))
-            unit = _unit(videos[rows].to(self.device, torch.float32))
-            yield rows, unit.permute(1, 2, 0).contiguous(), unit
+            normalized = _normalize(videos[rows].to(self.device, torch.float32))
+            yield rows, normalized.permute(1, 2, 0).contiguous(), normalized
 
     @property
     def _block_bytes(self) -> int:
@@ -266,5 +268,5 @@ def _rows_of(starts: np.ndarray, count: int) -> torch.Tensor:
     return torch.from_numpy((starts[:, None] + np.arange(count)).reshape(-1))
 
 
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
+def _normalize(vectors: torch.Tensor) -> torch.Tensor:
     return F.normalize(vectors, dim=-1)

@@ -1,4 +1,4 @@
-"""From the frame embeddings of a video to scores, without looking at the words.
+"""Mean pooling and cosines: from frame embeddings to scores, without looking at the words.
 
 N videos, V views, T frames, D dimensions, C classes.
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length one, float32; a row of zeros stays one."""
+def l2_normalize(vectors: np.ndarray) -> np.ndarray:
+    """L2-normalize along the last axis, float32; zero rows are returned unchanged."""
     vectors = np.asarray(vectors, np.float32)
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def mean_embeddings(frames: np.ndarray) -> np.ndarray:
-    """Video embeddings [N, D] float32, unit rows: the mean of the frame embeddings, made unit.
+    """Return video embeddings [N, D] float32: the L2-normalized mean of the frame embeddings.
 
     frames    [N, V, T, D] as the encoder gave them, not normalized
 
@@ -25,7 +25,7 @@ def mean_embeddings(frames: np.ndarray) -> np.ndarray:
     """
     if frames.ndim != 4:
         raise ValueError(f"frames must be [N, V, T, D], got shape {frames.shape}")
-    return unit(frames.mean(axis=(1, 2), dtype=np.float32))
+    return l2_normalize(frames.mean(axis=(1, 2), dtype=np.float32))
 
 
 def cosine_scores(videos: np.ndarray, sentences: np.ndarray) -> np.ndarray:
@@ -38,4 +38,4 @@ def cosine_scores(videos: np.ndarray, sentences: np.ndarray) -> np.ndarray:
             f"videos have {videos.shape[-1]} dimensions, sentences {sentences.shape[-1]}: they are of "
             "different encoders"
         )
-    return unit(videos) @ unit(sentences).T
+    return l2_normalize(videos) @ l2_normalize(sentences).T

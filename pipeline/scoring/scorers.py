@@ -30,7 +30,11 @@ class Scorer(Protocol):
     name: str
 
     def similarities(self, indices: np.ndarray, frames: np.ndarray) -> Any:
-        """Of the videos `indices` [n] of the cache, with frames [n, V, T, D]: an array with n rows."""
+        """Return what `scores` needs of n videos, an array with n rows.
+
+        indices    [n] positions in the cache
+        frames     [n, V, T, D], as the encoder gave them
+        """
         ...
 
     def scores(self, similarities: Any, classes: np.ndarray) -> np.ndarray:
@@ -49,7 +53,7 @@ class Scorer(Protocol):
 
 
 class _Cosine:
-    """Evidence [n, C] of cosines; probabilities are their softmax."""
+    """Similarities are cosines [n, C]; probabilities are their softmax."""
 
     temperature: float = TEMPERATURE
 
@@ -92,7 +96,7 @@ class VoteScorer:
     """Mean over frames and views of each one's probabilities.
 
     raw    True: of the embeddings as they are, times 1 / temperature, as released BIKE scores its halves;
-           False: of unit embeddings
+           False: of L2-normalized embeddings
     """
 
     def __init__(
@@ -197,7 +201,7 @@ class FusionScorer:
         return self.join(*(part.similarities(indices, frames) for part in self.parts))
 
     def join(self, video: Any, attributes: Any) -> Any:
-        """The evidence, from that of its two parts."""
+        """Return the similarities from those of the two parts."""
         return _Pair(video, attributes)
 
     def scores(self, similarities: Any, classes: np.ndarray) -> np.ndarray:
@@ -214,7 +218,7 @@ class FusionScorer:
 
 
 class _Pair:
-    """Evidence of two scorers; its rows are those of both."""
+    """The similarities of two scorers, indexed together."""
 
     def __init__(self, video: Any, attributes: Any) -> None:
         self.video, self.attributes = video, attributes

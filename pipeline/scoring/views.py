@@ -16,7 +16,7 @@ NO_FEATURES = (
     "probabilities, or unscaled ones"
 )
 TEMPERATURE = 0.01
-"""Of the softmax over classes: cosines become probabilities as in CLIP."""
+"""The temperature of the softmax over classes, with which cosines become probabilities as in CLIP."""
 
 
 def softmax(logits: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -44,7 +44,7 @@ def view_scores(
 
 
 class ViewsScorer:
-    """Evidence [n, V, C] of cosines, one row a view; [n, 1, C] where features were averaged over views before."""
+    """Similarities are cosines [n, V, C]; [n, 1, C] where features were averaged over views before."""
 
     temperature: float = TEMPERATURE
     view_average: str = "probabilities"

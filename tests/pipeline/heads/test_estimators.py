@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
 from vidclip.pipeline.heads import CosineClassifier, LDAClassifier, LinearProbe
-from vidclip.pipeline.scoring import cosine_scores, unit
+from vidclip.pipeline.scoring import cosine_scores, l2_normalize
 
 NAMES = ["archery", "baby crawling", "clapping", "diving", "eating"]
 
