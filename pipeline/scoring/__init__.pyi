@@ -19,8 +19,8 @@ from .concept_spotting import check_owners as check_owners
 from .concept_spotting import spotting_scores as spotting_scores
 from .dataset import FeatureDataset as FeatureDataset
 from .pooling import cosine_scores as cosine_scores
-from .pooling import mean_embeddings as mean_embeddings
 from .pooling import l2_normalize as l2_normalize
+from .pooling import mean_embeddings as mean_embeddings
 from .scorers import FUSION_FORMS as FUSION_FORMS
 from .scorers import RELEASED_FUSION as RELEASED_FUSION
 from .scorers import AttributesScorer as AttributesScorer

@@ -38,8 +38,8 @@ from vidclip.pipeline.scoring import (
     ConceptSpotter,
     ConceptSpottingConfig,
     cosine_scores,
+    l2_normalize,
     mean_embeddings,
-    unit,
 )
 
 FOLDER = Path(vidclip.demo.__file__).parent / "encoder"
@@ -53,9 +53,9 @@ def encoder():
 
 
 def embedded(encoder, pictures):
-    """Unit frame embeddings [N, D] of pictures [S, S, 3]."""
+    """L2-normalized frame embeddings [N, D] of pictures [S, S, 3]."""
     pixels = np.concatenate([encoder.preprocess.pixels(picture) for picture in pictures])
-    return unit(encoder.encode_frames(torch.from_numpy(pixels)).numpy())
+    return l2_normalize(encoder.encode_frames(torch.from_numpy(pixels)).numpy())
 
 
 def sampled_frames(action, seed, kind, n):
@@ -180,7 +180,9 @@ def test_saving_keeps_the_embeddings(tmp_path):
         mine = torch.nn.functional.normalize(text_states(model, compact)[0, -1], dim=-1)
         images = as_input(still_batch(2, 0, 0).images, "cpu")
         seen = torch.nn.functional.normalize(model.encode_image(images), dim=-1)
-    assert_allclose(unit(loaded.encode_text([caption.text]).sentence)[0], mine, atol=2e-3)  # float16 on disk
+    assert_allclose(
+        l2_normalize(loaded.encode_text([caption.text]).sentence)[0], mine, atol=2e-3
+    )  # float16 on disk
     assert_allclose(embedded(loaded, list(still_batch(2, 0, 0).images)), seen, atol=2e-3)
 
 

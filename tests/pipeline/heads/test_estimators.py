@@ -53,7 +53,7 @@ def test_scikit_learn_s_own_checks(estimator, check):
 def test_settings_can_be_searched_in_a_pipeline(rng):
     X, labels, centers = some_videos(rng)
     y = np.array(NAMES)[labels]
-    cosines = make_pipeline(FunctionTransformer(unit), CosineClassifier(centers, NAMES))
+    cosines = make_pipeline(FunctionTransformer(l2_normalize), CosineClassifier(centers, NAMES))
     search = GridSearchCV(cosines, {"cosineclassifier__scale": [1.0, 100.0]}, cv=2, scoring="neg_log_loss")
     assert search.fit(X, y).best_estimator_.score(X, y) > 0.8
     probe = GridSearchCV(LinearProbe(), {"C": [0.01, 0.316]}, cv=2).fit(X, y)
