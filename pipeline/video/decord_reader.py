@@ -9,19 +9,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from .frame_selection import FrameSelection
-from .native_stderr import capture_stderr, concealed_errors, error_lines, tidy
+from .native_stderr import capture_stderr, concealed_errors, tidy
 from .packets import Packets
 from .request import Decoded, DecodeError
 
+_NO_ERROR = re.compile(r"^(\[[^]]* @ 0x[0-9a-f]+\] )*\[(warning|info|verbose|debug|trace)\] ")
 _NEW_SIZE = re.compile(r"Changing (video )?frame properties on the fly")
 """Frames of another size in mid-stream are squeezed into the size of the first."""
 
 
 class ConcealedErrors(DecodeError):
     """The codec guessed parts of frames, and said so."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("decode", reason)
 
 
 def read_with_decord(path: str, packets: Packets, selection: FrameSelection) -> Decoded:
@@ -46,9 +44,9 @@ def read_with_decord(path: str, packets: Packets, selection: FrameSelection) -> 
             decoded = selection.decode_by_time_stamp(packets, read, f"decord {decord.__version__}")
     except (decord.DECORDError, RuntimeError, AssertionError, IndexError) as error:
         raise DecodeError("decode", f"decord: {tidy(str(error))}") from error
-    errors = [tidy(line) for line in error_lines(lines)[-1:]]
+    errors = [tidy(line) for line in lines if not _NO_ERROR.search(line)][-1:]
     if concealed := concealed_errors(lines):
-        raise ConcealedErrors("; ".join(["decord: " + concealed[0], *errors]))
+        raise ConcealedErrors("decode", "; ".join(["decord: " + concealed[0], *errors]))
     if errors:
         raise DecodeError("decode", f"decord: {errors[0]}")
     if any(_NEW_SIZE.search(line) for line in lines):
@@ -58,8 +56,10 @@ def read_with_decord(path: str, packets: Packets, selection: FrameSelection) -> 
 
 @functools.cache
 def _print_levels() -> bool:
-    """Have decord's FFmpeg write the level before each line. Return False where its library is out of reach:
-    information could not be told from errors."""
+    """Have decord's FFmpeg write the level before each line.
+
+    Return False where its library is out of reach: information could not be told from errors.
+    """
     from decord._ffi import base
 
     print_level = 2  # AV_LOG_PRINT_LEVEL

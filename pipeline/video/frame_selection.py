@@ -16,14 +16,11 @@ if TYPE_CHECKING:
     from .packets import Packets
 
 OVERSHOOT_SECONDS = 0.1
-"""A segment that ends so little after its video does so because somebody rounded: not worth a note."""
+"""A segment that ends this little after its video was rounded by somebody: not worth a note."""
 
 
 class EmptySegmentError(DecodeError):
     """A segment without a frame: no decoder is to blame, and another one would not help."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("decode", reason)
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,13 @@ class FrameSelection:
             return first + self.frame_indices(last - first)
         unread = f" ({lost} frames could not be read)" if lost else ""
         if start > end - 1e-6:
-            raise EmptySegmentError(
-                f"{self._segment} begins after the video's end at {format_seconds(end)} s{unread}"
-            )
+            reason = f"{self._segment} begins after the video's end at {format_seconds(end)} s{unread}"
+            raise EmptySegmentError("decode", reason)
         around = " and ".join(
             f"{format_seconds(second)} s" for second in seconds[max(0, first - 1) : first + 1]
         )
-        raise EmptySegmentError(f"{self._segment} has no frame: those next to it are at {around}{unread}")
+        reason = f"{self._segment} has no frame: those next to it are at {around}{unread}"
+        raise EmptySegmentError("decode", reason)
 
     def overshoot(self, end: float) -> str:
         """Return what to note of a segment that reaches beyond the `end` of its video; else an empty string."""
@@ -105,7 +102,7 @@ class FrameSelection:
     def decode_by_time_stamp(
         self, packets: Packets, read: Callable[[list[int]], Iterator[tuple[int, np.ndarray]]], decoder: str
     ) -> Decoded:
-        """As `decode`, for a video whose time stamps name its frames: all of them can be read."""
+        """Choose and decode frames of a video whose time stamps name them: all of them can be read."""
         seconds = frame_seconds(packets, packets.display_pts)
         end = end_seconds(packets, seconds)
         chosen = self.choose(seconds, end)

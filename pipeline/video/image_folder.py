@@ -1,12 +1,12 @@
 """The frames of a video that is a folder of images: `img_00001.jpg`, `img_00002.jpg`, ...
 
-The images that are there are the video, in the order of the numbers in their names. Those that are looked
-at are read, and no others. A folder knows no frame rate: its frames have no times.
+The images are the frames, in the order of the numbers in their names; only the chosen ones are read. A folder
+has no frame rate: its frames have no times.
 
-JPEG is read by OpenCV: Pillow, and OpenCV too, fill the holes of a damaged picture with gray and give it
-out, but under OpenCV the library beneath can be heard to complain. (JPEG has no checksum: damage that
-leaves a file in order, with other blocks in it, nobody can tell.) Everything else is read by Pillow: once
-decord is loaded, whose zlib gets in the way of OpenCV's, OpenCV reads no PNG any more.
+JPEG is read by OpenCV: both OpenCV and Pillow fill the holes of a damaged picture with gray and return it,
+but libjpeg under OpenCV reports the damage on standard error. (JPEG has no checksum: damage that leaves a
+valid file, with other blocks in it, cannot be detected.) Everything else is read by Pillow: once decord is
+loaded, whose zlib conflicts with OpenCV's, OpenCV reads no PNG any more.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .request import Decoded, DecodeError, check_n_pixels
 from .suffixes import IMAGE_SUFFIXES
 
 STRAY_BYTES = 16
-"""So many bytes between the last block of a JPEG and its end mark are no sign of damage."""
+"""Bytes between the last block of a JPEG and its end mark that are no sign of damage, at most."""
 OPENCV, PILLOW = f"opencv {cv2.__version__}", f"pillow {PIL.__version__}"
 
 
 def read_image_folder(folder: str, selection: FrameSelection) -> Decoded:
-    """The frames of a folder of images: read as they are chosen, turned upright as their EXIF flags ask.
+    """Read the chosen frames of a folder of images, turned upright as their EXIF flags ask.
 
     Images of different sizes are each resized and cropped by themselves. `timestamps` are NaN, and
-    `duration_seconds` is 0: nobody knows how fast the images were taken, and a guess would pass for a fact.
+    `duration_seconds` is 0: the frame rate is unknown, and a guess would pass for a fact.
     Raises DecodeError for a folder whose images are no video, for an image that is damaged, by name, and
     where a segment is asked for.
     """
@@ -71,7 +71,7 @@ def read_image_folder(folder: str, selection: FrameSelection) -> Decoded:
 
 
 def frame_names(folder: str) -> list[str]:
-    """Names of the images of a folder, in the order of showing: `img_2.jpg` before `img_10.jpg`.
+    """Return the names of the images of a folder, in the order of showing: `img_2.jpg` before `img_10.jpg`.
 
     Left out are hidden files, folders, and what is not called like an image. Optical flow often lies beside
     the frames: names that begin with `flow` are left out too, where there are others.
@@ -113,7 +113,7 @@ def _order(name: str) -> tuple[list[int], str, str]:
 
 
 def _read_image(folder: str, name: str) -> tuple[np.ndarray, str]:
-    """[H, W, 3] uint8, red-green-blue, upright, and who read it. Raises DecodeError with the image's name."""
+    """Return [H, W, 3] uint8, red-green-blue, upright, and who read it. Raises DecodeError with the image's name."""
     try:
         with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
             data = file.read()
@@ -138,20 +138,20 @@ def _read_image(folder: str, name: str) -> tuple[np.ndarray, str]:
 def _jpeg(data: bytes, name: str) -> np.ndarray:
     with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(data)) as header:
         check_n_pixels(header.width, header.height, f"{name} is an image")
-    # IMREAD_COLOR: three channels whatever is stored, and the EXIF flag is honoured, as the rotation flags of
+    # IMREAD_COLOR: three channels whatever is stored, and the EXIF flag is honored, as the rotation flags of
     # video files are.
     with capture_stderr() as stderr_lines:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError("the picture is cut off, or no picture")
-    for complaint in stderr_lines:
+    for line in stderr_lines:
         # Cameras leave a few stray bytes between a whole picture and its end mark (0xd9). When it is many,
         # the decoder lost its way in the picture, and was done too early.
-        stray = re.search(r"(\d+) extraneous bytes before marker 0xd9", complaint)
+        stray = re.search(r"(\d+) extraneous bytes before marker 0xd9", line)
         if stray and int(stray[1]) <= STRAY_BYTES:
             continue
-        if "Corrupt JPEG data" in complaint or "Premature end of JPEG" in complaint:
-            raise ValueError(complaint.strip())
+        if "Corrupt JPEG data" in line or "Premature end of JPEG" in line:
+            raise ValueError(line.strip())
     return image[..., ::-1]
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from .shared_memory import anonymous_file
 
 CAPTURED_BYTES = 1 << 16
-"""So much of the beginning and of the end of what native code writes is kept."""
-_NO_ERROR = re.compile(r"^(\[[^]]* @ 0x[0-9a-f]+\] )*\[(warning|info|verbose|debug|trace)\] ")
+"""Bytes kept of the beginning, and of the end, of what native code writes."""
 _CONCEALING = re.compile(r"\bconcealing [0-9]+ DC\b")
 
 
@@ -20,7 +19,7 @@ _CONCEALING = re.compile(r"\bconcealing [0-9]+ DC\b")
 def capture_stderr() -> Iterator[list[str]]:
     """Catch what native code writes to standard error, of the whole process, while the block runs.
 
-    Decord's decoder tells of damage there and nowhere else. The lines are in the list afterwards; where there
+    Decord's decoder reports damage there and nowhere else. The lines are in the list afterwards; where there
     are very many, those in the middle are left out.
     """
     lines: list[str] = []
@@ -51,11 +50,6 @@ def capture_stderr() -> Iterator[list[str]]:
             except OSError as error:
                 data = f"what the decoder writes cannot be read: {error.strerror}".encode()
             lines += [line for line in data.decode(errors="replace").splitlines() if line.strip()]
-
-
-def error_lines(lines: Sequence[str]) -> list[str]:
-    """Return the lines that tell of errors, not of less."""
-    return [line for line in lines if not _NO_ERROR.search(line)]
 
 
 def concealed_errors(lines: Sequence[str]) -> list[str]:

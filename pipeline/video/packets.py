@@ -105,13 +105,13 @@ class Packets:
 
     @property
     def n_frames(self) -> int:
-        """Frames that the video claims to show; for a damaged file, as many as its header says."""
+        """Number of frames that the video claims to show; for a damaged file, as many as its header says."""
         counted = len(self.pts) - len(self.discarded)
         return max(counted, self.header_frames) if self.damage else counted
 
     @property
     def decord_unsafe_reason(self) -> str:
-        """Why decord would give wrong frames of this file, which is not damaged; or an empty string."""
+        """Why decord would give wrong frames of this file, which is not damaged; empty where it would not."""
         if not self.container & DECORD_CONTAINERS or self.codec not in DECORD_CODECS:
             return f"decord is not used for {self.codec} in {'/'.join(sorted(self.container))}"
         if not self.order:

@@ -1,11 +1,11 @@
 """Which reader decodes a video: a folder of images has its own, and a file is read by decord or by PyAV.
 
-`packets` says which files decord gets: those alone where its counting of frames is right. One line of
-complaint from its decoder, and PyAV reads the file instead.
+Decord gets the files in which, by their `packets`, it counts frames correctly. If its decoder prints one
+error, PyAV reads the file instead.
 
 Codecs fill what they cannot read of a picture with guesses (FFmpeg: "concealing 120 DC, 120 AC, 120 MV errors in
-P frame"), and call that no error but information: both decoders are heard at that level, and the note of such
-a video begins with `damaged: `.
+P frame"), and log that at level info: both decoders are read at that level, and the note of such a video begins
+with `damaged: `.
 """
 
 from __future__ import annotations

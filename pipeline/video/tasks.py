@@ -42,7 +42,7 @@ class TaskBoard:
 
     @contextlib.contextmanager
     def run(self) -> Iterator[int]:
-        """Start a call of `decode` and yield its number; in the end, drop what it left undone."""
+        """Start a call of `decode` and yield its number; at the end of it, drop what it left undone."""
         with self.changed:
             if self.closed:
                 raise RuntimeError("This DecodePool is closed")
@@ -67,7 +67,7 @@ class TaskBoard:
             self.changed.notify_all()
 
     def take(self) -> Task | None:
-        """Wait for a task and for a slot for it; None when the board is closed."""
+        """Wait for a task and for a slot for it; return None when the board is closed."""
         with self.changed:
             self.changed.wait_for(lambda: self.closed or (self.waiting and self.free))
             if self.closed:
@@ -94,7 +94,7 @@ class TaskBoard:
             self.changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Close the board, or tell of the error that ends a run."""
+        """Close the board; or, with an error, end the run with it."""
         with self.changed:
             self.closed = self.closed or error is None
             self.error = error or self.error

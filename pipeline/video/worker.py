@@ -28,9 +28,9 @@ from .sampling import Sampling
 from .shared_memory import map_slots
 
 STDERR_BYTES = 4096
-"""So much of the end of a worker's standard error is kept."""
+"""Bytes kept of the end of a worker's standard error."""
 MAX_REPLY_BYTES = 1 << 28
-"""No reply is longer: one that claims to be comes from a worker that is out of its mind."""
+"""No reply is longer: one that claims to be comes from a worker with damaged memory."""
 MAX_REASON = 2000
 """Characters of a reason that a worker reports."""
 MAX_ALARM_SECONDS = 1e8
@@ -38,13 +38,13 @@ MAX_ALARM_SECONDS = 1e8
 
 
 def _message(content: dict[str, Any]) -> bytes:
-    """Four bytes of length, and that many of JSON."""
+    """Return a message for a pipe: four bytes of length, and that many of JSON."""
     body = json.dumps(content).encode()
     return struct.pack("<I", len(body)) + body
 
 
 class WorkerProcess:
-    """A worker, as the pool that started it has it."""
+    """A worker process, seen from the pool that started it."""
 
     def __init__(self, memory: int, setup: dict[str, Any]) -> None:
         self.stderr_tail = b""
@@ -75,12 +75,12 @@ class WorkerProcess:
         self.send(setup)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Hand over a message; a worker that is gone is noticed by the end of its replies."""
+        """Send a message; a worker that is gone is noticed by the end of its replies."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self.commands, _message(message))
 
     def receive(self, timeout_seconds: float) -> dict[str, Any]:
-        """Wait for a message, and take in what comes of standard error meanwhile.
+        """Wait for a message, and read standard error meanwhile.
 
         Raises EOFError when the worker is gone, or sends what is no message; TimeoutError.
         """
@@ -121,9 +121,8 @@ class WorkerProcess:
         return message
 
     def read_stderr(self) -> bool:
-        """Take in what has come of the worker's standard error; its end alone is kept. False when nothing
-        more can come."""
-        for _ in range(64):  # a pipe holds 64 kB; a process that writes without end must not hold us up
+        """Read what the worker has written to standard error, and keep the end of it. Return False when it is closed."""
+        for _ in range(64):  # a pipe holds 64 kB; a process that writes without end must not block the pool
             try:
                 data = os.read(self.stderr, 1 << 16)
             except BlockingIOError:
@@ -134,17 +133,12 @@ class WorkerProcess:
         return True
 
     def forget_stderr(self) -> None:
-        """What was written so far is about an earlier video."""
+        """Drop what was written so far: it is about an earlier video."""
         self.read_stderr()
         self.stderr_tail = b""
 
-    def last_stderr_line(self) -> str:
-        """The last line the process wrote to its standard error, or the beginning of it."""
-        lines = self.stderr_tail.decode(errors="replace").split("\n")
-        return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "")
-
     def end(self, *, gone: bool) -> str:
-        """Kill the process, whatever it does; say how it ended where it did so by itself (`gone`)."""
+        """Kill the process; return how it ended, with its last line, where it did so by itself (`gone`)."""
         if gone:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
@@ -156,12 +150,13 @@ class WorkerProcess:
         self.read_stderr()
         for descriptor in (self.commands, self.replies, self.stderr):
             os.close(descriptor)
-        words = self.last_stderr_line()
-        return f"{_ending(status)} ({words})" if words else _ending(status)
+        lines = [line.strip() for line in self.stderr_tail.decode(errors="replace").split("\n")]
+        last = next(filter(None, reversed(lines)), "")[:200]
+        return f"{_ending(status)} ({last})" if last else _ending(status)
 
 
 def _ending(status: int | None) -> str:
-    """How a process ended, for a person; `status` is that of `subprocess`."""
+    """Return how a process ended, for a person; `status` is that of `subprocess`."""
     if status is None or status >= 0:
         return f"ended with status {status}"
     try:
@@ -171,7 +166,7 @@ def _ending(status: int | None) -> str:
 
 
 def limit_memory(limit_gib: float | None) -> None:
-    """Let this process take at most so much memory on top of what it has now; None: as much as there is.
+    """Let this process allocate `limit_gib` on top of what it has now; None: as much as there is.
 
     The kernel counts address space, so that what is taken already (libraries, the pixels that are shared with
     the pool) must not count. Linux alone: elsewhere the limit is not kept, or counts other things.
@@ -231,7 +226,7 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
 
 
 def _exit_with_parent(parent: int) -> None:
-    """On Linux, have the kernel kill this process when the pool's thread ends, even inside native code."""
+    """On Linux, have the kernel kill this process when the thread that started it ends, even inside native code."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)

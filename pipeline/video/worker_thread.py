@@ -14,7 +14,7 @@ from .worker import WorkerProcess
 START_SECONDS = 120.0
 """How long a worker may take to start: it imports numpy and the decoders, perhaps from a slow disk."""
 FAILED_STARTS = 3
-"""So many workers that end before they are ready, one after the other, end the run."""
+"""The run ends after this many workers in a row that end before they are ready."""
 _OUT_OF_MEMORY = re.compile(
     r"bad_alloc|bad_array_new_length|MemoryError|[Cc]annot allocate memory|[Oo]ut of memory|[Ii]nsufficient memory"
 )
@@ -30,9 +30,9 @@ class _PoolClosed(Exception):
 
 
 class WorkerThread(threading.Thread):
-    """Gives the tasks of a board to a worker process, one at a time, until the board is closed.
+    """A thread that gives the tasks of a board to a worker process, one at a time, until the board is closed.
 
-    The process is a child of this thread: it ends with it, however it ends.
+    The process is a child of this thread: it ends when the thread does, in whatever way.
     """
 
     def __init__(self, board: TaskBoard, memory: BinaryIO, setup: dict[str, Any]) -> None:
