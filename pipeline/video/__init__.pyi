@@ -2,11 +2,10 @@ from .clip_spec import ClipSpec as ClipSpec
 from .native_stderr import capture_stderr as capture_stderr
 from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
 from .pool import DecodePool as DecodePool
-from .pool import decode_video as decode_video
 from .preprocess import OPENAI_MEAN as OPENAI_MEAN
 from .preprocess import OPENAI_STD as OPENAI_STD
 from .preprocess import Preprocess as Preprocess
-from .readers import decode_request as decode_request
+from .readers import decode_video as decode_video
 from .request import DAMAGED as DAMAGED
 from .request import Decoded as Decoded
 from .request import DecodeError as DecodeError

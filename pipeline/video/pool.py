@@ -1,4 +1,4 @@
-"""Pixels of the frames that are looked at: of one video in this process, or of many in workers.
+"""Pixels of the chosen frames of many videos, decoded in worker processes.
 
     with DecodePool(clip_spec, workers=4) as pool:
         for index, result in pool.decode(paths):     # a Decoded or a DecodeFailure for every path
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 
 from .clip_spec import ClipSpec
 from .frame_selection import FrameSelection
-from .request import DECODERS, Decoded, DecodeError, DecodeFailure, VideoRequest
+from .request import DECODERS, Decoded, DecodeFailure, VideoRequest
 from .sampling import check_choice
 from .shared_memory import anonymous_file
 from .tasks import Task, TaskBoard
@@ -33,28 +33,6 @@ WORKER_MEMORY_GIB = 4.0
 beside it take 1 GiB; the same on every machine, so that the same videos fail everywhere."""
 MIN_WORKER_MEMORY_GIB = 0.25
 """Less does not do for a worker's own libraries."""
-
-
-def decode_video(
-    path: str | os.PathLike[str] | VideoRequest,
-    clip_spec: ClipSpec,
-    decoder: str = "auto",
-) -> Decoded:
-    """Decode one video in this process: nothing helps here when a decoder hangs or crashes.
-
-    path     a video file, a folder of images, or a VideoRequest for a segment of a video
-    decoder  `auto`: decord where its frames can be trusted, else PyAV; `decord`; `pyav`. Means
-             nothing for a folder of images.
-    Raises DecodeError for a video that cannot be decoded, ValueError for an unknown decoder, for random
-    frames without a draw, and for a draw without random frames.
-    While decord or OpenCV runs, the standard error of the whole process is caught.
-    """
-    from .readers import decode_request
-
-    try:
-        return decode_request(_as_request(path), clip_spec, decoder)
-    except MemoryError:
-        raise DecodeError("memory", "needs more memory to decode than there is") from None
 
 
 class DecodePool:
@@ -75,7 +53,7 @@ class DecodePool:
         memory_gib: float | None = WORKER_MEMORY_GIB,
         slots: int | None = None,
         decoder: str = "auto",
-        decode: str = f"{__package__}.readers:decode_request",
+        decode: str = f"{__package__}.readers:decode_video",
     ) -> None:
         """
         timeout_seconds  for one video; the start of a worker does not count
@@ -85,7 +63,7 @@ class DecodePool:
                          they would take more than half of the machine's memory
         decoder          as in `decode_video`
         decode           `module:function`, importable in the workers, with the signature of
-                         `readers.decode_request`: what a worker does with a video
+                         `decode_video`: what a worker does with a video
         Raises ValueError for settings that cannot be.
         """
         if workers < 1:
@@ -154,7 +132,7 @@ class DecodePool:
             while True:
                 for index, path in itertools.islice(todo, self._n_slots - len(outstanding)):
                     outstanding.append(index)
-                    request = FrameSelection(_as_request(path), self._clip_spec).request
+                    request = FrameSelection(VideoRequest.of(path), self._clip_spec).request
                     self._board.submit(Task(index, request, run))
                 if not outstanding:
                     return
@@ -189,10 +167,6 @@ class DecodePool:
                 f"All {self._n_slots} slots of the DecodePool are held, and nobody is there to give one back: "
                 f"call release() on results that are done with, or ask for more slots"
             )
-
-
-def _as_request(path: str | os.PathLike[str] | VideoRequest) -> VideoRequest:
-    return path if isinstance(path, VideoRequest) else VideoRequest(path)
 
 
 def _machine_bytes() -> int:

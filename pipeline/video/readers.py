@@ -23,17 +23,34 @@ from .request import DAMAGED, DECODERS, Decoded, DecodeError, VideoRequest
 from .sampling import check_choice
 
 
-def decode_request(request: VideoRequest, clip_spec: ClipSpec, decoder: str = "auto") -> Decoded:
-    """Decode one video in this process. See `pool.decode_video`."""
+def decode_video(
+    path: str | os.PathLike[str] | VideoRequest, clip_spec: ClipSpec, decoder: str = "auto"
+) -> Decoded:
+    """Decode one video in this process: nothing helps here when a decoder hangs or crashes.
+
+    path     a video file, a folder of images, or a VideoRequest for a segment of a video
+    decoder  `auto`: decord where its frames can be trusted, else PyAV; `decord`; `pyav`. Means
+             nothing for a folder of images.
+    Raises DecodeError for a video that cannot be decoded, ValueError for an unknown decoder, for random
+    frames without a draw, and for a draw without random frames.
+    While decord or OpenCV runs, the standard error of the whole process is caught.
+    """
     check_choice("decoder", decoder, DECODERS)
+    selection = FrameSelection(VideoRequest.of(path), clip_spec)
     # Not abspath, which takes `link/..` out without following the link: another file might be read than was
     # checked. An absolute path is no `concat:` or `http:` for a decoder, and bytes that are no UTF-8 stay.
-    path = os.path.join(os.getcwd(), os.fsdecode(request.path))  # noqa: PTH109, PTH118
-    selection = FrameSelection(request, clip_spec)
-    if os.path.isdir(path):  # noqa: PTH112
-        from .image_folder import read_image_folder  # OpenCV is not for those with video files alone
+    path = os.path.join(os.getcwd(), os.fsdecode(selection.request.path))  # noqa: PTH109, PTH118
+    try:
+        if os.path.isdir(path):  # noqa: PTH112
+            from .image_folder import read_image_folder  # OpenCV is not for those with video files alone
 
-        return read_image_folder(path, selection)
+            return read_image_folder(path, selection)
+        return _read_file(path, selection, decoder)
+    except MemoryError:
+        raise DecodeError("memory", "needs more memory to decode than there is") from None
+
+
+def _read_file(path: str, selection: FrameSelection, decoder: str) -> Decoded:
     check_file(path)
     packets = read_packets(path)
     damage = [packets.damage] if packets.damage else []

@@ -62,6 +62,10 @@ class VideoRequest:
             if min(self.draw, default=-1) < 0:
                 raise ValueError(f"draw must be whole numbers of at least 0, got {self.draw}")
 
+    @classmethod
+    def of(cls, path: str | os.PathLike[str] | VideoRequest) -> VideoRequest:
+        return path if isinstance(path, VideoRequest) else cls(path)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words, for JSON; `from_dict` reads them back."""
         return {**vars(self), "path": os.fsencode(self.path).hex()}

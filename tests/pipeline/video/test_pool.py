@@ -38,7 +38,7 @@ def tricks(tmp_path, monkeypatch):
     (tmp_path / "decoding_tricks.py").write_text(
         textwrap.dedent("""
         import ctypes, os, pathlib
-        from vidclip.pipeline.video import decode_request
+        from vidclip.pipeline.video import decode_video
 
         def decode(request, clip_spec, decoder):
             name = os.path.basename(request.path)
@@ -73,7 +73,7 @@ def tricks(tmp_path, monkeypatch):
                 os.abort()
             if "surrogate" in name:
                 raise ValueError("no \\udcff name")
-            return decode_request(request, clip_spec, decoder)
+            return decode_video(request, clip_spec, decoder)
         """)
     )
     monkeypatch.syspath_prepend(tmp_path)
