@@ -44,7 +44,7 @@ class OpenClipEncoder:
         self.device = device
         self.precision = precision
         self.warnings = tuple(warnings)
-        """What a user should know before trusting the features; empty when all is well."""
+        """What a user should know before trusting the features; empty where nothing is suspicious."""
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         digest = weights_digest(self.network)  # before precision or device change a single bit
@@ -99,26 +99,26 @@ class OpenClipEncoder:
             raise ValueError(f"words must be one of {', '.join(WORD_MODES)}, got {words!r}")
         for prompt in prompts:
             check_prompt(prompt)
-        sentences = np.zeros((len(prompts), len(phrases), self.dimension), np.float32)
-        embedded_words: list[list[np.ndarray]] = [[] for _ in phrases]
+        sentences: list[np.ndarray] = []
+        word_embeddings: list[list[np.ndarray]] = [[] for _ in phrases]
         truncated: set[str] = set()
-        for p, prompt in enumerate(prompts):
-            for start in range(0, len(phrases), batch_size):
-                piece = list(phrases[start : start + batch_size])
-                texts = [prompt.replace("{}", phrase) for phrase in piece]
-                sentence, embedded, longer = self._encode_texts(texts, prompt, words)
-                sentences[p, start : start + len(piece)] = sentence
-                for c, rows in enumerate(embedded):
-                    embedded_words[start + c].append(rows)
-                truncated.update(piece[c] for c in longer)
-        flat = [rows for per_phrase in embedded_words for rows in per_phrase]
-        counts = [sum(len(rows) for rows in per_phrase) for per_phrase in embedded_words]
+        for prompt in prompts:
+            texts, parts = [prompt.replace("{}", phrase) for phrase in phrases], []
+            for start in range(0, len(texts), batch_size):
+                part, embedded, longer = self._encode_texts(texts[start : start + batch_size], prompt, words)
+                parts.append(part)
+                for c, own in enumerate(embedded, start):
+                    word_embeddings[c].append(own)
+                truncated.update(phrases[start + c] for c in longer)
+            sentences.append(np.concatenate(parts))
+        flat = [own for per_phrase in word_embeddings for own in per_phrase]
+        counts = [sum(len(own) for own in per_phrase) for per_phrase in word_embeddings]
         return TextEmbeddings(
             phrases=tuple(phrases),
             prompts=tuple(prompts),
             word_mode=words,
-            sentence=average_prompts(sentences),
-            words=np.concatenate(flat) if flat else np.zeros((0, self.dimension), np.float32),
+            sentence=average_prompts(np.stack(sentences)),
+            words=np.concatenate(flat),
             offsets=np.cumsum([0, *counts], dtype=np.int64),
             truncated=tuple(phrase for phrase in phrases if phrase in truncated),
         )

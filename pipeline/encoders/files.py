@@ -1,4 +1,4 @@
-"""`encoder.json` of a cache: which files its encoder was loaded from, so that they need not be read to know it again.
+"""`encoder.json` of a cache: which files its encoder was loaded from, so that it is recognized without reading them.
 
     {"format": "vidclip-encoder-files", "version": 1, "identity": "...", "asked": {"model": "...", ...},
      "programs": {"open_clip_torch": "3.2.0", ...}, "files": [[path, bytes, modified, changed, inode], ...]}
@@ -29,22 +29,22 @@ ENCODER_FILE = "encoder.json"
 FORMAT = "vidclip-encoder-files"
 VERSION = 1
 SETTLED_NS = 2 * 10**9
-"""A file that was written so shortly before it was read may have been written again at the same time stamp."""
+"""A file that was written so shortly before it was read may have been written again within the same time stamp."""
 _MOST_FILES = 200
-"""Of a model folder; one that has more is no model folder, and is not looked through."""
+"""Files of a model folder; a folder that has more is none, and is not looked through."""
 _PROGRAMS = ("vidclip", "open_clip_torch", "torch")
 
 
 @dataclass(frozen=True)
 class EncoderRequest:
-    """How an encoder is asked for."""
+    """How an encoder is asked for, as `load_encoder` takes it."""
 
     model: str
     pretrained: str = ""
     image_size: int | None = None
 
     def absolute(self) -> EncoderRequest:
-        """With whole paths: the same words in another working folder may mean another file."""
+        """Return it with absolute paths: in another working folder, the same words may mean another file."""
         pretrained = os.path.abspath(self.pretrained) if Path(self.pretrained).is_file() else self.pretrained  # noqa: PTH100
         return EncoderRequest(remembered(self.model), pretrained, self.image_size)
 
@@ -52,7 +52,7 @@ class EncoderRequest:
 def remember_encoder(
     folder: Path, identity: Identity, asked: EncoderRequest, files: Iterable[Path], began_ns: int
 ) -> None:
-    """Writes down from which files the encoder of a cache was loaded.
+    """Write `encoder.json`: from which files the encoder of a cache was loaded.
 
     files       all that shape it, beside the programs; none where that is not known
     began_ns    when loading began: files that were written after that, or right before it, are not trusted
@@ -79,7 +79,7 @@ def remember_encoder(
 
 
 def is_known_encoder(folder: Path, identity: Identity, asked: EncoderRequest) -> bool:
-    """Whether the encoder asked for is certainly the one whose features the cache holds.
+    """Return whether the encoder asked for is certainly the one whose features the cache holds.
 
     Its files are then those that were loaded for the cache: by path, size, modification, change of state
     (which no program can set) and inode.
@@ -101,7 +101,7 @@ def is_known_encoder(folder: Path, identity: Identity, asked: EncoderRequest) ->
 
 
 def _folder_is_complete(asked: EncoderRequest, known: set[str]) -> bool:
-    """A file that has come to a model folder may be loaded in the place of another."""
+    """Return whether a model folder has no new file, which may be loaded in the place of another."""
     folder = model_folder(asked.model)
     return folder is None or {str(path) for path in files_below(folder)} == known
 
@@ -113,7 +113,7 @@ def remembered(model: str) -> str:
 
 
 def model_folder(model: str) -> Path | None:
-    """The folder that a model is loaded from, where its name says it."""
+    """Return the folder that a model is loaded from, where its name says it."""
     if model == "demo":
         return Path(str(importlib.resources.files("vidclip.demo"))) / "encoder"
     schema, _, place = model.partition(":")
@@ -121,7 +121,7 @@ def model_folder(model: str) -> Path | None:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files of a model folder; none where there are too many to be one."""
+    """Return all files of a model folder; none where there are too many for one."""
     found: list[Path] = []
     for top, _, names in os.walk(folder):
         found += [Path(top) / name for name in names]
@@ -143,7 +143,7 @@ def _programs() -> dict[str, str]:
 
 
 def files_of(encoder: Encoder) -> list[Path]:
-    """The files that shape an encoder that has been loaded; none where they are not all known."""
+    """Return the files that shape an encoder that has been loaded; none where they are not all known."""
     text = encoder.identity["architecture"].get("text_cfg", {})
     elsewhere = [key for key in text if key.startswith("hf_")]  # a tokenizer or tower of transformers
     if elsewhere or encoder.identity["tokenizer"]["kind"] != "SimpleTokenizer":
@@ -159,7 +159,7 @@ def files_of(encoder: Encoder) -> list[Path]:
 
 
 def _fetched(model: str, tag: str) -> list[Path]:
-    """Where open_clip keeps published weights that it has fetched."""
+    """Return where open_clip keeps published weights that it has fetched."""
     import huggingface_hub
     from open_clip.pretrained import get_pretrained_cfg
 

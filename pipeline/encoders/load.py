@@ -77,7 +77,7 @@ def load_encoder(
         if "quick_gelu" not in activation_of(network) and _looks_like_openai(network, Path(pretrained)):
             warned.append(
                 f"{pretrained} looks like OpenAI's weights, which need the QuickGELU activation; {model} has "
-                f"GELU, and its features would be wrong without a word. Use --model {model}-quickgelu."
+                f"GELU, and its features would be wrong. Use --model {model}-quickgelu."
             )
     return OpenClipEncoder(
         network,
@@ -206,8 +206,8 @@ def _create(
 
 @contextlib.contextmanager
 def _hub(wanted: bool) -> Iterator[None]:
-    """While weights come from the hub: its chatter stays off the screen, and where its name does not even
-    resolve, only files that were fetched before are looked for, instead of a minute of retries."""
+    """Keep messages of the hub client off the screen and, where the name of the hub does not resolve, look only for
+    files that were fetched before, instead of a minute of retries."""
     logs = [logging.getLogger(name) for name in ("root", "huggingface_hub")]
     levels = [log.level for log in logs]
     offline = huggingface_hub.constants.HF_HUB_OFFLINE

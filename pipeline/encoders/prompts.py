@@ -1,4 +1,4 @@
-"""Prompts that papers name, so that a result can be asked for by the name."""
+"""Prompts of papers, by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROMPT_SETS: dict[str, tuple[str, ...]] = {
 
 
 def check_prompt(prompt: str) -> None:
-    """Raises ValueError where the place of the phrase is missing or there are two."""
+    """Raise ValueError where the place of the phrase is missing or there are two."""
     if prompt.count("{}") != 1:
         raise ValueError(
             f"a prompt needs one {{}} where the phrase goes, or is one of {', '.join(PROMPT_SETS)}; got {prompt!r}"
@@ -36,7 +36,7 @@ def check_prompt(prompt: str) -> None:
 
 
 def resolve_prompts(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """Prompts from names of sets and sentences with `{}`; several are averaged by whoever embeds them.
+    """Return prompts from names of sets and sentences with `{}`.
 
     Raises ValueError for a text that is neither.
     """

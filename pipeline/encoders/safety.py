@@ -1,4 +1,4 @@
-"""A model folder, a hub page, a cache and a head are data: nothing that they say runs code.
+"""A model folder, a hub page, a cache and a head are data: nothing in them runs code.
 
 open_clip hands most of `open_clip_config.json` on to transformers and timm, and these read files of their own beside
 it. `check_model_config` refuses what could choose code or a place outside the folder; inside `without_code`,
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# What a config may say in words: everything else that open_clip reads of it is numbers.
+# Keys of a config whose value may be a string: everything else that open_clip reads of it is numbers.
 _WORDS = {
     "vision_cfg": {"pos_embed_type", "pool_type", "block_type", "timm_model_name", "timm_pool", "timm_proj"},
     "text_cfg": {
@@ -42,7 +42,7 @@ _LIFTING_VARIABLES = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TRUST_REMOTE_CODE")
 
 
 def check_model_config(config: Any, folder: Path | None = None) -> None:
-    """Raises ValueError, by the name of the key, for a `model_cfg` that says more than what a model looks like.
+    """Raise ValueError, by the name of the key, for a `model_cfg` that holds more than the shape of a model.
 
     config    `model_cfg` of an open_clip_config.json
     folder    where it lies; None for a hub page. Text towers and tokenizers come from there, or from the hub
@@ -76,7 +76,7 @@ def _check_setting(where: str, key: str, value: Any, words: set[str], folder: Pa
 
 
 def _check_name(where: str, name: str, folder: Path | None) -> None:
-    """The folder itself, or a name of the hub; no path to anywhere else."""
+    """Accept the folder itself, or a name of the hub; no path to anywhere else."""
     if folder is not None and name and Path(name).resolve() == folder.resolve():
         return
     if not _HUB_NAME.fullmatch(name) or ".." in name or Path(name).exists():
@@ -86,7 +86,7 @@ def _check_name(where: str, name: str, folder: Path | None) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Numbers cannot name anything."""
+    """Return whether a value is made of numbers, which cannot name anything."""
     if isinstance(value, list):
         return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float)
@@ -100,7 +100,7 @@ def _refused(where: str, value: Any) -> ValueError:
 
 @contextlib.contextmanager
 def without_code() -> Iterator[None]:
-    """While models and tokenizers are loaded: no code of theirs, no pickle that is more than tensors.
+    """Run no code of models and tokenizers while they are loaded, and read no pickle of more than tensors.
 
     open_clip asks transformers for configs and towers without saying whether their code may run; transformers would
     then ask at the terminal. Here the answer is no.

@@ -1,4 +1,4 @@
-"""Text embeddings for a cache: read where they are kept, computed once where they are not."""
+"""Text embeddings of a cache: read where they are stored, computed once where they are not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # it brings torch and open_clip
     from .encoder import OpenClipEncoder
 
 PRECISION = "fp32"
-"""In which texts are encoded, whatever the frames were: they are few, and every cache then shares them."""
+"""Precision of texts, whatever that of the frames: texts are few, and every cache then shares them."""
 
 
 def text_embeddings(
@@ -38,10 +38,10 @@ def text_embeddings(
     words: str = "name",
     load: Callable[[Identity], Encoder] | None = None,
 ) -> TextEmbeddings:
-    """The embeddings of a lexicon's phrases by the encoder of `cache`, kept there from then on.
+    """Return the embeddings of a lexicon's phrases by the encoder of `cache`, which keeps them from then on.
 
-    words    name, sentence, all or none (see `words.WORD_MODES`)
-    load     how to get the encoder when it is needed; default `EncoderLoader()`
+    words    name, sentence, all or none (see `WORD_MODES`)
+    load     returns the encoder when it is needed; default `EncoderLoader()`
 
     A file from before precision was part of the key may hold what a GPU computed in half precision: it is used only
     where the encoder cannot be had.
@@ -93,7 +93,7 @@ def _read_or_encode(
 
 
 class EncoderLoader:
-    """The encoder of an identity, each loaded once.
+    """Loads the encoder of an identity, each once.
 
     A cache or head says by which name its encoder was loaded. It may come from elsewhere: a folder, a file or a hub
     page that it names is loaded only where the user names it too; open_clip's own models and weights always are. In
@@ -120,14 +120,15 @@ class EncoderLoader:
         self._loaded: dict[tuple[str, str], OpenClipEncoder] = {}
 
     def __call__(self, identity: Identity, precision: str = PRECISION) -> OpenClipEncoder:
-        """Raises ModelNotNamed where the user has to name it, EncoderError where it is gone, or another by now."""
+        """Return the encoder. Raises ModelNotNamed where the user has to name it, EncoderError where it cannot be had
+        or has changed."""
         key = (identity.encoder_digest, precision)
         if key not in self._loaded:
             self._loaded[key] = self._load(identity, precision)
         return self._loaded[key]
 
     def note(self, message: str) -> None:
-        """Tells the user, each thing once."""
+        """Tell the user, each message once."""
         if self._on_note and message and message not in self._noted:
             self._noted.add(message)
             self._on_note(message)
@@ -135,22 +136,19 @@ class EncoderLoader:
     def _load(self, identity: Identity, precision: str) -> OpenClipEncoder:
         from .load import brings_own_files
 
-        own = [named for named in self._models if _is_named(identity, named)]
+        own = [named for named in self._models if _is_named(identity, named)][:1]
         from_elsewhere = brings_own_files(identity.model, identity.pretrained)
         if not own and not from_elsewhere and not (self._insist and self._models):
             own = [(identity.model, identity.pretrained)]
-        if own:
-            encoder = self._encoder(*own[0], identity, precision)
-            if _is_encoder_of(encoder, identity):
+        for named in own or self._models:  # the same weights may lie elsewhere now
+            encoder = self._encoder(*named, identity, precision)
+            if Identity(encoder.identity, {}, "").encoder_digest == identity.encoder_digest:
                 return encoder
+        if own:
             raise EncoderError(
                 f"{identity.encoder_name} has changed since the features were made: its weights or settings are "
                 "others now. Put the old weights back, or extract again into another --cache."
             )
-        for named in self._models:  # the same weights may lie elsewhere now
-            encoder = self._encoder(*named, identity, precision)
-            if _is_encoder_of(encoder, identity):
-                return encoder
         if from_elsewhere:
             raise ModelNotNamed(
                 identity.model, identity.pretrained, [full_name(*named) for named in self._models]
@@ -175,7 +173,7 @@ class EncoderLoader:
 
 
 def _image_size(identity: Identity) -> int | None:
-    """Where it is not the model's own."""
+    """Return the side of the frames that an encoder saw, where it is not the model's own."""
     try:
         size = identity.encoder["preprocess"]["size"][0]
         natural = identity.encoder["architecture"].get("vision_cfg", {}).get("image_size", size)
@@ -184,12 +182,8 @@ def _image_size(identity: Identity) -> int | None:
     return size if size != natural and isinstance(size, int) and 0 < size <= 4096 else None
 
 
-def _is_encoder_of(encoder: Encoder, identity: Identity) -> bool:
-    return Identity(encoder.identity, {}, "").encoder_digest == identity.encoder_digest
-
-
 def _is_named(identity: Identity, named: tuple[str, str]) -> bool:
-    """Whether the user says what the identity says."""
+    """Return whether the user names the model and weights of the identity."""
     model, pretrained = named
     files = {pretrained, os.path.abspath(pretrained)} if pretrained else {""}  # noqa: PTH100 (takes .. out)
     return remembered(model) == identity.model and identity.pretrained in files
@@ -201,13 +195,14 @@ def _tell(load: object, message: str) -> None:
 
 
 def collapse_note(texts: TextEmbeddings) -> str:
-    """What to say where phrases share an embedding, and nothing can tell them apart; empty where none do."""
+    """Return a note on phrases that share an embedding, so that nothing can tell them apart; empty where none do."""
     note = shared_embeddings_note(texts.sentence, texts.phrases, "phrases")
     return f"{note}: the text encoder does not know their words." if note else ""
 
 
 def shared_embeddings_note(embeddings: np.ndarray, names: Sequence[str], what: str) -> str:
-    """Which of the embeddings [n, D] of `names` are the same, as the beginning of a sentence; empty where none are.
+    """Return which of the embeddings [n, D] of `names` are the same, as the beginning of a sentence; empty where none
+    are.
 
     Two are the same where their directions are: rounding differs with the batch that a text was in.
     """

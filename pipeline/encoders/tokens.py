@@ -24,7 +24,7 @@ class WordsUnavailable(Exception):
 
 
 def content_positions(tokenizer: Any, tokens: torch.Tensor) -> list[list[int]]:
-    """Positions of the tokens that are text: neither start, end, class nor padding.
+    """Return the positions of the tokens that are text: neither start, end, class nor padding.
 
     tokens    [C, L] integers, as `tokenizer` gave them
     """
@@ -40,7 +40,7 @@ def content_positions(tokenizer: Any, tokens: torch.Tensor) -> list[list[int]]:
 def content_tokens(
     tokenizer: Any, texts: Sequence[str], context_length: int | None = None
 ) -> list[list[int]]:
-    """The tokens of each text without the special ones."""
+    """Return the tokens of each text without the special ones."""
     tokens = tokenizer(list(texts), context_length=context_length)
     rows = tokens.tolist()
     positions = content_positions(tokenizer, tokens)
@@ -48,7 +48,7 @@ def content_tokens(
 
 
 def name_positions(tokenizer: Any, prompt: str, tokens: torch.Tensor) -> list[list[int]]:
-    """Positions of each phrase's own tokens inside its prompt.
+    """Return the positions of each phrase's own tokens inside its prompt.
 
     prompt    with one `{}`; what stands before and after it is taken off, token by token
     tokens    [C, L]: the phrases, each in `prompt`
@@ -77,7 +77,7 @@ def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 def token_embeddings(model: torch.nn.Module, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sentence [C, D], every position [C, L, D]) from one pass of an open_clip text tower.
+    """Return (sentence [C, D], every position [C, L, D]) from one pass of an open_clip text tower.
 
     Raises WordsUnavailable for a tower that pools inside, or that this function does not know.
     """
@@ -98,7 +98,7 @@ def token_embeddings(model: torch.nn.Module, tokens: torch.Tensor) -> tuple[torc
 
 
 def _finish_of(tower: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What the tower does to a position between its transformer and the joint space."""
+    """Return what the tower does to a position between its transformer and the joint space."""
     if hasattr(tower, "ln_final") and hasattr(tower, "transformer"):  # open_clip's own towers
         projection = tower.text_projection
 

@@ -1,4 +1,4 @@
-"""Text encoders that are not CLIP's own: class names to vectors, by any Hugging Face model in a folder.
+"""Text encoders that are not CLIP's own: class names to embeddings, by any Hugging Face model in a folder.
 
 C class names, D' dimensions.
 Source: Wu et al. 2023 (Text4Vis), section 4.3.
@@ -54,7 +54,7 @@ def transformers_sentences(
     return np.concatenate(parts)
 
 
-# What one of each is needed of: patterns of file names, and what to call them.
+# A folder needs a file of each kind: patterns of file names, and what to call them.
 _FOLDER_HAS = (
     (("config.json",), "config.json"),
     (("*.safetensors", "pytorch_model*.bin"), "weights (model.safetensors or pytorch_model.bin)"),

@@ -91,7 +91,7 @@ def test_towers_held_in_half_precision_stay_close(tmp_path, rng, kind, precision
     assert len(in_float32) < len(held) / 2
 
 
-def test_a_wrong_precision_is_refused(tiny_model):
+def test_rejects_an_unknown_precision(tiny_model):
     with pytest.raises(ValueError, match="precision must be one of auto, fp32"):
         load_encoder(tiny_model, precision="fp8")
 
@@ -162,7 +162,7 @@ def test_the_words_of_awkward_phrases(encoder, phrase, prompt, words):
     assert np.diff(encoder.encode_text([phrase], [prompt]).offsets).tolist() == [words]
 
 
-def test_several_prompts_are_averaged_as_unit_vectors(encoder):
+def test_several_prompts_are_averaged_after_normalization(encoder):
     prompts = ["{}", "a photo of {}", "this is {}."]
     apart = [encoder.encode_text(["cat", "dog"], [prompt]) for prompt in prompts]
     together = encoder.encode_text(["cat", "dog"], prompts)
@@ -191,7 +191,7 @@ def test_a_phrase_longer_than_the_context_is_named(encoder):
     assert texts.truncated == (long,)
 
 
-def test_wrong_requests_for_text(encoder):
+def test_rejects_no_phrase_wrong_prompts_and_modes(encoder):
     with pytest.raises(ValueError, match="no phrases"):
         encoder.encode_text([])
     with pytest.raises(ValueError, match=r"needs one \{\}"):
@@ -233,7 +233,7 @@ def test_a_hugging_face_tower_projects_each_token(tmp_path):
     np.testing.assert_allclose(texts.words[:3], expected, atol=1e-5)
 
 
-def test_a_tower_that_pools_inside_says_so(tmp_path):
+def test_rejects_words_of_a_tower_that_pools_inside(tmp_path):
     encoder = load_encoder(save_hugging_face_model(tmp_path, "cls_pooler"), device="cpu")
     with pytest.raises(WordsUnavailable, match=r"pools inside.*--words none"):
         encoder.encode_text(["climbing a wall"], words="name")
@@ -270,7 +270,7 @@ def test_one_changed_weight_changes_the_digest(tiny_model, encoder, tmp_path):
     )
 
 
-def test_activation_and_preprocessing_are_part_of_it(tmp_path, encoder):
+def test_activation_and_preprocessing_are_part_of_the_identity(tmp_path, encoder):
     folder = save_model_folder(tmp_path, {**TINY_CONFIG, "quick_gelu": True})
     quick = load_encoder(f"local-dir:{folder}")
     assert (encoder.identity["activation"], quick.identity["activation"]) == ("gelu", "quick_gelu")
@@ -323,7 +323,7 @@ def test_a_checkpoint_file_is_prepared_for_as_its_models_published_weights():
         ("local-dir:/nowhere", "", r"has no open_clip_config\.json"),
     ],
 )
-def test_unknown_names_are_answered_with_known_ones(model, pretrained, message):
+def test_rejects_unknown_names_and_suggests_known_ones(model, pretrained, message):
     with pytest.raises(EncoderError, match=message):
         load_encoder(model, pretrained)
 
@@ -353,7 +353,7 @@ class _Evil:
         return (Path.touch, (Path(self.path),))
 
 
-def test_a_device_that_is_not_there(tiny_model):
+def test_rejects_a_device_that_is_not_there(tiny_model):
     if torch.cuda.is_available():
         pytest.skip("there is such a device")
     with pytest.raises(EncoderError, match="device 'cuda' cannot be used here"):

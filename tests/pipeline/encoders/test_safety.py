@@ -172,7 +172,7 @@ def test_a_text_encoders_folder_is_not_run_either(tmp_path):
         ("", {"extra_cfg": {"a": 1}}, "extra_cfg"),
     ],
 )
-def test_what_a_config_may_not_say_is_named(tmp_path, section, values, message):
+def test_rejects_configs_by_the_name_of_the_key(tmp_path, section, values, message):
     folder = save_model_folder(tmp_path / "m", TINY_CONFIG)
     change_config(folder, section, **values)
     with pytest.raises(EncoderError, match=message):

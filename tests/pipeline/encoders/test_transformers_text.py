@@ -63,7 +63,7 @@ def test_names_are_encoded_as_one_by_one_without_padding(bert_folder):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_embedder_errors(bert_folder, tmp_path, monkeypatch):
+def test_rejects_folders_and_names_that_cannot_be_encoded(bert_folder, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="is no folder"):
         transformers_sentences(tmp_path / "nowhere", NAMES)
     with pytest.raises(FileNotFoundError, match=r"lacks config\.json"):
@@ -95,7 +95,7 @@ def test_embedder_errors(bert_folder, tmp_path, monkeypatch):
         transformers_sentences(bert_folder, NAMES)
 
 
-def test_weights_of_another_model_are_refused(bert_folder, tmp_path):
+def test_rejects_weights_of_another_model(bert_folder, tmp_path):
     from safetensors.torch import load_file, save_file
 
     for path in bert_folder.iterdir():
