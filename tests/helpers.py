@@ -79,6 +79,30 @@ def save_hugging_face_model(folder: Path, pooler: str) -> str:
     return f"local-dir:{save_model_folder(folder, config)}"
 
 
+def save_text_encoder(folder: Path, words: list[str]) -> Path:
+    """A DistilBERT of 24 dimensions and 40 positions with random weights, and a tokenizer that knows these words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
+
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    ids = {word: i for i, word in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    config = DistilBertConfig(
+        vocab_size=len(vocabulary), dim=24, n_heads=2, n_layers=2, hidden_dim=32, max_position_embeddings=40
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        DistilBertModel(config).save_pretrained(folder)
+    return folder
+
+
 def an_identity(**sampling: Any) -> Identity:
     encoder = {"architecture": {"embed_dim": 16}, "weights_sha256": "ab" * 32, "activation": "gelu"}
     return Identity(encoder, {"frames": 4, "clips": 1, "crops": 1, **sampling}, "ViT-B-16", "openai")

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from helpers import a_record, change_file, save_video
+from helpers import a_record, change_file, save_text_encoder, save_video
 from vidclip.cache import CacheWriter, FeatureCache
 from vidclip.cli.main import main
 from vidclip.pipeline.encoders import load_encoder
@@ -350,26 +350,9 @@ def test_without_the_encoder_a_head_that_reads_no_names_is_still_trained(write_c
 
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory):
-    """A DistilBERT of 24 dimensions with random weights."""
-    transformers = pytest.importorskip("transformers")
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.pre_tokenizers import Whitespace
-
-    folder = tmp_path_factory.mktemp("bert")
-    words = ["[PAD]", "[UNK]", "Air", "Drumming", "tai", "chi", "juggling", "b", "a", "x_1", "video", "about"]
-    tokenizer = Tokenizer(WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    ).save_pretrained(folder)
-    config = transformers.DistilBertConfig(
-        vocab_size=len(words), dim=24, n_heads=2, n_layers=1, hidden_dim=32, max_position_embeddings=40
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformers.DistilBertModel(config).save_pretrained(folder)
-    return folder
+    pytest.importorskip("transformers")
+    words = ["Air", "Drumming", "tai", "chi", "juggling", "b", "a", "x_1", "video", "about"]
+    return save_text_encoder(tmp_path_factory.mktemp("bert"), words)
 
 
 def test_the_names_may_come_from_another_text_encoder(world, bert_folder, tmp_path):

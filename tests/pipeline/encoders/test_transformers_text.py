@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from helpers import save_text_encoder
 from vidclip.pipeline.encoders import transformers_sentences
 
 NAMES = ["archery", "baby crawling", "clapping", "diving", "eating"]
@@ -16,32 +17,9 @@ NAMES = ["archery", "baby crawling", "clapping", "diving", "eating"]
 
 @pytest.fixture(scope="module")
 def bert_folder(tmp_path_factory):
-    """A DistilBERT with random weights and words enough for NAMES."""
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("bert")
+    pytest.importorskip("transformers")
     words = sorted({word for name in NAMES for word in name.split()} | {"a", "video", "of"})
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = Tokenizer(WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
-    config = transformers.DistilBertConfig(
-        vocab_size=len(vocabulary), dim=24, n_heads=2, n_layers=2, hidden_dim=32, max_position_embeddings=8
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformers.DistilBertModel(config).save_pretrained(folder)
-    return folder
+    return save_text_encoder(tmp_path_factory.mktemp("bert"), words)
 
 
 def test_names_are_encoded_as_one_by_one_without_padding(bert_folder):
@@ -78,8 +56,8 @@ def test_rejects_folders_and_names_that_cannot_be_encoded(bert_folder, tmp_path,
         (tmp_path / name).write_bytes((bert_folder / name).read_bytes())
     with pytest.raises(ValueError, match=f"text encoder in {tmp_path} cannot be read"):
         transformers_sentences(tmp_path, NAMES)
-    with pytest.raises(ValueError, match="9 tokens, and the encoder in .* reads at most 8"):
-        transformers_sentences(bert_folder, NAMES[:1], "a video of a video of {}")
+    with pytest.raises(ValueError, match="48 tokens, and the encoder in .* reads at most 40"):
+        transformers_sentences(bert_folder, NAMES[:1], 15 * "a video of " + "{}")
     with pytest.raises(ValueError, match="a prompt needs one {}"):
         transformers_sentences(bert_folder, NAMES, "a video")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import TINY_CONFIG, save_model_folder
+from helpers import TINY_CONFIG, save_hugging_face_model, save_model_folder
 from vidclip.pipeline.encoders import EncoderError, load_encoder
 from vidclip.pipeline.heads import PromptLearner, PromptUnavailable
 
@@ -26,43 +26,25 @@ def sentences(encoder, phrases, prompt=PROMPT):
     return encoder.encode_text(phrases, [prompt], words="none").sentence
 
 
-def save_with_own_tokenizer(folder: Path, *, hugging_face_tower: bool) -> str:
-    """A CLIP whose tokenizer is made on the spot: BERT's kind with a small BERT, or SigLIP's kind (no start token,
-    pads with its end token, drops punctuation) with open_clip's tower as SigLIP has it."""
+def save_with_siglip_tokenizer(folder: Path) -> str:
+    """A CLIP whose tokenizer is of SigLIP's kind (no start token, pads with its end token, drops punctuation), with
+    open_clip's tower as SigLIP has it."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "video", "of", "climbing", "wall", ".", "x"]
+    words = ["[UNK]", "[SEP]", "a", "video", "of", "climbing", "wall", ".", "x"]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    text_cfg = {"hf_tokenizer_name": str(folder), "context_length": 16}
-    if hugging_face_tower:
-        tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-        BertConfig(
-            vocab_size=len(words),
-            hidden_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=48,
-            max_position_embeddings=32,
-        ).save_pretrained(folder)
-        text_cfg |= {"hf_model_name": str(folder), "hf_pooler_type": "mean_pooler", "hf_proj_type": "mlp"}
-    else:
-        tokenizer.post_processor = processors.TemplateProcessing("$A [SEP]", special_tokens=[("[SEP]", 3)])
-        special = {"pad_token": "[SEP]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
-        text_cfg |= {
-            "vocab_size": len(words),
-            "tokenizer_kwargs": {"clean": "canonicalize"},
-            "width": 24,
-            "heads": 2,
-            "layers": 2,
-            "no_causal_mask": True,
-            "proj_bias": True,
-            "pool_type": "last",
-        }
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    config = {**TINY_CONFIG, "text_cfg": text_cfg, "custom_text": not hugging_face_tower}
+    tokenizer.post_processor = processors.TemplateProcessing("$A [SEP]", special_tokens=[("[SEP]", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[SEP]", unk_token="[UNK]", eos_token="[SEP]"
+    ).save_pretrained(folder)
+    text_cfg = {
+        "hf_tokenizer_name": str(folder), "tokenizer_kwargs": {"clean": "canonicalize"}, "vocab_size": len(words),
+        "context_length": 16, "width": 24, "heads": 2, "layers": 2, "no_causal_mask": True, "proj_bias": True,
+        "pool_type": "last",
+    }  # fmt: skip
+    config = {**TINY_CONFIG, "text_cfg": text_cfg, "custom_text": True}
     return f"local-dir:{save_model_folder(folder, config)}"
 
 
@@ -78,8 +60,8 @@ TOWERS = {
     "pools at eos": lambda folder: own_tower(folder, pool_type="eos", eos_id=49407),
     "pools at the end": lambda folder: own_tower(folder, no_causal_mask=True, pool_type="last"),
     "class token": lambda folder: own_tower(folder, embed_cls=True),
-    "SigLIP's tokenizer": lambda folder: save_with_own_tokenizer(folder, hugging_face_tower=False),
-    "Hugging Face": lambda folder: save_with_own_tokenizer(folder, hugging_face_tower=True),
+    "SigLIP's tokenizer": save_with_siglip_tokenizer,
+    "Hugging Face": lambda folder: save_hugging_face_model(folder, "mean_pooler"),
 }
 
 
