@@ -45,18 +45,18 @@ class StoredAttributes:
     settings: Mapping[str, Any]
     """What shaped them; JSON-able."""
 
-    def of(self, row: int) -> list[str]:
-        """The phrases of one video, best first."""
-        return [self.phrases[i] for i in self.top[row]]
+    def of(self, index: int) -> list[str]:
+        """Return the phrases of one video, best first."""
+        return [self.phrases[i] for i in self.top[index]]
 
 
 def attributes_path(folder: Path, lexicon: str, settings: Mapping[str, Any]) -> Path:
-    """Where attributes with these settings are kept."""
+    """Return where attributes with these settings are kept."""
     return folder / f"attributes-{file_name_part(lexicon)}-{digest_of(dict(settings))[:12]}.h5"
 
 
 def write_attributes(path: Path, attributes: StoredAttributes) -> None:
-    """Raises OSError with nothing left behind."""
+    """Write attributes to a file. Raises OSError with nothing left behind."""
     columns = {
         "phrases": list(attributes.phrases),
         "ids": list(attributes.ids),
@@ -69,7 +69,10 @@ def write_attributes(path: Path, attributes: StoredAttributes) -> None:
 
 
 def read_attributes(path: Path, *, whole: bool = False, contents: Contents | None = None) -> StoredAttributes:
-    """Raises CacheError where the file is damaged or foreign. See `read_texts` for `whole` and `contents`."""
+    """Read attributes. Raises CacheError where the file is damaged or foreign.
+
+    See `read_texts` for `whole` and `contents`.
+    """
     with OpenFile(path, ATTRIBUTES_FORMAT, contents) as file:
         if whole:
             file.check_image()

@@ -19,7 +19,7 @@ _LARGEST_IDENTITY = 2**24
 
 
 def read_identity(folder: Path) -> Identity:
-    """What `cache.json` says. Raises CacheError where there is none or it is damaged."""
+    """Return what `cache.json` says. Raises CacheError where there is none or it is damaged."""
     path = folder / IDENTITY_FILE
     try:
         values = json.loads(read_regular(path, _LARGEST_IDENTITY))
@@ -50,7 +50,7 @@ def read_identity(folder: Path) -> Identity:
 
 
 def ensure_identity(folder: Path, identity: Identity, *, alone: bool) -> None:
-    """Makes the folder a cache for `identity`, or checks that it is one. Raises CacheMismatch, CacheError.
+    """Make the folder a cache for `identity`, or check that it is one. Raises CacheMismatch, CacheError.
 
     alone    nobody else writes to it: an identity that nothing has been computed for may then be replaced
     """
@@ -64,7 +64,7 @@ def ensure_identity(folder: Path, identity: Identity, *, alone: bool) -> None:
         (folder / FAILURES_FILE).unlink(missing_ok=True)  # they were those of another encoder or sampling
     elif shard_paths(folder):
         raise CacheError(
-            f"{folder} has features but no cache.json, so nobody knows what made them. "
+            f"{folder} has features but no cache.json, so it cannot be known what made them. "
             "Restore the file, or extract into another --cache."
         )
     document = {"format": CACHE_FORMAT, "version": CACHE_VERSION, **identity.to_dict()}
@@ -78,7 +78,7 @@ def check_identity(folder: Path, stored: Identity, asked: Identity) -> None:
 
 
 def mismatch_message(folder: Path, stored: Identity, asked: Identity) -> str:
-    """Names both sides; the settings that differ are listed where the names alone do not show it."""
+    """Return a message with both identities, and the settings that differ where the names alone do not show it."""
     message = f"{folder} was extracted with {stored}; this run asks for {asked}."
     if str(stored) == str(asked):
         parts = [f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in stored.differences(asked)[:4]]

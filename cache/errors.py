@@ -1,4 +1,4 @@
-"""What goes wrong with a cache, in words for its user."""
+"""Errors of a cache; their messages are for its user."""
 
 
 class CacheError(Exception):
@@ -6,7 +6,7 @@ class CacheError(Exception):
 
 
 class CacheMismatch(CacheError):
-    """Features of one encoder or sampling were asked to live with those of another."""
+    """The features of a cache are of another encoder or sampling than those that would join them."""
 
 
 class CacheBusy(CacheError):

@@ -1,4 +1,4 @@
-"""`failures.jsonl`: one line a video that could not be read."""
+"""`failures.jsonl`: one line for each video that could not be read."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Failure:
     source_modified_ns: int = -1
     """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
     generation: int = 0
-    """Features of this video that have a lower generation are of a file that is there no more."""
+    """Features of this video with a lower generation are those of a file that no longer exists."""
     reported: bool = False
-    """Whether an extraction that came to its end has told of it."""
+    """Whether a finished extraction has reported it."""
 
 
 def append_failure(folder: Path, failure: Failure) -> None:
-    """Records a failure at once: it outlives a kill that follows."""
+    """Record a failure at once: it outlives a kill that follows."""
     with folder_turn(folder):
         append_line(folder / FAILURES_FILE, _line(failure))
 
 
 def mark_reported(folder: Path, ids: Iterable[str]) -> None:
-    """Says of failures that a person has been told of them; the file is replaced whole."""
+    """Mark failures as reported; the file is replaced whole."""
     with folder_turn(folder):
         failures = read_failures(folder)
         news = [id for id in ids if id in failures and not failures[id].reported]
@@ -56,7 +56,7 @@ def _line(failure: Failure) -> str:
 
 
 def read_failures(folder: Path) -> dict[str, Failure]:
-    """The last failure of every video that ever failed; a damaged line is passed over, and named in the log.
+    """Return the last failure of every video that ever failed; a damaged line is skipped, and named in the log.
 
     Raises CacheError for a file that cannot be read.
     """
@@ -64,7 +64,7 @@ def read_failures(folder: Path) -> dict[str, Failure]:
 
 
 def parse_failure(values: dict[str, Any]) -> Failure:
-    """Raises one of several errors for an object of another form; see `lines.read_lines`."""
+    """Return a failure from a JSON object. Raises one of several errors for another form; see `lines.read_lines`."""
     id, path, stage, reason = (str(values[key]) for key in ("id", "path", "stage", "reason"))
     size, modified_ns, generation = (_number(values, *each) for each in _NUMBERS.items())
     reported = values.get("reported") is True
@@ -72,7 +72,7 @@ def parse_failure(values: dict[str, Any]) -> Failure:
 
 
 _NUMBERS = {"source_bytes": -1, "source_modified_ns": -1, "generation": 0}
-"""What older lines lack, and what they say by that."""
+"""Keys that older lines lack, and the values that take their place."""
 
 
 def _number(values: dict[str, Any], key: str, default: int) -> int:

@@ -27,10 +27,10 @@ _Indices = Sequence[int] | np.ndarray | slice | None
 class FeatureCache:
     """The features of a folder, read out of core; safe to use while an extraction writes there.
 
-    Videos stand in the order of their ids, whatever the order or number of extractions that brought
+    Videos are in the order of their ids, whatever the order or number of extractions that brought
     them: position n of every array and list here is the same video. A cache is as it was when it was
-    opened; `refresh` adds what has been closed since. Of a video that was read anew because its file
-    had changed, the row of the highest generation counts, and none where the changed file could not be read.
+    opened; `refresh` adds what has been closed since. Where a video was read again because its file
+    had changed, the highest generation counts, and none where the changed file could not be read.
 
     Raises CacheError where the folder is no cache, a file is damaged, or a video stands there twice.
     """
@@ -40,18 +40,18 @@ class FeatureCache:
         self.identity = read_identity(self.folder)
         self._shards: list[Shard] = []
         self._videos: list[VideoInfo] = []
-        self._places: list[tuple[int, int]] = []  # (shard, row) of each video
+        self._places: list[tuple[int, int]] = []  # (shard, position in it) of each video
         self._shape: tuple[int, int, int] | None = None
         self._view: int | None = None
         self.replaced = 0
-        """Rows of the shards that do not count, because their video has been read anew since."""
+        """How many videos of the shards do not count, because they have been read again since."""
         self._sound: set[int] = set()  # the shards of version 1 that have been compared with their digest
         self.refresh()
 
     def refresh(self) -> int:
-        """Takes in the shards closed since; returns how many videos they brought.
+        """Add the shards closed since the cache was opened, and return how many videos they brought.
 
-        A video that two shards hold alike counts once. Raises CacheError where they differ in it.
+        A video that two shards hold identically counts once. Raises CacheError where they differ.
         """
         known = {shard.path for shard in self._shards}
         new = [path for path in shard_paths(self.folder) if path not in known]
@@ -61,7 +61,7 @@ class FeatureCache:
         try:
             for path, found in describe_all(new).items():
                 self._add_shard(path, sound(found))
-            # After the shards: what a writer says before it closes one is read after it.
+            # After the shards: what a writer records before it closes one is then seen.
             self._failures = read_failures(self.folder)
             facts = self.list_facts = read_labels(self.folder, len(self._videos))
             """What later lists say of videos, by id."""
@@ -82,20 +82,20 @@ class FeatureCache:
         return len(self._videos) - len(before["_videos"])
 
     def _sort(self) -> None:
-        """Puts the videos that count in the order of their ids, each once."""
+        """Put the videos that count in the order of their ids, each once."""
         first: list[int] = []
-        again: list[tuple[int, int]] = []
+        duplicates: list[tuple[int, int]] = []
         for index in self._newest():
             if first and self._videos[first[-1]].id == self._videos[index].id:
-                again.append((first[-1], index))
+                duplicates.append((first[-1], index))
             else:
                 first.append(index)
-        self._check_alike(again)
+        self._check_duplicates(duplicates)
         self._videos = [self._videos[index] for index in first]
         self._places = [self._places[index] for index in first]
 
-    def _check_alike(self, pairs: list[tuple[int, int]]) -> None:
-        """Raises CacheError unless the videos of each pair, which have one id, have one content too."""
+    def _check_duplicates(self, pairs: list[tuple[int, int]]) -> None:
+        """Raise CacheError unless the videos of each pair, which share an id, share their content."""
         for start in range(0, len(pairs), 256):
             piece = np.array(pairs[start : start + 256]).T
             same = np.array([facts_of(self._videos[i]) == facts_of(self._videos[j]) for i, j in piece.T])
@@ -110,12 +110,12 @@ class FeatureCache:
                 one, other = (self._shards[self._places[index][0]].path.name for index in (i, j))
                 where = f"in {one} and {other}" if one != other else f"both times in {one}"
                 raise CacheError(
-                    f"{self.folder} holds the video {self._videos[i].id!r} twice and not alike, {where}. Delete one "
+                    f"{self.folder} holds the video {self._videos[i].id!r} twice, with different content, {where}. Delete one "
                     "of the files and run `vidclip extract` again, which encodes what is missing then."
                 )
 
     def _newest(self) -> list[int]:
-        """The indices in the order of their ids, without those that a later reading of the same video replaces."""
+        """Return the videos that count in the order of their ids: not those that a later reading replaces."""
         newest: dict[str, int] = {
             id: failure.generation for id, failure in self._failures.items() if failure.generation
         }
@@ -131,7 +131,7 @@ class FeatureCache:
         return sorted(indices, key=lambda index: (self._videos[index].id, self._places[index]))
 
     def next_generation(self, id: str) -> int:
-        """Of what the next reading of a video must be, to count: 0 for one that was never there."""
+        """Return the generation that the next reading of a video must have, to count: 0 for a new video."""
         index = self._index_of.get(id)
         failure = self._failures.get(id)
         after = 0 if index is None else self._videos[index].generation + 1
@@ -158,8 +158,8 @@ class FeatureCache:
         return self._view if self._shape and self._shape[0] > 1 else None
 
     def single_view(self) -> FeatureCache:
-        """This cache with one view of each video, [N, 1, T, D]: the center crop of the first clip, which is what an
-        extraction with one clip and one crop keeps."""
+        """Return this cache with one view of each video, [N, 1, T, D]: the center crop of the first clip, which is what
+        an extraction with one clip and one crop keeps."""
         one = copy.copy(self)  # its own cache from here on: neither follows the other's refresh
         one._sound = set(self._sound)
         one._view = int(self.identity.sampling.get("crops", 1)) // 2 if self._shape else None
@@ -184,37 +184,37 @@ class FeatureCache:
         return [precision for precision, _ in n_videos.most_common()]
 
     def index(self, id: str) -> int:
-        """The position of a video in the cache. Raises KeyError."""
+        """Return the position of a video in the cache. Raises KeyError."""
         return self._index_of[id]
 
     def shard_of(self, index: int) -> Shard:
-        """The file that has the features of a video."""
+        """Return the file that has the features of a video."""
         return self._shards[self._places[index][0]]
 
     def failures(self) -> list[Failure]:
-        """The videos that could not be read, and have no features from a later attempt."""
+        """Return the videos that could not be read, and have no features from a later attempt."""
         return [
             failure for failure in read_failures(self.folder).values() if failure.id not in self._index_of
         ]
 
     def missing(self) -> list[MissingVideo]:
-        """The listed videos that were not there at the last extraction, and have no features from another."""
+        """Return the listed videos that were not there at the last extraction, and have no features from another."""
         return [video for video in read_missing(self.folder) if video.id not in self._index_of]
 
     def frames(self, indices: _Indices = None) -> np.ndarray:
-        """Frame embeddings [n, V, T, D] float16, not normalized; all, or those of `indices`, in that order."""
+        """Return frame embeddings [n, V, T, D] float16, not normalized; all, or those of `indices`, in that order."""
         return self._read("frames", indices, np.float16)
 
     def frame_indices(self, indices: _Indices = None) -> np.ndarray:
-        """[n, V, T] int64: which frames of each video were embedded, zero-based."""
+        """Return [n, V, T] int64: which frames of each video were embedded, zero-based."""
         return self._read("frame_indices", indices, np.int64)
 
     def timestamps(self, indices: _Indices = None) -> np.ndarray:
-        """[n, V, T] float64 seconds from the start of each video."""
+        """Return [n, V, T] float64 seconds from the start of each video."""
         return self._read("timestamps", indices, np.float64)
 
     def batches(self, size: int = 1024, indices: _Indices = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(indices [n], frames [n, V, T, D]) in pieces of at most `size` videos, in order of `indices`.
+        """Yield (indices [n], frames [n, V, T, D]) in pieces of at most `size` videos, in order of `indices`.
 
         Memory is that of one piece.
         """

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    """Puts `parts`, one after the other, at `path` so that a reader, or a crash, sees all of it or nothing.
+    """Write `parts`, one after the other, to `path` so that a reader, or a crash, sees all of it or nothing.
 
     Raises OSError (disk full, no permission) with nothing left behind. What a killed process has left of an earlier
     attempt at the same file is removed.
@@ -42,7 +42,7 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
 
 
 def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
-    """A file beside `path` that is locked as long as it is open, which tells it from what a killed process left."""
+    """Open a file beside `path`, locked as long as it is open: by that it differs from what a killed process left."""
     while True:
         temporary = path.with_name(f".{_short_name(path)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
         file = temporary.open("xb")
@@ -59,19 +59,19 @@ def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
 
 
 def check_folder_writable(path: Path) -> None:
-    """Raises OSError where `write_whole` could not make its file beside `path`; leaves nothing behind."""
+    """Raise OSError where `write_whole` could not make its file beside `path`; leaves nothing behind."""
     temporary, file = _open_temporary(path)
     with file:
         temporary.unlink()
 
 
 def _short_name(path: Path) -> str:
-    """The name, or its beginning: a name may be as long as the file system allows, and more is put around it."""
+    """Return the name, or its beginning: a name may be as long as the file system allows, and more is put around it."""
     return os.fsdecode(os.fsencode(path.name)[:150])
 
 
 def remove_abandoned_files(folder: Path, name: str = "") -> None:
-    """Clears the temporary files that killed writers left, of the file `name` or of all, and none that is being
+    """Remove the temporary files that killed writers left, of the file `name` or of all, and none that is being
     written."""
     of_name = f"{glob.escape(name)}." if name else ""
     for path in folder.glob(f".{of_name}*{TEMPORARY_SUFFIX}"):
@@ -86,8 +86,8 @@ def remove_abandoned_files(folder: Path, name: str = "") -> None:
 
 @contextlib.contextmanager
 def where_writable(path: Path) -> Iterator[None]:
-    """For what is worth keeping at `path`, but is not needed: a folder of somebody else's, or a file system that
-    is read-only, costs a line in the log. A full disk is an error as everywhere."""
+    """Log instead of failing where `path` lies in a folder or file system that is read-only: for what is worth keeping,
+    but can be computed again. A full disk is an error as everywhere."""
     try:
         yield
     except OSError as error:
@@ -97,8 +97,11 @@ def where_writable(path: Path) -> Iterator[None]:
 
 
 def read_regular(path: Path, most: int = 2**32) -> bytes:
-    """What a file of at most `most` bytes holds; raises OSError for a larger one, and for what is no file: a device
-    would be read for ever, a pipe waited for. FileNotFoundError where there is nothing of that name."""
+    """Return what a file of at most `most` bytes holds.
+
+    Raises OSError for a larger one, and for what is no file: a device would be read for ever, a pipe waited for.
+    FileNotFoundError where there is nothing of that name.
+    """
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except FileNotFoundError:
@@ -115,7 +118,7 @@ def read_regular(path: Path, most: int = 2**32) -> bytes:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Appends one line, synced. A half line that a crash left behind is closed first."""
+    """Append one line, synced. A half line that a crash left behind is closed first."""
     with path.open("ab+") as file:
         if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
@@ -127,7 +130,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` outlive a power cut, where the file system can."""
+    """Make a rename in `folder` outlive a power cut, where the file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -138,8 +141,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writer_lock(folder: Path, part: tuple[int, int] | None = None) -> Iterator[bool]:
-    """Holds the right to write to a cache; the kernel gives it back if the process dies. To be asked for in one's
-    `folder_turn`: writers that start at one moment would take each other's trial for the lock itself.
+    """Hold the lock of a cache's writer; the kernel releases it if the process dies.
+
+    Acquire it inside `folder_turn`: writers that start at one moment would take each other's trial for the lock itself.
 
     part    (i, n): a job that takes every n-th video shares the cache with its siblings of the same
             n, and with nobody else. None: alone.
@@ -182,10 +186,9 @@ def _lock(descriptor: int, folder: Path, *, shared: bool) -> None:
 
 @contextlib.contextmanager
 def folder_turn(folder: Path) -> Iterator[None]:
-    """Waits for the right to read a small file of a cache and to write it anew, or to begin to write to the cache:
-    jobs that share a cache take turns.
+    """Wait for the lock under which small files of a cache are read and rewritten, and `writer_lock` is acquired.
 
-    Held for moments, unlike `writer_lock`; the kernel gives it back if the process dies.
+    It is held for moments; the kernel releases it if the process dies.
     """
     with (folder / ".lock-small-files").open("a") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)

@@ -7,7 +7,7 @@
 HDF5's parser is fast on what HDF5 wrote, and follows what a damaged page says for ever, or into memory
 that the file cannot fill. So it only writes these files. All columns are contiguous, text is bytes and offsets,
 and a reader needs the index alone: a column's bytes are read from their place, into memory that the file's
-size justifies, and each block of them is compared with its checksum before anybody sees it.
+size justifies, and each block of them is compared with its checksum before it is used.
 
 `open_file` reads them. Version 1 had neither header nor index; `version1` says where its columns lie.
 """
@@ -68,7 +68,7 @@ class Contents:
     attributes: Mapping[str, Any]
     columns: Mapping[str, Column]
     image_sha256: str = ""
-    """Of all bytes between header and index."""
+    """SHA-256 of all bytes between header and index."""
     block_bytes: int = BLOCK_BYTES
     texts: Mapping[str, list[str]] = field(default_factory=dict)
     """The text columns of version 1, which are not kept as bytes and offsets."""
@@ -77,7 +77,7 @@ class Contents:
 
 
 def file_parts(columns: Columns, attributes: Mapping[str, Any]) -> list[bytes]:
-    """The bytes of a file with these columns and attributes, in parts that follow each other.
+    """Return the bytes of a file with these columns and attributes, in parts that follow each other.
 
     The HDF5 image is built in memory and written by the caller in one go: HDF5 itself never meets a full
     disk, which it survives badly.

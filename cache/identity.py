@@ -1,4 +1,4 @@
-"""What shaped the features of a cache: the encoder and the sampling. Never a mix of two."""
+"""The identity of a cache: the encoder and the sampling that shaped its features."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """One text for equal values: sorted keys, no spaces, tuples as lists."""
+    """Return one text for equal values: sorted keys, no spaces, tuples as lists."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256, hexadecimal, of a JSON-able value."""
+    """Return the SHA-256, hexadecimal, of a JSON-able value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
@@ -47,7 +47,7 @@ class Identity:
 
     @property
     def encoder_digest(self) -> str:
-        """SHA-256 of what makes the encoder; text embeddings belong to it, whatever the sampling."""
+        """SHA-256 of the encoder alone, to which text embeddings belong, whatever the sampling."""
         return digest_of(self.encoder)
 
     @property
@@ -64,7 +64,7 @@ class Identity:
         return f"{self.encoder_name}, {describe_sampling(self.sampling)}"
 
     def differences(self, other: Identity) -> list[tuple[str, Any, Any]]:
-        """Where two identities differ: (dotted key, value here, value there); empty when they are one."""
+        """Return where two identities differ, as (dotted key, value here, value there); empty where they are equal."""
         mine = dict(_leaves({"encoder": self.encoder, "sampling": self.sampling}))
         theirs = dict(_leaves({"encoder": other.encoder, "sampling": other.sampling}))
         return [
@@ -83,7 +83,7 @@ class Identity:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Identity:
-        """Raises ValueError where a part is missing or of the wrong kind."""
+        """Return what `to_dict` wrote. Raises ValueError where a part is missing or of the wrong kind."""
         for key, kind in {"encoder": dict, "sampling": dict, "model": str, "pretrained": str}.items():
             if not isinstance(values.get(key), kind):
                 raise ValueError(f"{key!r} is missing or is not a {kind.__name__}")
@@ -91,7 +91,7 @@ class Identity:
 
 
 def describe_sampling(sampling: Mapping[str, Any]) -> str:
-    """`8 frames, 4 x 3 views`: what a person needs to tell two samplings apart at a glance."""
+    """Return `8 frames, 4 x 3 views`: what tells two samplings apart at a glance."""
     words = [f"{sampling.get('frames', '?')} frames"]
     clips, crops = sampling.get("clips", 1), sampling.get("crops", 1)
     if (clips, crops) != (1, 1):

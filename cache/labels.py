@@ -1,4 +1,4 @@
-"""`labels.jsonl`: labels and splits that a later list gave to videos of the cache, in the place of their shards' own.
+"""`labels.jsonl`: labels and splits of a later list, which replace those that the shards hold.
 
 The first line says how many videos follow, and the SHA-256 of the lines behind it; then a line a video:
 
@@ -22,7 +22,7 @@ LABELS_FILE = "labels.jsonl"
 LABELS_FORMAT = "vidclip-labels"
 LABELS_VERSION = 1
 _BYTES = (2**24, 2**14)
-"""What the file may have, and what more for each video of the cache."""
+"""Bytes that the file may have, and more for each video of the cache."""
 
 
 class ListFacts(NamedTuple):
@@ -33,9 +33,9 @@ class ListFacts(NamedTuple):
 
 
 def read_labels(folder: Path, n_videos: int) -> dict[str, ListFacts]:
-    """By id; empty where no list has changed any.
+    """Return what the file says, by id; empty where no list has changed any.
 
-    n_videos    of the cache: a file that says far more is not read
+    n_videos    how many the cache has: a far larger file is not read
     Raises CacheError where the file is damaged.
     """
     path = folder / LABELS_FILE
@@ -67,7 +67,7 @@ def read_labels(folder: Path, n_videos: int) -> dict[str, ListFacts]:
 
 
 def update_labels(folder: Path, facts: Mapping[str, ListFacts], n_videos: int) -> None:
-    """Puts facts in the place of what the file says of these videos; the file is replaced whole.
+    """Replace what the file says of these videos; the file is written whole.
 
     Raises CacheError where the file that is there is damaged, OSError.
     """

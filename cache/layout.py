@@ -9,7 +9,7 @@ A shard holds n videos, V views each, T frames a view, D dimensions:
     labels, label_offsets            [L], [n + 1]   labels of video i: labels[offsets[i]:offsets[i+1]]
     duration_seconds, n_frames, readable_frames, repeated   [n]
     root, source_bytes, source_modified_ns   [n]    of the file it was read from; absent in older shards
-    generation                       [n]      of the rows of one video the highest counts; absent in older shards
+    generation                       [n]      of a video that is there twice the highest counts; absent in older shards
 
 and the attributes `format`, `version`, `identity` (digest of encoder and sampling), `precision` (in which
 the encoder ran) and `created_by`. A text column is a group of `bytes` [B] uint8 and `offsets` [n + 1] int64.
@@ -54,14 +54,14 @@ DETAIL_NUMBERS = (
     "source_modified_ns",
     "generation",
 )
-"""One number a video, of what is known of it beside its features."""
+"""Columns with one number for each video."""
 OPTIONAL_COLUMNS: Mapping[str, str | int] = {
     "root": "",
     "source_bytes": -1,
     "source_modified_ns": -1,
     "generation": 0,
 }
-"""Columns that older shards lack, and what their videos have in their place."""
+"""Columns that older shards lack, and the value that takes their place."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class VideoRecord(VideoInfo):
 
 
 def columns_of(records: Sequence[VideoRecord]) -> Columns:
-    """Records side by side, in the layout's columns."""
+    """Return the columns of the layout, with one entry for each record."""
     columns: Columns = {
         name: [getattr(record, name) for record in records] for name in STRING_COLUMNS if name != "labels"
     }
@@ -123,15 +123,18 @@ def columns_of(records: Sequence[VideoRecord]) -> Columns:
 
 
 def check_digest(file: OpenFile, columns: Columns) -> None:
-    """Compares all columns of a file of version 1 with the digest it keeps; version 2 has been checked block by block."""
+    """Compare the columns of a file of version 1 with the digest it keeps; version 2 is checked block by block.
+
+    Raises CacheError.
+    """
     if file.contents.version == 1 and content_digest(columns) != file.attributes.get("sha256"):
         raise file.changed()
 
 
 def read_columns(file: OpenFile) -> Columns:
-    """All columns of a shard, in memory (a shard is bounded), their shapes checked against each other.
+    """Return all columns of a shard, in memory (a shard is bounded), their shapes checked against each other.
 
-    All of it is what was written: see `check_digest`.
+    Raises CacheError where it is not what was written.
     """
     frames = file.numbers("frames", np.float16, (None, None, None, None))
     n, views, times, _ = frames.shape
@@ -144,7 +147,7 @@ def read_columns(file: OpenFile) -> Columns:
 
 
 def read_details(file: OpenFile, n: int) -> Columns:
-    """The columns that say what the n videos of a shard are, without their features."""
+    """Return the columns that say what the n videos of a shard are, without their features."""
     absent = {name for name in OPTIONAL_COLUMNS if not file.has(name)}
     columns: Columns = {
         name: file.read_strings(name, n) for name in STRING_COLUMNS if name != "labels" and name not in absent

@@ -3,7 +3,7 @@
     {"id": "yoga/1.mp4", ..., "sha256": "0123456789abcdef"}
 
 The checksum is the beginning of the SHA-256 of the object without it, as canonical JSON; the lines of older versions
-have none. A line that is damaged, or was cut short by a crash, is passed over, and said.
+have none. A line that is damaged, or was cut short by a crash, is skipped, with a warning.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _log = logging.getLogger(__name__)
 
 
 def to_line(values: Mapping[str, Any]) -> str:
-    """An object as a line, without its end."""
+    """Return an object as a line, without its end."""
     return json.dumps({**values, "sha256": digest_of(dict(values))[:_DIGITS]})
 
 
 def read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
-    """What `parse` makes of each line; none where there is no file. Damaged lines are named in the log, once.
+    """Return what `parse` makes of each line; none where there is no file. Damaged lines are named in the log, once.
 
     parse    raises KeyError, TypeError, ValueError or AttributeError for an object of another form
     Raises CacheError for a file that cannot be read.
@@ -42,16 +42,16 @@ def read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]:
 
 
 def damaged_lines(path: Path, parse: Callable[[dict[str, Any]], Any]) -> tuple[int, ...]:
-    """The numbers of the lines that `read_lines` passes over, from 1. Raises CacheError."""
+    """Return the numbers of the lines that `read_lines` skips, from 1. Raises CacheError."""
     return _read(path, parse)[1]
 
 
 def damage_message(path: Path, numbers: tuple[int, ...]) -> str:
-    """In words for a person."""
+    """Return a message that names the damaged lines of a file."""
     which = f"line {numbers[0]} is" if len(numbers) == 1 else f"{len(numbers)} lines are"
     first = "" if len(numbers) == 1 else f" (the first is line {numbers[0]})"
     return (
-        f"{path}: {which} damaged and passed over{first}. Run `vidclip extract` with the list again: what is "
+        f"{path}: {which} damaged and skipped{first}. Run `vidclip extract` with the list again: what is "
         "missing or cannot be read is then recorded anew."
     )
 

@@ -1,4 +1,4 @@
-"""Joining caches of one identity: what several machines extracted becomes one cache."""
+"""Merging caches of one identity that several machines extracted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Merged:
     """What a merge did."""
 
     videos: int
-    """Videos taken in from the sources."""
+    """Videos copied from the sources."""
     already_there: int
     """Videos left out because the output, or an earlier source, has them."""
     failures: int
@@ -31,11 +31,11 @@ class Merged:
 
 
 def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256) -> Merged:
-    """Writes the videos, failures and text embeddings of `sources` into the cache `output`.
+    """Write the videos, failures and text embeddings of `sources` into the cache `output`.
 
     A video that several sources have is taken from the first. Memory is that of one batch; run again
-    after a kill, it goes on. What a source has read anew, or labeled otherwise, since an earlier merge is
-    brought up to date.
+    after a kill, it goes on. What a source has read again, or labeled otherwise, since an earlier merge is
+    updated.
     Raises CacheMismatch when two are of different encoders or samplings, CacheError for a damaged one:
     everything is checked before it is taken in.
     """

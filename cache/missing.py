@@ -1,4 +1,4 @@
-"""`missing.jsonl`: one line a video that a list names and that was not there when it was last read into the cache."""
+"""`missing.jsonl`: one line for each video that a list names and that was not there when it was last extracted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MissingVideo:
 
 
 def write_missing(folder: Path, videos: Iterable[MissingVideo]) -> None:
-    """Says which videos are missing, in the place of all that was said before; no file where none is."""
+    """Write the missing videos in the place of all that were listed before; no file where none is missing."""
     lines = "".join(to_line(vars(video)) + "\n" for video in videos)
     if lines:
         write_whole(folder / MISSING_FILE, lines.encode())
@@ -39,9 +39,9 @@ def write_missing(folder: Path, videos: Iterable[MissingVideo]) -> None:
 def update_missing(
     folder: Path, videos: Iterable[MissingVideo], source: str, present: Collection[str]
 ) -> None:
-    """Puts what a list misses in the place of what was said of this list before; other lists' entries stay.
+    """Replace the entries of one list by the videos that it misses today; the entries of other lists stay.
 
-    present    ids that are missing no more, whoever said so: in the cache, or found by this list
+    present    ids that no list misses any more: in the cache, or found by this list
     """
     videos = list(videos)
     if not videos and not (folder / MISSING_FILE).exists():
@@ -60,7 +60,7 @@ def update_missing(
 
 
 def read_missing(folder: Path) -> list[MissingVideo]:
-    """In the order of the file; a damaged line is passed over, and named in the log.
+    """Return the missing videos in the order of the file; a damaged line is skipped, and named in the log.
 
     Raises CacheError for a file that cannot be read.
     """
@@ -68,7 +68,7 @@ def read_missing(folder: Path) -> list[MissingVideo]:
 
 
 def parse_missing(values: dict[str, Any]) -> MissingVideo:
-    """Raises one of several errors for an object of another form; see `lines.read_lines`."""
+    """Return a missing video from a JSON object. Raises one of several errors for another form; see `lines.read_lines`."""
     labels = tuple(str(label) for label in values["labels"])
     id, split, listed_in = (str(values[key]) for key in ("id", "split", "listed_in"))
     return MissingVideo(id, split, labels, listed_in, str(values.get("source", "")))

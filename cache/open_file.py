@@ -35,7 +35,7 @@ _KINDS = "biuf"
 
 
 class OpenFile:
-    """A file of ours, open for reading; every failure is a CacheError that names it.
+    """A file of a cache, open for reading; every failure is a CacheError that names it.
 
     contents    what an earlier reading of the same file found, to spare another
 
@@ -73,7 +73,7 @@ class OpenFile:
         return bool({name, f"{name}/bytes"} & self.contents.columns.keys()) or name in self.contents.texts
 
     def numbers(self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> Column:
-        """The column `name`, checked: its type, and its shape where `shape` says a number."""
+        """Return the column `name`; its type is checked, and its shape where `shape` says a number."""
         column = self.contents.columns.get(name)
         if column is None:
             raise self.damaged(f"it has no column {name!r}")
@@ -90,7 +90,7 @@ class OpenFile:
     def read(
         self, column: Column, first: int = 0, stop: int | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Rows `first` to `stop` of a column; into `out`, contiguous and of the column's type, if given."""
+        """Read rows `first` to `stop` of a column; into `out`, contiguous and of the column's type, if given."""
         stop = column.shape[0] if stop is None else stop
         rows = (stop - first, *column.shape[1:])
         if out is None:
@@ -122,7 +122,10 @@ class OpenFile:
         return texts
 
     def check_image(self) -> None:
-        """Reads the whole image once, what HDF5 keeps beside the columns included. Version 1 has no checksum of it."""
+        """Read the whole image once, what HDF5 keeps beside the columns included. Version 1 has no checksum of it.
+
+        Raises CacheError.
+        """
         if self.contents.version == 1:
             return
         sha, start = hashlib.sha256(), HEADER_BYTES
@@ -143,13 +146,13 @@ class OpenFile:
         )
 
     def _read_bytes(self, column: Column, start: int, out: memoryview) -> None:
-        """Bytes of a column from `start` on; only blocks that agree with their checksums."""
+        """Read bytes of a column from `start` on; only blocks that agree with their checksums."""
         if column.checksums is None:
             _fill(self.path, self._file, out, column.offset + start)
             return
         block, stop = self.contents.block_bytes, start + len(out)
         first, last = start // block, -(-stop // block)
-        # Whole blocks go straight where they belong; of one that is cut at either end, a part is copied.
+        # Whole blocks are read in place; a block that is cut at either end is read apart, and its part copied.
         whole_first = -(-start // block)
         whole_last = last if stop == column.nbytes else stop // block
         if whole_first < whole_last:
@@ -166,7 +169,7 @@ class OpenFile:
             out[low - start : high - start] = piece[low - begin : high - begin]
 
     def _read_blocks(self, column: Column, first: int, out: memoryview) -> None:
-        """Whole blocks from the number `first` on."""
+        """Read whole blocks from the number `first` on."""
         block = self.contents.block_bytes
         _fill(self.path, self._file, out, column.offset + first * block)
         for number, checksum in enumerate(checksums_of(out, block), first):
@@ -215,7 +218,7 @@ def sound(found: Contents | CacheError) -> Contents:
 
 
 def _read_contents(path: Path, descriptor: int) -> Contents | None:
-    """The header and the index of a file, checked; None for version 1."""
+    """Return what the header and the index of a file say, checked; None for version 1."""
     head = os.pread(descriptor, HEADER_BYTES, 0)
     if head.startswith(HDF5_SIGNATURE):
         return None
@@ -233,7 +236,7 @@ def _read_contents(path: Path, descriptor: int) -> Contents | None:
             path, f"it has {size} bytes, not {written}: it was cut off, or another program wrote to it"
         )
     if image_end < HEADER_BYTES or not block_bytes or index_bytes > _LARGEST_INDEX:
-        raise damaged(path, "its header is none that vidclip writes")
+        raise damaged(path, "its header holds sizes that cannot be")
     tail = bytearray(index_bytes)
     _fill(path, descriptor, memoryview(tail), image_end)
     if hashlib.sha256(tail).digest() != digest:

@@ -35,7 +35,7 @@ class Shard:
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """The closed shards of a cache, `frames-2.h5` before `frames-10.h5`."""
+    """Return the closed shards of a cache, `frames-2.h5` before `frames-10.h5`."""
 
     def natural(path: Path) -> list[tuple[int, str]]:
         return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
@@ -70,7 +70,7 @@ def copy_rows(
 def _reads(
     file: OpenFile, column: Column, source: np.ndarray, out: np.ndarray, targets: np.ndarray
 ) -> Iterator[Callable[[], None]]:
-    """The steps of out[targets] = column[source], each of about `_PIECE` bytes; they may be taken in any order."""
+    """Yield the steps of out[targets] = column[source], each of about `_PIECE` bytes; they may be taken in any order."""
     order = np.argsort(source, kind="stable")
     source, targets = source[order], targets[order]
     row_bytes = max(1, math.prod(column.shape[1:]) * column.dtype.itemsize)

@@ -36,7 +36,7 @@ class TextEmbeddings:
     word_mode: str
     """Which tokens are words: name, sentence, all; or none, for a text tower without token embeddings."""
     sentence: np.ndarray
-    """[C, D] float32, not normalized for one prompt; the unit mean of unit embeddings for several."""
+    """[C, D] float32, not normalized for one prompt; for several, the L2-normalized mean of L2-normalized embeddings."""
     words: np.ndarray
     """[W, D] float32, not normalized; of several prompts, one prompt's words after the other's."""
     offsets: np.ndarray
@@ -63,7 +63,7 @@ def text_path(
     encoder_digest: str,
     precision: str = "fp32",
 ) -> Path:
-    """Where these embeddings are kept: a file for each set of phrases, prompts, word mode, encoder and precision.
+    """Return where these embeddings are kept: a file for each set of phrases, prompts, word mode, encoder and precision.
 
     precision    in which the text encoder ran; "" for files from before it was part of the key
     """
@@ -74,14 +74,14 @@ def text_path(
 
 
 def file_name_part(name: str) -> str:
-    """A lexicon's name as part of a file's."""
+    """Return a lexicon's name as part of a file's."""
     return re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:60]
 
 
 def write_texts(
     path: Path, texts: TextEmbeddings, *, lexicon: str, encoder_digest: str, precision: str = "fp32"
 ) -> None:
-    """Raises OSError with nothing left behind."""
+    """Write text embeddings to a file. Raises OSError with nothing left behind."""
     columns = {
         "sentence": np.asarray(texts.sentence, np.float32),
         "words": np.asarray(texts.words, np.float32),
@@ -104,9 +104,9 @@ def write_texts(
 def read_texts(
     path: Path, encoder_digest: str, *, whole: bool = False, contents: Contents | None = None
 ) -> TextEmbeddings:
-    """Raises CacheError where the file is damaged, of another encoder, or under another's name.
+    """Read text embeddings. Raises CacheError where the file is damaged, of another encoder, or renamed.
 
-    whole       also checks the bytes that are no embeddings and no text, but HDF5's own
+    whole       whether the bytes are checked too that are neither embeddings nor text, but HDF5's own
     contents    what `describe_all` says of the file
     """
     with OpenFile(path, TEXT_FORMAT, contents) as file:
@@ -143,8 +143,8 @@ def read_texts(
 
 
 def _check_name(file: OpenFile) -> None:
-    """Raises CacheError for a file that bears another's name: that says which phrases and prompts are inside. Older
-    files do not know theirs."""
+    """Raise CacheError for a file that was renamed: the name says which phrases and prompts are inside. Older files
+    do not store theirs."""
     name = file.attributes.get("name", file.path.name)
     if name != file.path.name:
         raise CacheError(
@@ -154,7 +154,7 @@ def _check_name(file: OpenFile) -> None:
 
 
 def copy_texts(source: Path, target: Path, encoder_digest: str) -> None:
-    """Writes the embeddings of one file to another, after checking every byte. Raises CacheError, OSError."""
+    """Write the embeddings of one file to another, after checking every byte. Raises CacheError, OSError."""
     contents = describe(source)
     texts = read_texts(source, encoder_digest, whole=True, contents=contents)
     lexicon, precision = (str(contents.attributes.get(key, "")) for key in ("lexicon", "precision"))
@@ -173,7 +173,7 @@ class TextFileInfo:
 
 
 def list_texts(folder: Path) -> list[TextFileInfo]:
-    """The text files of a cache. Raises CacheError for a damaged one, or one under another's name."""
+    """Return what each text file of a cache holds. Raises CacheError for a damaged or renamed one."""
     infos = []
     for path, found in describe_all(sorted(folder.glob("text-*.h5"))).items():
         with OpenFile(path, TEXT_FORMAT, sound(found)) as file:

@@ -1,4 +1,4 @@
-"""Reading every byte of a cache once, to know that it can be trusted."""
+"""Verification: every byte of a cache is read and checked once."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Checked:
 
 
 def verify(folder: str | Path) -> Iterator[Checked]:
-    """Checks every file of a cache, one after the other: readable, whole, ours, of the cache's encoder and
-    sampling, finite, not zero, checksums right, no video twice unless alike.
+    """Check every file of a cache, one after the other: readable, whole, of vidclip, of the cache's encoder and
+    sampling, finite, not zero, checksums right, no video twice with different content.
 
     Raises CacheError when the folder is no cache at all; what is wrong with a file is in its `problems`.
     """
@@ -128,5 +128,7 @@ def _check_shard(
         content = digest.digest()
         other, seen_content = seen.setdefault((video.id, video.generation), (path.name, content))
         if content != seen_content:
-            problems.append(f"{path} holds the video {video.id!r}, which is in {other} too, and not alike.")
+            problems.append(
+                f"{path} holds the video {video.id!r}, which is in {other} too, with different content."
+            )
     return Checked(path, len(columns["id"]), tuple(problems))

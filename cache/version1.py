@@ -28,9 +28,9 @@ from .hdf5 import Column, Columns, Contents, damaged, to_bytes, wrong_version
 from .open_file import stamp_of
 
 _SECONDS = 3
-"""Of processor time, for a file; ten megabytes of it are given one more."""
+"""Processor time for a file; there is one second more for every ten megabytes of it."""
 _MEMORY = 256 << 20
-"""For a file, and eight times its size, beside what the process has before."""
+"""Bytes of memory for a file, with eight times its size, beside what the process has before."""
 _ATTRIBUTES = (
     *("format", "version", "identity", "precision", "created_by", "sha256"),
     *("encoder", "lexicon", "word_mode", "settings"),
@@ -38,7 +38,7 @@ _ATTRIBUTES = (
 
 
 def describe(paths: Sequence[Path]) -> dict[Path, Contents | CacheError]:
-    """What each file holds, or why that cannot be said."""
+    """Return what each file holds, or why that cannot be said."""
     found: dict[Path, Contents | CacheError] = {}
     while len(found) < len(paths):
         waiting = paths[len(found) :]
@@ -51,7 +51,7 @@ def describe(paths: Sequence[Path]) -> dict[Path, Contents | CacheError]:
 
 
 def content_digest(columns: Columns) -> str:
-    """SHA-256 over names, shapes, types and bytes of all columns, as version 1 keeps it."""
+    """Return the SHA-256 over names, shapes, types and bytes of all columns, as version 1 keeps it."""
     sha = hashlib.sha256()
     for name in sorted(columns):
         column = columns[name]
@@ -68,19 +68,19 @@ def content_digest(columns: Columns) -> str:
 
 
 def _ask(paths: Sequence[Path]) -> tuple[list[bytes], str]:
-    """The lines that a process says of the files, one each, and what it died of if some are missing."""
+    """Return the lines that a process prints, one for each file, and how it ended if some are missing."""
     # The parent's own search path, and Ctrl-C left to the parent before anything else happens.
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         f"import sys; sys.path[:] = {sys.path!r}\n"
         f"from {__package__}.version1 import main; main()"
     )
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=stderr,
             env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         try:
@@ -89,8 +89,8 @@ def _ask(paths: Sequence[Path]) -> tuple[list[bytes], str]:
             process.kill()
             process.wait()
             raise
-        complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 200))
-        last_stderr_line = complaints.read().decode("utf-8", "replace").strip().split("\n")[-1]
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 200))
+        last_stderr_line = stderr.read().decode("utf-8", "replace").strip().split("\n")[-1]
     lines = said.splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
     if process.returncode == -signal.SIGXCPU:
@@ -117,7 +117,7 @@ def _contents_of(path: Path, said: dict[str, Any]) -> Contents | CacheError:
 
 def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nobody else's words between ours
+    os.dup2(2, 1)  # nothing else is printed between the replies
     for name in json.load(sys.stdin):
         with contextlib.suppress(OSError):
             _limit(Path(name).stat().st_size)

@@ -22,7 +22,7 @@ from .layout import FRAMES_FORMAT, VideoRecord, columns_of
 
 
 class CacheWriter:
-    """Adds videos to the cache in `folder`, made if it is not there; one writer at a time.
+    """Adds videos to the cache in `folder`, which is made if it is not there; one writer at a time.
 
     Videos gather in memory until a shard of them is full (`shard_videos`, or `shard_bytes` of
     features) or old (`shard_seconds`); it is then written whole. A kill costs what had gathered, at
@@ -104,10 +104,10 @@ class CacheWriter:
         return stored or FeatureCache(self.folder)
 
     def add(self, record: VideoRecord) -> None:
-        """Takes one video in; it is safe on disk after the next `flush`, which may happen at once.
+        """Add one video; it is safe on disk after the next `flush`, which may happen at once.
 
-        A video that is there already is replaced by a record of a higher generation: its row stays in its
-        shard, where a reader that has opened it finds it, and counts no more.
+        A video that is there already is replaced by a record of a higher generation: its earlier features stay in
+        their shard, for readers that have opened it, and count no more.
         """
         frames = np.asarray(record.frames)
         if record.id in self.ids and record.generation <= self._generations.get(record.id, 0):
@@ -139,14 +139,14 @@ class CacheWriter:
             self.flush()
 
     def add_failure(self, failure: Failure) -> None:
-        """Records a video that could not be read, at once."""
+        """Record a video that could not be read, at once."""
         append_failure(self.folder, failure)
         if failure.generation > self._generations.get(failure.id, 0):
             self.ids.discard(failure.id)
         self.failed_ids.add(failure.id)
 
     def flush(self) -> None:
-        """Closes the shard: all videos added so far are on disk when this returns. Raises OSError."""
+        """Close the shard: all videos added so far are on disk when this returns. Raises OSError."""
         if not self._gathered:
             return
         write_whole(self._next_path(), *file_parts(columns_of(self._gathered), self._attributes))

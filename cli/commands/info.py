@@ -91,7 +91,8 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
 
 
 def _hours(videos: Sequence[VideoInfo]) -> float | None:
-    """Of segments, the duration is that of the whole file, which counts once. None where one is no number."""
+    """Return the hours of the files, each once: a segment has the duration of its whole file. None where one is not
+    finite."""
     hours = sum({video.path: video.duration_seconds for video in videos}.values()) / 3600
     return hours if math.isfinite(hours) else None
 
@@ -122,7 +123,7 @@ def _print_one(facts: dict[str, Any]) -> None:
         ("short", f"{facts['with_repeated_frames']:,} videos with fewer frames than were asked for"),
         ("failures", _failures(facts)),
         *([("missing", f"{facts['missing']:,} listed; see missing.jsonl")] if facts["missing"] else []),
-        *([("replaced", f"{count(facts['replaced'], 'row')} of videos that were read again; `vidclip merge` leaves such rows behind")] if facts["replaced"] else []),
+        *([("replaced", f"features of {count(facts['replaced'], 'video')} from before it was read again; `vidclip merge` drops them")] if facts["replaced"] else []),
         ("size", f"{size(facts['bytes'])} in {count(facts['shards'], 'shard')}"),
     ]  # fmt: skip
     for text in facts["texts"]:

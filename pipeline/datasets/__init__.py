@@ -2,7 +2,7 @@
 
 A list comes from a folder, from a list file, from videos named one by one (`read_videos`), or from the files
 that a public data set is published with (`read_dataset`). Whatever cannot be right (a file that is missing, a
-video listed twice, a label nobody knows) is said here, with its row, before any video is opened.
+video listed twice, an unknown label) is reported here, with its row, before any video is opened.
 """
 
 from .folders import IMAGE_SUFFIXES, SPLIT_FOLDERS, VIDEO_SUFFIXES

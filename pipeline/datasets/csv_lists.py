@@ -21,7 +21,7 @@ LABEL_SEPARATOR = ";"
 
 
 def read_csv_list(path: Path, root: str | None) -> Found:
-    """The videos of a CSV list (see `read_videos`)."""
+    """Return the videos of a CSV list (see `read_videos`)."""
     rows = csv_rows(path)
     if not rows:
         raise DatasetError(f"{path} is empty: write the header {HEADER} and a row for each video.")
@@ -67,7 +67,7 @@ def read_csv_list(path: Path, root: str | None) -> Found:
 
 
 def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], int]:
-    """Where each column is, and how many there are."""
+    """Return where each column is, and how many there are."""
     columns = [name.strip().lower() for name in header]
     if "path" not in columns:
         separator = next((s for s in ";\t" if len(header) == 1 and s in header[0]), None)

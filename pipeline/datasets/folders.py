@@ -40,7 +40,7 @@ class Folder(NamedTuple):
 
 
 def walk(top: str, enter: Callable[[str], bool] = lambda _: True) -> Iterator[Folder]:
-    """A folder and all below it, each read once. Links are followed, but not in circles.
+    """Yield a folder and all below it, each read once. Links are followed, but not in circles.
 
     enter    Says by its name whether a folder is looked into.
     Raises DatasetError for a folder that cannot be read.
@@ -78,17 +78,17 @@ def walk(top: str, enter: Callable[[str], bool] = lambda _: True) -> Iterator[Fo
 
 
 def suffix_of(name: str) -> str:
-    """The end of a file's name in lower case, with its dot; empty where there is none."""
+    """Return the end of a file's name in lower case, with its dot; empty where there is none."""
     return name[name.rfind(".") :].lower() if "." in name else ""
 
 
 def stem_of(name: str) -> str:
-    """A video's name without its suffix."""
+    """Return a video's name without its suffix."""
     return name.rpartition(".")[0] if suffix_of(name) in VIDEO_SUFFIXES else name
 
 
 def is_true(question: Callable[[], bool]) -> bool:
-    """The answer of a directory entry; False for a link that leads to itself."""
+    """Return the answer of a directory entry; False for a link that leads to itself."""
     try:
         return question()
     except OSError:
@@ -96,7 +96,7 @@ def is_true(question: Callable[[], bool]) -> bool:
 
 
 def is_frame_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds images, and neither videos nor folders."""
+    """Return whether a folder holds images, and neither videos nor folders."""
     images = False
     try:
         with os.scandir(path) as scan:
@@ -113,7 +113,7 @@ def is_frame_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def find_in_folder(folder: Path, root: str | None) -> Found:
-    """The videos below a folder, with labels and splits from the folders they are in (see `read_videos`)."""
+    """Return the videos below a folder, with labels and splits from the folders they are in (see `read_videos`)."""
     top = without_dots(str(folder))
     root = top if root is None else root
     if os.path.commonpath([root, top]) != root:
@@ -145,7 +145,7 @@ def find_in_folder(folder: Path, root: str | None) -> Found:
 
 
 def _videos_below(top: str) -> tuple[list[str], set[str], Counter[str]]:
-    """The videos below a folder, those of them that are not there, and the other files' suffixes."""
+    """Return the videos below a folder, those of them that are not there, and the other files' suffixes."""
     names: list[str] = []
     missing: set[str] = set()
     other_files: Counter[str] = Counter()

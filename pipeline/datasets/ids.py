@@ -15,9 +15,9 @@ _SEGMENT = re.compile(r"#t=(?=[0-9,])([0-9][0-9.e+-]*)?(?:,([0-9][0-9.e+-]*))?$"
 
 
 def id_below(base: str, given: str) -> str:
-    """Of a path relative to `base`, or absolute: the path below base where it is, else as it was given.
+    """Return a path (absolute, or relative to `base`) as it is below `base`; where it is not, as it was given.
 
-    Of ``link/../x.mp4``, which is beside what the link leads to and not beside the link, the place counts.
+    ``link/../x.mp4`` lies beside what the link leads to, and not beside the link: that place counts.
     """
     below = base if base.endswith("/") else f"{base}/"
     joined = os.path.join(base, given)
@@ -30,7 +30,7 @@ def id_below(base: str, given: str) -> str:
 
 
 def without_dots(path: str) -> str:
-    """An absolute path of the same file, without ``.`` and ``..``; links stay as they are where they can.
+    """Return an absolute path of the same file, without ``.`` and ``..``; links stay as they are where they can.
 
     `os.path.abspath` takes ``link/..`` out as if the link were a folder, and names another file then.
     """
@@ -47,7 +47,7 @@ def without_dots(path: str) -> str:
 
 
 def segment_id(id: str, start: float | None, end: float | None) -> str:
-    """``a.mp4#t=12,15.5``; without an end ``a.mp4#t=12``, without a start ``a.mp4#t=,15.5``.
+    """Return ``a.mp4#t=12,15.5``; without an end ``a.mp4#t=12``, without a start ``a.mp4#t=,15.5``.
 
     So the web writes a part of a video (W3C Media Fragments 1.0, 4.2.1), in seconds.
     """
@@ -57,9 +57,9 @@ def segment_id(id: str, start: float | None, end: float | None) -> str:
 
 
 def segment_of(id: str, path: str) -> tuple[float | None, float | None]:
-    """The start and end that `segment_id` wrote behind the id of a video; both None where it is a whole video.
+    """Return the start and end that `segment_id` wrote behind the id of a video; both None for a whole video.
 
-    path    of its file: a name that itself ends like a segment is none
+    path    path of its file: a name that itself ends like a segment is none
     """
     match = _SEGMENT.search(id)
     if match is None or path.endswith(match[0]):
@@ -73,7 +73,7 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def seconds(text: str, what: str, where: str) -> float:
-    """A time that is written in a file. Raises DatasetError where it is none, or before 0."""
+    """Return a time that is written in a file. Raises DatasetError where it is none, or before 0."""
     try:
         value = math.nan if "_" in text else float(text)
     except ValueError:
@@ -86,7 +86,7 @@ def seconds(text: str, what: str, where: str) -> float:
 
 
 def check_segment(start: float | None, end: float | None, where: str) -> None:
-    """Raises DatasetError for a segment that ends before it begins, or at once."""
+    """Raise DatasetError for a segment that ends before it begins, or at once."""
     if end is not None and end <= (start or 0.0):
         raise DatasetError(
             f"{where} has a segment from {format_seconds(start) or '0'} to {format_seconds(end)} seconds: its end must be later."
@@ -94,7 +94,7 @@ def check_segment(start: float | None, end: float | None, where: str) -> None:
 
 
 def check_unicode(ids: Iterable[str]) -> None:
-    """Raises DatasetError for names that cannot be written as UTF-8."""
+    """Raise DatasetError for names that cannot be written as UTF-8."""
     unwritable = [ascii(id) for id in ids if not _is_unicode(id)]
     if unwritable:
         raise DatasetError(

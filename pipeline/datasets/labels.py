@@ -20,7 +20,7 @@ class Labeled(Protocol):
 
 
 def check_labels(videos: Iterable[Labeled], lexicon: Lexicon) -> list[tuple[int, ...]]:
-    """For each video the class indices of its labels; an empty tuple for a video without labels.
+    """Return for each video the class indices of its labels; an empty tuple for a video without labels.
 
     Labels are looked up as `Lexicon.find` does. Raises DatasetError for labels that the lexicon does
     not have, or has several of, with the first row or file of each and the closest names.

@@ -27,7 +27,7 @@ def read_videos(
     allow_missing: bool = False,
     lexicon: Lexicon | None = None,
 ) -> VideoList:
-    """The videos of a folder, of a list, or videos named one by one. A video is a file or a folder of frames.
+    """Return the videos of a folder, of a list, or named one by one. A video is a file or a folder of frames.
 
     source         A folder: every video file below it, and every folder below it that holds images
                    (``img_00001.jpg``, ...) and neither videos nor folders. ``source/<label>/<video>`` gives

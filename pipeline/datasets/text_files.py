@@ -14,7 +14,7 @@ from .video_list import DatasetError
 
 
 def read_bytes(path: Path) -> bytes:
-    """All of a file, or of a pipe. Raises DatasetError when it cannot be read, or is a device: it has no end."""
+    """Return all of a file, or of a pipe. Raises DatasetError when it cannot be read, or is a device: it has no end."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
@@ -25,7 +25,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, kind: str = "text") -> str:
-    """The file's text, UTF-8, without a byte order mark.
+    """Return the file's text, UTF-8, without a byte order mark.
 
     Raises DatasetError when it cannot be read, is not UTF-8, or holds zero bytes.
     """
@@ -42,14 +42,14 @@ def read_text(path: Path, kind: str = "text") -> str:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1, without white space around them."""
+    """Return the lines that are not blank, with their numbers from 1, without white space around them."""
     # Only the line ends of text files count: str.splitlines would also cut at characters inside names.
     lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def csv_rows(path: Path, *, delimiter: str = ",", strict: bool = True) -> list[tuple[int, list[str]]]:
-    """The rows that are not blank, with their numbers as a spreadsheet counts them, from 1.
+    """Return the rows that are not blank, with their numbers as a spreadsheet counts them, from 1.
 
     strict    Whether a quotation mark in an odd place is an error; free text often has some.
     """
@@ -104,7 +104,7 @@ class Table:
         return f"{self.path}, row {number}"
 
     def cell(self, row: tuple[int, list[str]], name: str, *, filled: bool = True) -> str:
-        """A cell without white space around it; empty where there is no such column.
+        """Return a cell without white space around it; empty where there is no such column.
 
         Raises DatasetError for an empty one, unless it need not be `filled`.
         """
@@ -116,7 +116,7 @@ class Table:
 
 
 def read_json(path: Path) -> Any:
-    """Raises DatasetError, with the line, for what is not JSON."""
+    """Read a JSON file. Raises DatasetError, with the line, for what is not JSON."""
     text = read_text(path, "JSON text")
     try:
         return json.loads(text)

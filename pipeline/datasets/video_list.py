@@ -121,7 +121,7 @@ class VideoList(Sequence[Video]):
 
 
 def natural_key(text: str) -> str:
-    """Sort key that orders numbers by their value and paths folder by folder: ``a2/x``, ``a10/x``."""
+    """Return a sort key that orders numbers by their value and paths folder by folder: ``a2/x``, ``a10/x``."""
     # The text itself comes last, for names that differ only in leading zeros.
     return f"{_DIGITS.sub(_padded, text).replace('/', chr(0))}{chr(0)}{text}"
 
@@ -134,11 +134,11 @@ def _padded(digits: re.Match[str]) -> str:
 
 
 def preview(problems: Sequence[str], count: int | None = None) -> str:
-    """The first few problems, and how many more there are."""
+    """Return the first few problems, and how many more there are."""
     more = (len(problems) if count is None else count) - PROBLEMS_SHOWN
     return "; ".join(problems[:PROBLEMS_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 video``, ``2,000 videos``."""
+    """Return ``1 video``, ``2,000 videos``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -147,7 +147,7 @@ def _check_all_accounted(videos: VideoList, cache: FeatureCache) -> None:
 
 
 class _Reporter:
-    """Calls back now and then, not for every video."""
+    """Calls back a few times a second, not for every video."""
 
     def __init__(self, progress: Progress, callback: Callable[[Progress], None] | None) -> None:
         self.progress = progress

@@ -56,7 +56,7 @@ class Plan:
     todo: list[Video]
     """Those to read, with the labels and splits that they will have."""
     generations: dict[str, int]
-    """Of those to read, where it is not 0."""
+    """The generation of a video to read, by id, where it is not 0."""
     changed: list[Change]
     """Those that are read again, because their files have changed."""
     kept: list[Change]
@@ -64,7 +64,7 @@ class Plan:
     unknown: int
     """Those in the cache of which nobody knows whether they have changed: an older vidclip read them."""
     facts: dict[str, ListFacts]
-    """What the list says otherwise than the cache, by id."""
+    """Labels and splits in which the list differs from the cache, by id."""
     relabelled: int
     """Videos of the cache whose labels or split change."""
 
@@ -83,7 +83,7 @@ class Plan:
 
 
 def part_of(id: str, n: int) -> int:
-    """Which of n parts a video is in. It depends on nothing but its id, so all jobs agree, whatever they find."""
+    """Return which of n parts a video is in. It depends on its id alone, so all jobs agree, whatever they find."""
     return int.from_bytes(hashlib.sha256(id.encode("utf-8", "surrogateescape")).digest()[:8], "big") % n
 
 

@@ -80,7 +80,7 @@ def test_shards_that_do_not_know_their_files_are_read(write_cache, rng):
     assert (video.root, video.source_bytes, video.source_modified_ns) == ("", -1, -1)
 
 
-def test_names_that_are_no_unicode_survive(write_cache, rng):
+def test_names_that_are_not_utf8_are_kept(write_cache, rng):
     name = os.fsdecode(b"caf\xe9.mp4")
     cache = FeatureCache(write_cache([a_record(name, rng, labels=(os.fsdecode(b"\xff"),))]))
     assert cache.ids == [name]
@@ -89,7 +89,7 @@ def test_names_that_are_no_unicode_survive(write_cache, rng):
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_any_rows_from_any_shards(tmp_path_factory, data):
+def test_any_indices_from_any_shards(tmp_path_factory, data):
     n = data.draw(st.integers(1, 12))
     order = data.draw(st.permutations(range(n)))
     cuts = sorted(data.draw(st.sets(st.integers(1, n), max_size=3)) | {n})
@@ -113,7 +113,7 @@ def test_any_rows_from_any_shards(tmp_path_factory, data):
         np.testing.assert_array_equal(np.concatenate([frames for _, frames in batches]), expected[rows])
 
 
-def test_rows_that_are_not_there(write_cache, rng):
+def test_rejects_indices_out_of_range(write_cache, rng):
     cache = FeatureCache(write_cache([a_record("a", rng)]))
     with pytest.raises(IndexError, match="between 0 and 0"):
         cache.frames([1])
@@ -187,7 +187,7 @@ def _hold(folder, ready):
         time.sleep(60)
 
 
-def test_a_killed_writer_gives_its_lock_back(tmp_path, rng):
+def test_killing_a_writer_releases_its_lock(tmp_path, rng):
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=_hold, args=(tmp_path, ready))
@@ -309,7 +309,7 @@ print("went on")
     else True,
     reason="needs the right to mount",
 )
-def test_a_read_only_file_system_costs_a_line(tmp_path):
+def test_a_read_only_file_system_is_logged(tmp_path):
     mount = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -c "$3" "$1"'
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, READ_ONLY],
@@ -321,12 +321,12 @@ def test_a_read_only_file_system_costs_a_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_never_passed_over(tmp_path):
+def test_a_full_disk_is_always_an_error(tmp_path):
     with pytest.raises(OSError, match="No space left"), where_writable(tmp_path / "text-x.h5"):
         Path("/dev/full").write_bytes(b"text")
 
 
-def test_writer_refuses_what_would_poison_the_cache(tmp_path, rng):
+def test_writer_rejects_unusable_embeddings(tmp_path, rng):
     with CacheWriter(tmp_path, an_identity()) as writer:
         writer.add(a_record("a", rng))
         with pytest.raises(ValueError, match="in .* already"):
@@ -344,7 +344,7 @@ def test_writer_refuses_what_would_poison_the_cache(tmp_path, rng):
     assert FeatureCache(tmp_path).ids == ["a"]
 
 
-def test_what_gathered_is_kept_when_the_caller_fails(tmp_path, rng):
+def test_buffered_videos_are_kept_when_the_caller_fails(tmp_path, rng):
     with pytest.raises(KeyboardInterrupt), CacheWriter(tmp_path, an_identity()) as writer:
         writer.add(a_record("a", rng))
         raise KeyboardInterrupt
@@ -489,11 +489,11 @@ def test_no_cache_says_how_to_make_one(tmp_path):
 def test_features_without_their_identity_are_not_adopted(write_cache, rng):
     folder = write_cache([a_record("a", rng)])
     (folder / "cache.json").unlink()
-    with pytest.raises(CacheError, match="nobody knows what made them"):
+    with pytest.raises(CacheError, match="cannot be known what made them"):
         CacheWriter(folder, an_identity())
 
 
-def test_a_video_that_stands_twice_alike_counts_once(write_cache, rng):
+def test_identical_copies_of_a_video_count_once(write_cache, rng):
     records = [a_record("a", rng, labels=("x",)), a_record("b", rng)]
     folder = write_cache(records)
     shutil.copy(folder / "frames-00000.h5", folder / "frames-00001.h5")
@@ -510,7 +510,7 @@ def test_a_video_that_stands_twice_alike_counts_once(write_cache, rng):
 
 
 @pytest.mark.parametrize("column", ["frames", "frame_indices", "timestamps", "labels", "n_frames"])
-def test_a_video_that_stands_twice_and_differs_is_named(write_cache, rng, column):
+def test_copies_of_a_video_that_differ_are_named(write_cache, rng, column):
     folder = write_cache([a_record("a", rng, labels=("x",))])
     shutil.copy(folder / "frames-00000.h5", folder / "frames-00001.h5")
 
@@ -519,11 +519,15 @@ def test_a_video_that_stands_twice_and_differs_is_named(write_cache, rng, column
 
     change_file(folder / "frames-00001.h5", change)
     with pytest.raises(
-        CacheError, match=r"'a' twice and not alike, in frames-00000\.h5 and frames-00001\.h5. Delete"
+        CacheError,
+        match=r"'a' twice, with different content, in frames-00000\.h5 and frames-00001\.h5. Delete",
     ):
         FeatureCache(folder)
     (problem,) = [problem for checked in verify(folder) for problem in checked.problems]
-    assert "frames-00001.h5 holds the video 'a', which is in frames-00000.h5 too, and not alike" in problem
+    assert (
+        "frames-00001.h5 holds the video 'a', which is in frames-00000.h5 too, with different content"
+        in problem
+    )
 
 
 def test_a_view_does_not_follow_its_caches_refresh(tmp_path, rng):

@@ -309,7 +309,7 @@ def copies(folder: Path, names) -> list[Path]:
     return made
 
 
-def test_no_claim_is_believed_that_the_file_cannot_hold(folder):
+def test_rejects_columns_larger_than_the_file(folder):
     folders = copies(folder, LIES)
     for copy, lie in zip(folders, LIES.values(), strict=True):
         seal(copy / "frames-00000.h5", lie)
@@ -341,7 +341,7 @@ def test_version_1_is_read(folder):
     np.testing.assert_array_equal(cache.frames(slice(40)), expected[folder / "frames-00000.h5"][2])
 
 
-def test_shards_of_version_1_are_compared_with_their_digest_before_features_are_given(folder):
+def test_version_1_checks_the_digest_before_it_returns_features(folder):
     old(folder)
     with h5py.File(folder / "frames-00000.h5", "r+") as file:
         file["split"][3] = "elsewhere"
@@ -366,7 +366,7 @@ def test_a_shard_of_version_1_cannot_hang_its_reader(folder):
     assert "reading it came to no end" in checked[1].problems[0]
 
 
-def test_version_2_is_never_taken_for_version_1(folder):
+def test_version_2_is_not_read_as_version_1(folder):
     path = folder / "frames-00000.h5"
     path.write_bytes(path.read_bytes()[512:])
     with pytest.raises(CacheError, match="its header is missing"):
@@ -443,7 +443,7 @@ OLD_LIES = {
 }
 
 
-def test_no_claim_of_version_1_is_believed_that_the_file_cannot_hold(folder):
+def test_version_1_rejects_columns_larger_than_the_file(folder):
     old(folder)
     for path in folder.glob("text-*.h5"):
         path.unlink()

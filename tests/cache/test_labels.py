@@ -32,7 +32,7 @@ def folder(write_cache, rng):
     return write_cache([a_record(id, rng, labels=("old",), split="train") for id in "abc"])
 
 
-def test_a_later_lists_labels_stand_before_the_shards(folder):
+def test_labels_of_a_later_list_replace_those_of_the_shards(folder):
     reader = FeatureCache(folder)
     shards = {path.name: path.read_bytes() for path in folder.glob("*.h5")}
     odd = (os.fsdecode(b"caf\xe9"), "打篮球", "")
@@ -49,7 +49,7 @@ def test_a_later_lists_labels_stand_before_the_shards(folder):
     assert shards == {path.name: path.read_bytes() for path in folder.glob("*.h5")}
 
 
-def test_jobs_that_share_a_cache_do_not_lose_each_others(folder):
+def test_concurrent_jobs_keep_each_others_labels(folder):
     jobs = [
         threading.Thread(target=update_labels, args=(folder, {f"{job}": ListFacts((f"{job}",), "")}, 3))
         for job in range(8)
@@ -74,7 +74,7 @@ def test_merging_applies_them(folder, tmp_path):
     assert merge([folder], joined).relabelled == 0
 
 
-def test_merging_again_takes_what_was_read_anew(write_cache, rng, tmp_path):
+def test_merging_again_updates_what_was_read_again(write_cache, rng, tmp_path):
     first = write_cache([a_record("a", rng, source_bytes=1, source_modified_ns=1)], "first")
     second = write_cache([a_record("a", rng, source_bytes=2, source_modified_ns=2)], "second")
     joined = tmp_path / "joined"
@@ -126,7 +126,7 @@ def test_a_file_far_too_large_for_its_cache_is_not_read(folder):
 # --- what lists miss
 
 
-def test_each_list_answers_for_its_own_missing_videos(folder):
+def test_each_list_replaces_its_own_missing_videos(folder):
     def ids():
         return [video.id for video in FeatureCache(folder).missing()]
 

@@ -40,7 +40,7 @@ def problems(folder):
 
 
 @pytest.mark.parametrize("name", ["failures.jsonl", "missing.jsonl"])
-def test_no_flipped_bit_goes_unsaid(folder, caplog, name, rng):
+def test_every_flipped_bit_is_reported(folder, caplog, name, rng):
     expected = read(folder)
     assert expected == (FAILURES, MISSING)
     assert not problems(folder)
@@ -57,14 +57,14 @@ def test_no_flipped_bit_goes_unsaid(folder, caplog, name, rng):
         if caplog.records:
             said += 1
             assert f"{name}: " in caplog.text
-            assert " damaged and passed over" in caplog.text
+            assert " damaged and skipped" in caplog.text
             assert problems(folder)
         else:
             assert found == expected, place
     assert said > 0.2 * len(data)
 
 
-def test_a_damaged_line_is_named_once_and_costs_itself_alone(folder, caplog):
+def test_a_damaged_line_is_named_once_and_alone_skipped(folder, caplog):
     path = folder / "failures.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1].replace(b"yoga/1", b"yoga/7", 1) + lines[2])
@@ -72,12 +72,12 @@ def test_a_damaged_line_is_named_once_and_costs_itself_alone(folder, caplog):
         for _ in range(2):
             assert read(folder)[0] == [FAILURES[0], FAILURES[2]]
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{path}: line 2 is damaged and passed over. Run `vidclip extract`")
+    assert record.getMessage().startswith(f"{path}: line 2 is damaged and skipped. Run `vidclip extract`")
     (problem,) = problems(folder)
     assert problem == record.getMessage()
 
 
-def test_a_line_that_a_crash_cut_short_is_passed_over(folder):
+def test_a_line_that_a_crash_cut_short_is_skipped(folder):
     with (folder / "failures.jsonl").open("ab") as file:
         file.write(b'{"id": "yoga/9.mp4", "pa')
     with CacheWriter(folder, FeatureCache(folder).identity) as writer:
@@ -101,7 +101,7 @@ def test_lines_of_older_versions_have_no_checksum(folder, caplog):
     ("target", "message"),
     [("/dev/zero", "no regular file"), ("pipe", "no regular file"), ("gone", "a link that leads nowhere")],
 )
-def test_what_is_no_file_is_refused(folder, name, target, message):
+def test_rejects_what_is_not_a_regular_file(folder, name, target, message):
     os.mkfifo(folder / "pipe")
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(target)

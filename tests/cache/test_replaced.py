@@ -85,7 +85,7 @@ def test_merging_leaves_out_what_was_replaced(write_cache, rng, old_and_new, tmp
     assert problems(tmp_path / "joined") == []
 
 
-def test_two_rows_of_one_generation_are_two_videos_of_one_name(write_cache, rng):
+def test_copies_of_one_generation_that_differ_are_an_error(write_cache, rng):
     folder = write_cache([a_record("a", rng)])
     other = write_cache([replace(a_record("a", rng), generation=0)], "other")
     (other / "frames-00000.h5").rename(folder / "frames-00001.h5")

@@ -67,14 +67,14 @@ def test_a_flipped_bit_in_the_features_is_found(write_cache, rng):
             cache.frames(rows)
 
 
-def test_zero_embeddings_of_before_are_named(write_cache, rng):
+def test_zero_embeddings_of_older_versions_are_named(write_cache, rng):
     folder = write_cache([a_record("a", rng), a_record("b", rng)])
     change_file(folder / "frames-00000.h5", lambda columns, _: columns["frames"][1, 0, 3].fill(0))
     (problem,) = problems(folder)
     assert "frames-00000.h5 has embeddings that are all zero, of the video 'b'" in problem
 
 
-def test_nan_duplicates_and_strangers_are_found(write_cache, rng):
+def test_nan_duplicates_and_foreign_shards_are_found(write_cache, rng):
     folder = write_cache([a_record("a", rng)])
     shutil.copy(folder / "frames-00000.h5", folder / "frames-00001.h5")
     other = write_cache([a_record("z", rng)], "other", an_identity(frames=9))
@@ -82,7 +82,10 @@ def test_nan_duplicates_and_strangers_are_found(write_cache, rng):
     change_file(folder / "frames-00001.h5", lambda columns, _: columns["frames"][0, 0, 0].fill(np.nan))
     (folder / "frames-00003.h5").write_bytes(b"rubbish")
     found = "\n".join(problems(folder))
-    assert "frames-00001.h5 holds the video 'a', which is in frames-00000.h5 too, and not alike" in found
+    assert (
+        "frames-00001.h5 holds the video 'a', which is in frames-00000.h5 too, with different content"
+        in found
+    )
     assert "frames-00001.h5 has embeddings that are not finite, of the video 'a'" in found
     assert "frames-00002.h5 holds features of another encoder" in found
     assert "frames-00003.h5 is damaged" in found
@@ -147,7 +150,7 @@ def test_a_damaged_source_is_named_and_nothing_of_it_is_merged(write_cache, rng,
 
 
 @pytest.mark.parametrize(("value", "what"), [(np.nan, "not finite"), (0, "all zero")])
-def test_embeddings_that_no_cache_takes_in_are_not_merged(write_cache, rng, tmp_path, value, what):
+def test_unusable_embeddings_are_not_merged(write_cache, rng, tmp_path, value, what):
     """Older writers let zeros pass, and other programs may write anything."""
     folder = write_cache([a_record("a", rng), a_record("b", rng)], "source")
     change_file(folder / "frames-00000.h5", lambda columns, _: columns["frames"][1].fill(value))
@@ -211,7 +214,7 @@ def test_texts_come_back(write_cache, rng):
     assert (info.lexicon, info.phrases, info.word_mode) == ("my/lexicon", 2, "name")
 
 
-def test_a_file_under_the_name_of_another_is_refused(write_cache, tmp_path):
+def test_rejects_a_renamed_file(write_cache, tmp_path):
     """The name says which phrases and prompts are inside: whoever asks for these must not get others."""
     folder = write_cache([])
     path, digest, texts = _write_some_texts(folder)
@@ -227,7 +230,7 @@ def test_a_file_under_the_name_of_another_is_refused(write_cache, tmp_path):
     assert any("was written under the name" in problem for problem in problems(folder))
 
 
-def test_attributes_under_the_name_of_others_are_refused(write_cache, rng):
+def test_rejects_renamed_attributes(write_cache, rng):
     folder = write_cache([])
     for top in (1, 2):
         settings = {"lexicon": "words", "top": top, "reader": FeatureCache(folder).identity.encoder_digest}

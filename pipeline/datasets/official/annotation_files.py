@@ -120,7 +120,7 @@ def one_each(files: Iterable[Path]) -> dict[str, Path]:
 
 
 def check_order(path: Path, classes: Iterable[tuple[int, int, str]], lexicon: Lexicon) -> None:
-    """Checks that a file has the classes in the official order.
+    """Check that a file has the classes in the official order.
 
     classes   (row, class index from 0, name) of each line
     Raises DatasetError, with the row, for the first that is elsewhere in the lexicon, or not in it.

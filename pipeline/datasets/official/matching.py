@@ -1,4 +1,4 @@
-"""The rows of a data set's own files, and the videos on disk that they speak of."""
+"""The rows of a data set's own files, and the videos on disk that they name."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Listed:
     """What the file of the whole video may be called, where the row is about a segment of it."""
 
     start_seconds: float | None = None
-    """Of that segment."""
+    """Where that segment begins."""
 
     end_seconds: float | None = None
-    """Of that segment."""
+    """Where that segment ends."""
 
 
 @dataclass(slots=True)
@@ -57,10 +57,10 @@ class Listing:
 def match(
     listing: Listing, rows: Sequence[Listed], root: Path, lexicon: Lexicon, source: str = ""
 ) -> VideoList:
-    """The videos below the root that some rows of a listing speak of; those that are not there are in `missing`.
+    """Return the videos below the root that some rows of a listing name; those that are not there are in `missing`.
 
     A row's video is a file of one of its names anywhere below the root; else a folder of that name, whose images
-    are the frames (nobody looks inside before it is decoded); else a segment of the file of the whole video.
+    are the frames (it is not looked into before it is decoded); else a segment of the file of the whole video.
     Labels get the lexicon's spelling.
     Raises DatasetError for labels that the lexicon does not have, and when no video is there at all.
     """
@@ -102,7 +102,7 @@ def match(
 
 
 def _candidates(row: Listed, tree: _Tree) -> tuple[Sequence[str], bool]:
-    """Paths that may be the row's video, and whether the row is a segment of that video."""
+    """Return paths that may be the row's video, and whether the row is a segment of that video."""
     for name in row.names:
         if files := tree.files.get(name):
             return files, False

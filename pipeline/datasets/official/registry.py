@@ -34,7 +34,7 @@ class Dataset:
     """That of its lexicon, which has the official order of its classes."""
 
     read: Callable[[Request], Listing]
-    """Gives the rows of all its lists."""
+    """Reads the rows of all its lists."""
 
     splits: tuple[str, ...] = _NAMED
     """What `read_dataset` can be asked for."""
@@ -62,7 +62,7 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType(
 
 
 def find_dataset(name: str) -> Dataset:
-    """A data set by its name or an alias, as lexicons are found: ``k400``, ``UCF-101``.
+    """Return a data set by its name or an alias, as lexicons are found: ``k400``, ``UCF-101``.
 
     Raises DatasetError for a name that none has.
     """
@@ -97,7 +97,7 @@ def read_dataset(
     annotations: str | Path | None = None,
     segments: bool | None = None,
 ) -> VideoList:
-    """The videos of a public data set, as its own split and label files list them.
+    """Return the videos of a public data set, as its own split and label files list them.
 
     name         ucf101, hmdb51, kinetics400, kinetics600, kinetics700, activitynet, charades,
                  something-something-v1, or an alias of one
@@ -145,7 +145,7 @@ def read_dataset(
 
 
 def _of_split(rows: list[Listed], wanted: str) -> list[Listed]:
-    """The rows of a split; of a split that has a number, with what each video is in it."""
+    """Return the rows of a split; for a numbered split, with what each video is in it."""
     if wanted not in _NUMBERED:
         return [row for row in rows if wanted == row.split]
     parts = ((row, part_in(row, wanted)) for row in rows)
@@ -153,7 +153,7 @@ def _of_split(rows: list[Listed], wanted: str) -> list[Listed]:
 
 
 def _split(dataset: Dataset, split: int | str | None) -> str:
-    """The split that is meant, one of the data set's own; empty for all."""
+    """Return the split that is meant, one of the data set's own; empty for all."""
     if split is None or split == "":
         return ""
     asked = str(split).strip().lower()

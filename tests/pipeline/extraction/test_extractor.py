@@ -99,14 +99,14 @@ def test_views_are_clips_by_crops(videos, encoder, tmp_path):
     )
 
 
-def test_numbers_do_not_depend_on_the_company_a_video_keeps(videos, encoder, tmp_path):
+def test_embeddings_do_not_depend_on_the_other_videos(videos, encoder, tmp_path):
     run(videos, encoder, tmp_path / "all")
     run(videos[5:6], encoder, tmp_path / "alone")
     alone, together = FeatureCache(tmp_path / "alone"), FeatureCache(tmp_path / "all")
     np.testing.assert_array_equal(alone.frames()[0], together.frames([together.index(alone.ids[0])])[0])
 
 
-def test_books_balance(videos, encoder, tmp_path):
+def test_every_video_has_features_or_a_failure(videos, encoder, tmp_path):
     bad = tmp_path / "videos"
     save_video(bad / "good.mp4", frames=5)
     (bad / "empty.mp4").write_bytes(b"")
@@ -135,7 +135,7 @@ def test_parts_of_a_list_make_the_whole(videos, encoder, tmp_path):
     assert FeatureCache(tmp_path).ids == [video.id for video in sorted(videos, key=lambda video: video.id)]
 
 
-def test_a_second_extraction_at_the_same_time_is_told(videos, encoder, tmp_path):
+def test_rejects_a_second_extraction_at_the_same_time(videos, encoder, tmp_path):
     identity = cache_identity(encoder, SAMPLING)
     with CacheWriter(tmp_path, identity), pytest.raises(CacheBusy, match="another extraction is writing"):
         run(videos, encoder, tmp_path)
@@ -202,7 +202,7 @@ for line in sys.stdin:        # each line begins one extraction, in a process gr
 """
 
 
-def test_twenty_kills_cost_nothing(tmp_path, tiny_model, encoder):
+def test_twenty_kills_lose_nothing(tmp_path, tiny_model, encoder):
     root = tmp_path / "videos"
     for number in range(20):
         first = save_video(root / f"{number:02}-00.mp4", frames=40, size=128, seed=number)

@@ -95,7 +95,7 @@ def test_a_replaced_file_is_read_again(days, run, tmp_path):
     assert run(days / "monday").progress.present == 2, "and once is enough"
 
 
-def test_two_videos_of_one_name_are_not_taken_for_one(days, run, tmp_path):
+def test_two_videos_of_one_id_are_an_error(days, run, tmp_path):
     run(days / "monday")
     with pytest.raises(SourceChanged) as error:
         run(days / "tuesday")
@@ -131,7 +131,7 @@ def test_replace_keep_and_error(days, run, tmp_path):
         run(days / "monday", changed="sometimes")
 
 
-def test_yesterdays_file_that_is_gone_is_replaced(days, run):
+def test_a_moved_video_that_changed_is_read_again(days, run):
     run(days / "monday")
     shutil.rmtree(days / "monday")
     assert len(run(days / "tuesday").changed) == 1
@@ -154,7 +154,7 @@ def test_times_are_compared_as_exactly_as_both_are_stored():
     assert not exact.same(Stamp(5, 124 * 10**9))
 
 
-def test_of_a_folder_of_images_the_images_count(tmp_path, run):
+def test_the_stamp_of_a_folder_is_that_of_its_images(tmp_path, run):
     for number in range(4):
         path = tmp_path / f"frames/jump/{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +259,7 @@ def test_a_second_list_leaves_the_first_ones_missing_videos(days, run, tmp_path)
     assert not (tmp_path / "features/missing.jsonl").exists()
 
 
-def test_a_video_that_appears_between_two_jobs_comes_once(tmp_path, run):
+def test_a_video_that_appears_between_two_jobs_is_encoded_once(tmp_path, run):
     for number in range(10):
         save_video(tmp_path / f"v/{number}.mp4", frames=4, seed=number)
     run(tmp_path / "v", part=(0, 2))
@@ -342,7 +342,7 @@ def test_auto_is_the_precision_of_the_cache(days, command):
     assert "Use --precision bf16, or leave --precision out" in refused.stderr
 
 
-def test_sigterm_is_the_callers_again_afterwards(days, command):
+def test_the_handler_of_sigterm_is_restored(days, command):
     def mine(*_):
         pass
 
@@ -372,7 +372,7 @@ def test_it_runs_beside_the_main_thread(days, tiny_model):
     assert statuses == [0]
 
 
-def test_lines_say_where_it_stands_where_there_is_no_terminal(days, command, monkeypatch):
+def test_progress_lines_without_a_terminal(days, command, monkeypatch):
     monkeypatch.setattr("vidclip.cli.progress.LINE_SECONDS", 0.01)
     (days / "monday/broken.mp4").write_bytes(b"")
     lines = re.findall(r"^[\d.:]+(?: s)?: .*$", command("monday").stderr, re.MULTILINE)
@@ -393,7 +393,7 @@ def test_info_names_what_was_read_with_damage_or_again(tmp_path, write_cache, rn
     assert "  a: damaged: 3 frames could not be read" in printed
     assert "... and 2 more" in printed
     assert "images without times" not in printed
-    assert "replaced   1 row" in printed
+    assert "replaced   features of 1 video from before it was read again" in printed
 
 
 # --- nothing to do
@@ -440,7 +440,7 @@ def test_with_nothing_to_do_no_weights_are_loaded(days, settled):
 
 
 @pytest.mark.parametrize("what", ["weights", "sampling", "file", "precision", "device"])
-def test_whatever_is_not_certain_is_looked_at(days, settled, what, other_tiny_model):
+def test_the_encoder_is_loaded_where_anything_is_uncertain(days, settled, what, other_tiny_model):
     weights = days / "model/open_clip_model.safetensors"
     arguments, expected, message = ["monday"], 2, ""
     if what == "weights":  # of the same size and time

@@ -20,11 +20,11 @@ from vidclip.pipeline.extraction import ExtractSettings
         ({"changed": "ask"}, "changed must be one of encode, replace, keep, error, got 'ask'"),
     ],
 )
-def test_values_that_cannot_be_are_refused(values, message):
+def test_rejects_values_that_cannot_be(values, message):
     with pytest.raises(ValueError, match=message):
         ExtractSettings(**values)
 
 
-def test_settings_travel_to_other_processes():
+def test_settings_can_be_pickled():
     settings = ExtractSettings(workers=3, memory_gib=None, part=(1, 2), shard_seconds=0)
     assert pickle.loads(pickle.dumps(settings)) == settings
