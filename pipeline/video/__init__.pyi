@@ -1,5 +1,4 @@
 from .clip_spec import ClipSpec as ClipSpec
-from .native_stderr import capture_stderr as capture_stderr
 from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
 from .pool import DecodePool as DecodePool
 from .preprocess import OPENAI_MEAN as OPENAI_MEAN

@@ -256,7 +256,7 @@ def test_damaged_image_fails_the_video_by_name(tmp_path, data, reason, capfd):
     with pytest.raises(DecodeError, match=reason) as error:
         decode_video(folder, ClipSpec(Sampling(), AS_THEY_ARE))
     assert error.value.stage == "decode"
-    assert capfd.readouterr() == ("", ""), "the decoders' complaints do not reach the user's terminal"
+    assert capfd.readouterr() == ("", ""), "what decoders print does not reach the user's terminal"
 
 
 def test_few_stray_bytes_after_an_image_are_no_damage(tmp_path):

@@ -112,7 +112,7 @@ def test_pool_equals_decoding_in_process(videos, tmp_path, capfd):
                     assert np.array_equal(result.pixels, here.pixels)
                     assert result.facts() == here.facts()
             assert seen == list(range(len(paths)))
-    assert capfd.readouterr() == ("", "")  # the decoders' complaints do not reach the user's terminal
+    assert capfd.readouterr() == ("", "")  # what decoders print does not reach the user's terminal
 
 
 def test_unordered_results_come_as_they_finish(videos):

@@ -31,9 +31,9 @@ from vidclip.pipeline.video import (
     DecodePool,
     Preprocess,
     Sampling,
-    capture_stderr,
     decode_video,
 )
+from vidclip.pipeline.video.native_stderr import capture_stderr
 
 LYING = Preprocess((WIDTH, HEIGHT), resize_mode="squash")
 
@@ -88,7 +88,7 @@ def test_decord_reads_only_files_it_counts_correctly(videos):
 
 @has_decord
 def test_decord_alone_gives_wrong_frames(videos):
-    """Why it is not trusted: when this fails, decord has become better, and so can we."""
+    """Why decord is not trusted with these files: when this fails, it may be."""
     import decord
 
     for name in ("open_gop.mp4", "mpeg4.mp4", "h264.ts"):
@@ -253,17 +253,17 @@ def test_notes_packets_that_the_demuxer_drops(tmp_path, decoder):
 
 @has_decord
 def test_decord_logs_concealment_at_level_info_only(tmp_path):
-    """Why it is heard at that level: when this fails, decord has become better, and so can we."""
+    """Why its log is read at that level: when this fails, decord reports more, and can be trusted more."""
     import decord
 
     path = without_a_slice(render(tmp_path / "sound.mp4", slices="4", bf="0"), tmp_path / "harmed.mp4", 15)
-    heard = {}
+    found = {}
     for level in (decord.logging.ERROR, decord.logging.INFO):
         decord.logging.set_level(level)
         with capture_stderr() as lines:
             decord.VideoReader(str(path), num_threads=1).get_batch([15])
-        heard[level] = any("concealing" in line for line in lines)
-    assert heard == {decord.logging.ERROR: False, decord.logging.INFO: True}
+        found[level] = any("concealing" in line for line in lines)
+    assert found == {decord.logging.ERROR: False, decord.logging.INFO: True}
 
 
 @pytest.mark.parametrize(
