@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from ...lexicons.registry import ENTRIES
 
@@ -71,7 +71,7 @@ class PublishedFigure:
 @cache
 def load_published() -> tuple[PublishedFigure, ...]:
     """Return all figures, in the order of the file: paper by paper, table by table."""
-    text = (files(__package__) / "published.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("published.json").read_text(encoding="utf-8")
     return tuple(PublishedFigure(**row) for row in json.loads(text)["figures"])
 
 
