@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.evaluation import PublishedFigure
 
-PAPERS = ("bike", "text4vis", "x-clip", "temporal-prompts")
-"""`pipeline.published.PAPERS`, here so that --help need not import it."""
-
 
 def dataset_of(classes: Lexicon) -> str:
     """The data set whose classes these are. Raises click.UsageError where they are of none: the papers' figures are

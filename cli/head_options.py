@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..pipeline.choices import CLASSIFIERS, HEAD_POOLS, LOSSES, TEMPORAL
 from .conditions import Condition, with_option, without_option
 from .parameters import FiniteRange, option
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.heads import ClassTexts, HeadConfig, TrainSettings
 
-CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
-TEMPORAL = ("mean", "conv", "transformer", "mit")
-LOSSES = ("cross-entropy", "paper", "released")
 SEED = click.IntRange(0, 2**32 - 1)
 """What numpy, torch and scikit-learn all take."""
 
@@ -138,11 +136,13 @@ def head_configs(
     classifiers: Sequence[str], temporals: Sequence[str], pools: Sequence[str], **shared: Any
 ) -> list[HeadConfig]:
     """Return every combination of classifier, temporal module and pool; `shared` are the options of CONFIG."""
-    from ..pipeline.heads import POOLS, HeadConfig
+    from ..pipeline.heads import HeadConfig
 
-    unfit = [pool for pool in pools if pool not in POOLS]
+    unfit = [pool for pool in pools if pool not in HEAD_POOLS]
     if unfit:
-        raise click.UsageError(f"--pool {unfit[0]} cannot be trained; heads pool by {' or '.join(POOLS)}.")
+        raise click.UsageError(
+            f"--pool {unfit[0]} cannot be trained; heads pool by {' or '.join(HEAD_POOLS)}."
+        )
     try:
         return [
             HeadConfig(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..pipeline.choices import RELEASED, VIEW_AVERAGES, WORDS
 from .conditions import NEARNESS, Call, Condition
 from .messages import printable
 from .parameters import option
@@ -14,10 +15,6 @@ from .parameters import option
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..pipeline.evaluation.released_forms import ReleasedForm
-
-PAPERS = ("bike", "text4vis", "x-clip")
-VIEW_AVERAGES = ("probabilities", "unscaled", "features")
-WORDS = ("name", "sentence", "all")
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -152,6 +149,6 @@ def _apply(ctx: click.Context) -> None:
 
 
 as_released_option: Decorator = option(
-    "--as-released", type=click.Choice(PAPERS), multiple=True, settle=_apply,
+    "--as-released", type=click.Choice(RELEASED), multiple=True, settle=_apply,
     help="All forms of this paper's released code; options given beside it stay as given.",
 )  # fmt: skip

@@ -23,6 +23,7 @@ LAYERS = {
     "pipeline.encoders": 2,
     "pipeline.video": 1,
     "pipeline.devices": 1,
+    "pipeline.choices": 0,
     "cache": 0,
     "lexicons": 0,
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ...pipeline.choices import INDEXES
 from ..conditions import without_option
 from ..options import (
     cache_option,
@@ -38,7 +39,7 @@ _SHOWN = 5
 )  # fmt: skip
 @option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
 @option(
-    "--index", type=click.Choice(["exact", "ivf", "hnsw"]), default="exact", show_default=True,
+    "--index", type=click.Choice(INDEXES), default="exact", show_default=True,
     needs=without_option("--from"), help="FAISS index; ivf and hnsw are for millions of phrases, and their recall is printed.",
 )  # fmt: skip
 @attributes_prompt_option(None, "--prompt")

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..compare import PAPERS, dataset_of, print_published, to_json
+from ...pipeline.choices import (
+    FUSION_FORMS,
+    MAP_CONVENTIONS,
+    MULTI_LABEL,
+    PAPERS,
+    POOLS,
+    PROTOCOLS,
+    QUERIES,
+    TRAINING_PROTOCOLS,
+)
+from ..compare import dataset_of, print_published, to_json
 from ..conditions import Condition, with_option
 from ..head_options import (
     CONFIG,
@@ -48,14 +58,10 @@ if TYPE_CHECKING:
     from ...pipeline.evaluation import Result, Run, TrainingPlan
     from ...pipeline.scoring import Scorer
 
-POOLS = ("mean", "max", "vote", "vcs", "released-bike", "released-text4vis")
-"""The last two are what released code scores its halves with: a vote of raw embeddings, the mean over frames and views."""
-LEARNING = ("general", "few-shot")
-MULTI_LABEL = "multi-label"
-ZERO_SHOT = ("full-classes", "half-classes", "kinetics600", "splits", MULTI_LABEL)
+ZERO_SHOT = (*PROTOCOLS, MULTI_LABEL)
 SCORES = with_option("--protocol", *ZERO_SHOT)
 """Protocols that train nothing."""
-LEARNS = with_option("--protocol", *LEARNING)
+LEARNS = with_option("--protocol", *TRAINING_PROTOCOLS)
 TRAINS = Condition(
     lambda call: (
         "general" in call.values("--protocol")
@@ -89,7 +95,7 @@ _ZERO_SHOT = (
     "--protocol",
     "protocols",
     multiple=True,
-    type=click.Choice([*ZERO_SHOT, *LEARNING]),
+    type=click.Choice([*ZERO_SHOT, *TRAINING_PROTOCOLS]),
     default=("full-classes",),
     show_default=True,
     help="All classes; ten random halves (BIKE A.3); the three sets of 160 new classes of Kinetics-600; the splits "
@@ -98,7 +104,9 @@ _ZERO_SHOT = (
 @lexicon_option
 @option(
     "--split",
-    needs=with_option("--protocol", *(name for name in (*ZERO_SHOT, *LEARNING) if name != "splits")),
+    needs=with_option(
+        "--protocol", *(name for name in (*ZERO_SHOT, *TRAINING_PROTOCOLS) if name != "splits")
+    ),
     help="Tested videos; all: every labeled one.  [default: test, else val; all of a cache without splits]",
 )
 @option(
@@ -142,7 +150,7 @@ _ZERO_SHOT = (
     help="Weight of the video in fusions.  [default: 0.6; 0.8 for ViT-L and larger]",
 )
 @option(
-    "--fusion-form", type=click.Choice(["paper", "released"]), default="paper", show_default=True,
+    "--fusion-form", type=click.Choice(FUSION_FORMS), default="paper", show_default=True,
     needs=with_option("--attributes") | with_option("--head"),
     help="What is fused: softmaxes of cosines / temperature, or of the cosines themselves.",
 )  # fmt: skip
@@ -155,11 +163,11 @@ _ZERO_SHOT = (
 )
 @words_option(SPOTS)
 @option(
-    "--saliency", type=click.Choice(["words", "sentence"]), default="words", show_default=True,
+    "--saliency", type=click.Choice(QUERIES), default="words", show_default=True,
     needs=SCORES & SPOTS, help="The query of the softmax over frames.",
 )  # fmt: skip
 @option(
-    "--recognition", type=click.Choice(["words", "sentence"]), default="sentence", show_default=True,
+    "--recognition", type=click.Choice(QUERIES), default="sentence", show_default=True,
     needs=SCORES & SPOTS, help="What the weighted video is compared with.",
 )  # fmt: skip
 @option(
@@ -168,7 +176,9 @@ _ZERO_SHOT = (
 )  # fmt: skip
 @renormalize_option(SPOTS)
 @view_average_option(
-    with_option("--pool", "mean", "vcs") | with_option("--head") | with_option("--protocol", *LEARNING)
+    with_option("--pool", "mean", "vcs")
+    | with_option("--head")
+    | with_option("--protocol", *TRAINING_PROTOCOLS)
 )
 @as_released_option
 @option(
@@ -177,7 +187,7 @@ _ZERO_SHOT = (
 )  # fmt: skip
 @option(
     "--map-convention", default="standard", show_default=True,
-    type=click.Choice(["standard", "released", "released-charades", "released-activitynet"]),
+    type=click.Choice(["released", *MAP_CONVENTIONS]),
     needs=with_option("--protocol", MULTI_LABEL),
     help="multi-label: mAP without classes that have no video; or as the released scripts of BIKE (Charades) and "
     "Text4Vis (ActivityNet) compute it (released: by --lexicon).",
@@ -300,7 +310,7 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
     # What a later protocol cannot do is said before an earlier one has worked for an hour.
     plans: list[Any] = []
     for protocol in dict.fromkeys(options["protocols"]):
-        if protocol not in LEARNING:
+        if protocol not in TRAINING_PROTOCOLS:
             plans.append(
                 plan_zero_shot(
                     features,

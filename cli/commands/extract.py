@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...pipeline.choices import CHANGED, CROP_POSITIONS, MODES, POSITIONS, PRECISIONS
 from ..conditions import NEARNESS, Condition, with_option
 from ..options import cache_option, decoding_options, device_option, share_cores, vidclip_command
 from ..parameters import argument, option
@@ -64,17 +65,17 @@ class Part(click.ParamType):
 @option("--clips", type=click.IntRange(1, 1000), default=1, show_default=True, help="Clips of a video.")
 @option("--crops", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Crops of a frame.")
 @option(
-    "--crop-positions", type=click.Choice(["longer-side", "width"]), default="longer-side", show_default=True,
+    "--crop-positions", type=click.Choice(CROP_POSITIONS), default="longer-side", show_default=True,
     needs=with_option("--crops", "3"),
     help="Three crops along the longer side, or along the width of portrait videos too, as the released BIKE and "
     "Text4Vis crop.",
 )  # fmt: skip
 @option(
-    "--mode", type=click.Choice(["uniform", "dense"]), default="uniform", show_default=True,
+    "--mode", type=click.Choice(MODES), default="uniform", show_default=True,
     help="Frames over the whole video, or over 128 neighboring frames.",
 )  # fmt: skip
 @option(
-    "--position", type=click.Choice(["start", "middle"]), default="start", show_default=True,
+    "--position", type=click.Choice(POSITIONS), default="start", show_default=True,
     needs=with_option("--mode", "uniform"),
     help="Which frame of each segment.",
 )  # fmt: skip
@@ -125,7 +126,7 @@ class Part(click.ParamType):
 )  # fmt: skip
 @device_option
 @option(
-    "--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]), default="auto", show_default=True,
+    "--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True,
     help="In which the encoder is held and run. auto: that of the cache, if it has features; else fp16 on an accelerator, "
     "bf16 on a CPU with instructions for it (avx512_bf16, AMX), fp32 on others.",
 )  # fmt: skip
@@ -134,7 +135,7 @@ class Part(click.ParamType):
     help="Take the i-th of n parts of the videos, by a digest of their ids: for job arrays.",
 )  # fmt: skip
 @option(
-    "--changed", type=click.Choice(["encode", "replace", "keep", "error"]), default="encode", show_default=True,
+    "--changed", type=click.Choice(CHANGED), default="encode", show_default=True,
     help="What to do where the file of a video in the cache is another one today. encode: read it again, unless the "
     "earlier file is still there under another path; replace: then too; keep: leave the features; error: stop.",
 )  # fmt: skip

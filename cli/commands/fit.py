@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...pipeline.choices import HEAD_POOLS
 from ..conditions import with_option
 from ..head_options import (
     CONFIG,
@@ -73,7 +74,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
 @lexicon_option
 @option("--prompt", default="This is a video about {}", show_default=True, help="Around class names.")
 @option(
-    "--pool", type=click.Choice(["mean", "vcs"]), default="mean", show_default=True,
+    "--pool", type=click.Choice(HEAD_POOLS), default="mean", show_default=True,
     needs=_VIDEO,
     help="What makes one score of the frames: their mean, or concept spotting.",
 )  # fmt: skip

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...pipeline.choices import CLASSIFIERS
 from ..conditions import Condition, with_option, without_option
-from ..head_options import CLASSIFIERS, SEED
+from ..head_options import SEED
 from ..options import (
     cache_option,
     device_option,

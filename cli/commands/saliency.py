@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...pipeline.choices import WORDS
 from ..options import (
     TEMPERATURE,
     cache_option,
@@ -43,7 +44,7 @@ _BAR = 40
     help="Of the softmax over frames.",
 )  # fmt: skip
 @option(
-    "--words", type=click.Choice(["name", "sentence", "all"]), default="name", show_default=True,
+    "--words", type=click.Choice(WORDS), default="name", show_default=True,
     help="Which tokens are the words that attend to frames.",
 )  # fmt: skip
 @option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")

@@ -20,15 +20,15 @@ import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
+from ..choices import PRECISIONS
 from ..devices import DeviceError, choose_device
 from ..video import Preprocess
-from .encoder import DTYPES, OpenClipEncoder
+from .encoder import OpenClipEncoder
 from .files import model_folder, remembered
 from .identity import activation_of
 from .protocol import EncoderError, full_name
 from .safety import check_model_config, without_code
 
-PRECISIONS = ("auto", *DTYPES)
 _OFFLINE_HELP = (
     "Give the weights as a file (--pretrained FILE) or a folder (--model local-dir:FOLDER); or try --model demo, "
     "which comes with the package and knows the demo's world."

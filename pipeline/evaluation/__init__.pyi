@@ -3,7 +3,6 @@ from .average_precision import bootstrap_map as bootstrap_map
 from .average_precision import mean_average_precision as mean_average_precision
 from .average_precision import multi_label_metrics as multi_label_metrics
 from .average_precision import resampled_maps as resampled_maps
-from .build import POOLS as POOLS
 from .build import ScoringSettings as ScoringSettings
 from .build import TrainingPlan as TrainingPlan
 from .build import ZeroShotPlan as ZeroShotPlan
@@ -30,7 +29,6 @@ from .metrics import label_ranks as label_ranks
 from .metrics import mean_class_accuracy as mean_class_accuracy
 from .metrics import top_k_accuracy as top_k_accuracy
 from .metrics import top_k_hits as top_k_hits
-from .multi_label import CONVENTIONS as CONVENTIONS
 from .multi_label import evaluate_multi_label as evaluate_multi_label
 from .multi_label import released_convention as released_convention
 from .prediction import Prediction as Prediction

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...cache import FeatureCache, attributes_path, read_attributes
 from ...lexicons import Lexicon, load_lexicon
+from ..choices import FUSION_FORMS, MULTI_LABEL, POOLS
 from ..devices import choose_device
 from ..encoders import EncoderLoader, text_embeddings
 from ..heads import (
@@ -25,7 +26,6 @@ from ..heads import (
 )
 from ..scoring import (
     FROM_FILE,
-    FUSION_FORMS,
     NO_FEATURES,
     PROMPT,
     AttributeSettings,
@@ -45,14 +45,10 @@ from ..scoring import (
 )
 from .few_shot import Run, default_shots, plan_runs, train_and_evaluate
 from .labels import LabeledVideos, select_videos
-from .multi_label import PROTOCOL as MULTI_LABEL
 from .multi_label import evaluate_multi_label, released_convention
 from .results import EvaluationError, Result
 from .run import evaluate, plan_trials
 from .splits import TrainTest, leave_out_trained, train_and_test
-
-POOLS = ("mean", "max", "vote", "vcs", "released-bike", "released-text4vis")
-"""The last two are what released code scores its halves with: a vote of raw embeddings, the mean over frames and views."""
 
 Heads = Sequence[tuple[str, StoredHead]]
 """Trained heads, each with the name of its file; tables call it so, without the suffix."""

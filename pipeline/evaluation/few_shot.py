@@ -36,7 +36,6 @@ from .protocols import Trial
 from .results import Comparison, Result, compare
 from .run import result_of_ranks
 
-LEARNING_PROTOCOLS = ("general", "few-shot")
 FEW_SHOT_SHOTS = (0, 1, 2, 4, 8, 16, None)
 """K; None: all videos."""
 FEW_SHOT_SETTINGS = TrainSettings(epochs=10, held_out=0)

@@ -4,8 +4,14 @@ n videos tested, C classes. Scores are ranked as the scorers give them. Those of
 views are probabilities over the classes; the others, cosines. Ranked lists of the two kinds differ beyond what the
 methods do: a softmax divides each video by another number.
 
-The released scripts compute another figure (`CONVENTIONS`): probabilities go through a softmax over the classes again,
-in float32, a class without positives counts as 0, and the Charades script prints a running mean of running figures.
+The released scripts compute another figure. The conventions (MAP_CONVENTIONS):
+
+`standard`: scores as they are, classes without positives left out.
+
+`released-charades`: test_charades.py of BIKE. Probabilities, their softmax in float32, the meter of
+`mean_average_precision`; the figure is the mean over the batches of the meter for all videos up to each batch.
+`released-activitynet`: test_anet.py of Text4Vis. Probabilities, their softmax in float32, the meter once. Where views
+are averaged unscaled, as BIKE's scripts do, there is one softmax more: each of its scripts ends in one.
 """
 
 from __future__ import annotations
@@ -16,31 +22,22 @@ from typing import Any
 
 import numpy as np
 
+from ..choices import MAP_CONVENTIONS, MULTI_LABEL
 from ..scoring import FeatureSource, Scorer, score_batches
 from .average_precision import mean_average_precision, moved_interval, multi_label_metrics, resampled_maps
 from .labels import LabeledVideos
 from .metrics import bootstrap_interval
 from .results import Estimate, EvaluationError, Result
 
-PROTOCOL = "multi-label"
 REPEATS = 1000
 """Resamples of the videos: each needs every class's list."""
-
-CONVENTIONS = ("standard", "released-charades", "released-activitynet")
-"""`standard`: scores as they are, classes without positives left out.
-
-`released-charades`: test_charades.py of BIKE. Probabilities, their softmax in float32, the meter of
-`mean_average_precision`; the figure is the mean over the batches of the meter for all videos up to each batch.
-`released-activitynet`: test_anet.py of Text4Vis. Probabilities, their softmax in float32, the meter once. Where views
-are averaged unscaled, as BIKE's scripts do, there is one softmax more: each of its scripts ends in one.
-"""
 
 RELEASED_BATCH = 256
 """Videos of a step of the Charades script: 32 on each of 8 devices."""
 
 
 def chance(targets: np.ndarray, convention: str) -> dict[str, float]:
-    """What scores that know nothing reach on average, in percent, under one of CONVENTIONS.
+    """What scores that know nothing reach on average, in percent, under one of MAP_CONVENTIONS.
 
     targets    [n, C] booleans
     Of a class with P of n videos, the positive at place k of a random list has (k - 1) (P - 1) / (n - 1) others
@@ -79,14 +76,14 @@ def evaluate_multi_label(
     """The mean average precision and top-1 of every scorer, in one pass over the features.
 
     test          targets [n, C]
-    convention    one of CONVENTIONS
+    convention    one of MAP_CONVENTIONS
     seed          of the bootstrap over videos, the same for every scorer: they are resampled in pairs
     repeats       resamples
     Memory is that of a batch, and of the scores [n, C] of every scorer, in its own type: float32 would make
     ties of small probabilities. Raises ValueError for another convention, EvaluationError without labels, NotFinite.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"the convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    if convention not in MAP_CONVENTIONS:
+        raise ValueError(f"the convention must be one of {', '.join(MAP_CONVENTIONS)}, got {convention!r}")
     if not test.targets.any():
         raise EvaluationError("none of the videos to be tested has a label, so there is nothing to find.")
     classes = np.arange(test.targets.shape[1])
@@ -153,13 +150,13 @@ def _result(
     of_map = moved_interval(maps, metrics.map)
     of_top1 = bootstrap_interval(100.0 * hits, np.random.default_rng(seed))
     return Result(
-        protocol=PROTOCOL,
+        protocol=MULTI_LABEL,
         scorer=name,
         figures={
             "map": Estimate(metrics.map, None, max(of_map.low, 0.0), min(of_map.high, 100.0)),
             "top1": Estimate(metrics.top1, None, of_top1.low, of_top1.high),
         },
-        repetitions=[(PROTOCOL, metrics)],
+        repetitions=[(MULTI_LABEL, metrics)],
         n_videos=metrics.n_videos,
         n_classes=metrics.n_classes,
         settings={

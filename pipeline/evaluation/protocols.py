@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PROTOCOLS = ("full-classes", "half-classes", "kinetics600", "splits")
-"""Names that `trials` takes."""
+from ..choices import PROTOCOLS
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ...lexicons.registry import ENTRIES
-
-PAPERS = ("bike", "text4vis", "x-clip", "temporal-prompts")
-"""Names of the papers."""
+from ..choices import PAPERS
 
 DATASETS = tuple(entry.name for entry in ENTRIES)
 """Names of datasets: those of the lexicons."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..choices import CHANGED
 from ..video import WORKER_MEMORY_GIB
-
-CHANGED = ("encode", "replace", "keep", "error")
 
 
 @dataclass(frozen=True)

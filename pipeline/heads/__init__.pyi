@@ -28,7 +28,6 @@ from .temporal import temporal_module as temporal_module
 from .training import Epoch as Epoch
 from .training import FitError as FitError
 from .training import TrainSettings as TrainSettings
-from .video_head import POOLS as POOLS
 from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead
 from .video_head import head_inputs as head_inputs

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-LOSSES = ("cross-entropy", "paper", "released")
+from ..choices import LOSSES
 
 
 def cross_entropy_loss(

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-TEMPORAL = ("mean", "conv", "transformer", "mit")
+from ..choices import TEMPORAL
 
 
 def temporal_module(

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..choices import LOSSES
 from ..scoring import check_temperature, view_scores
-from .losses import LOSSES
 
 CLASSIFIER_LR_MULTIPLIER = 10
 """Learning rate of a trained classifier, as a multiple of the others': it begins as noise, the rest at what the

@@ -22,13 +22,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...cache import TextEmbeddings
-from ..scoring import NO_FEATURES, VIEW_AVERAGES, check_owners, check_temperature, spotting_scores
-from .temporal import TEMPORAL, temporal_module
-from .weights import CLASSIFIERS
+from ..choices import CLASSIFIERS, HEAD_POOLS, TEMPORAL, VIEW_AVERAGES, WORDS
+from ..scoring import NO_FEATURES, check_owners, check_temperature, spotting_scores
+from .temporal import temporal_module
 
-POOLS = ("mean", "vcs")
-WORDS = ("name", "sentence", "all")
-"""Which tokens of a class are the words of concept spotting; see `WORD_MODES` of the encoders."""
 POSITION_SHARE = 0.25
 """Size of initial positions, as a share of the elements of frame embeddings. At CLIP's own 0.01, a fortieth of its
 elements or less, the order of frames is not learned from hundreds of videos; chosen on the demo's validation videos."""
@@ -66,7 +63,7 @@ class HeadConfig:
         choices = {
             "classifier": CLASSIFIERS,
             "temporal": TEMPORAL,
-            "pool": POOLS,
+            "pool": HEAD_POOLS,
             "words": WORDS,
             "view_average": VIEW_AVERAGES,
         }

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
-"""Where W can come from: frozen, except linear, whose W is trained."""
+from ..choices import CLASSIFIERS
 
 
 def classifier_weights(

@@ -27,13 +27,13 @@ from ...cache import (
 )
 from ...cache.identity import digest_of
 from ...lexicons import Lexicon
+from ..choices import INDEXES
 from ..encoders import EncoderLoader, text_embeddings
 from .pooling import l2_normalize, mean_embeddings
 
 if TYPE_CHECKING:
     from ..encoders import Encoder
 
-INDEXES = ("exact", "ivf", "hnsw")
 LEAST_RECALL = 0.95
 """The recall of an approximate index below which a warning is given."""
 PROMPT = "This is a video about {}"

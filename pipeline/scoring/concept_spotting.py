@@ -24,12 +24,11 @@ import torch
 import torch.nn.functional as F
 
 from ...cache import TextEmbeddings
+from ..choices import QUERIES
 from .temperature import check_temperature
 
 TEMPERATURE = 0.01
 """The temperature of the softmax over frames: that with which CLIP was trained."""
-
-QUERIES = ("words", "sentence")
 
 _BLOCK_VIDEOS = 256
 

@@ -14,12 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..choices import FUSION_FORMS
 from .concept_spotting import ConceptSpotter
 from .pooling import cosine_scores, mean_embeddings
 from .views import NO_FEATURES, TEMPERATURE, ViewsScorer, check_view_average, softmax
 
-FUSION_FORMS = ("paper", "released")
-"""What fusion weighs: `paper` softmaxes of cosines / temperature; `released` BIKE softmaxes of the cosines as they are."""
 RELEASED_FUSION = 0.7
 """Weight of the video in BIKE's released script, for every backbone."""
 

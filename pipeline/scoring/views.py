@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-VIEW_AVERAGES = ("probabilities", "unscaled", "features")
-"""How several views of a video become one score, by name:
+from ..choices import VIEW_AVERAGES
 
-probabilities    mean of softmax(cosine / temperature): BIKE's paper, X-CLIP
-unscaled         mean of softmax(cosine), without the temperature: released BIKE
-features         cosine of the mean of the views' pooled embeddings, not normalized: Text4Vis
-"""
 NO_FEATURES = (
     "concept spotting pools a video anew for every class, so there are no features to average over views; average "
     "probabilities, or unscaled ones"

@@ -20,13 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from ..choices import CROP_POSITIONS, MODES, POSITIONS
+
 DENSE_SPAN = 128
 """Frames that a dense clip spans (released BIKE and Text4Vis)."""
 
-MODES = ("uniform", "dense")
-POSITIONS = ("start", "middle", "random")
 CROPS = (1, 3)
-CROP_POSITIONS = ("longer-side", "width")
 MAX_FRAMES = 2**16
 """Frames of all views of a video at most: 65,536 frames of 224 x 224 pixels take 9.2 GiB."""
 
@@ -57,7 +56,7 @@ class Sampling:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         check_choice("crops", self.crops, CROPS)
         check_choice("mode", self.mode, MODES)
-        check_choice("position", self.position, POSITIONS)
+        check_choice("position", self.position, (*POSITIONS, "random"))
         check_choice("crop_positions", self.crop_positions, CROP_POSITIONS)
         if self.mode == "dense" and self.position == "random":
             raise ValueError("position 'random' is for the mode 'uniform', not for 'dense'")

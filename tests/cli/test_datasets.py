@@ -542,10 +542,3 @@ def test_compare_needs_to_know_the_data_set(ucf101, extract, tmp_path):
         "other words, same classes"
     )
     assert "no target for frozen features" in own.stdout
-
-
-def test_papers_on_the_command_line_are_those_of_the_file():
-    from vidclip.cli.compare import PAPERS
-    from vidclip.pipeline.evaluation import published
-
-    assert PAPERS == published.PAPERS

@@ -1,0 +1,54 @@
+"""The names that settings may have, each once: the packages check them, the command line offers them.
+
+Nothing is imported here: the help of a command needs no torch.
+"""
+
+# frames and pixels
+MODES = ("uniform", "dense")
+POSITIONS = ("start", "middle")
+"""Which frame stands for its segment of the video; see `Sampling`, which has `random` for training too."""
+CROP_POSITIONS = ("longer-side", "width")
+
+# extraction
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+CHANGED = ("encode", "replace", "keep", "error")
+"""What to do with videos of a cache whose files have changed."""
+
+# scores
+VIEW_AVERAGES = ("probabilities", "unscaled", "features")
+"""How several views of a video become one score, by name:
+
+probabilities    mean of softmax(cosine / temperature): BIKE's paper, X-CLIP
+unscaled         mean of softmax(cosine), without the temperature: released BIKE
+features         cosine of the mean of the views' pooled embeddings, not normalized: Text4Vis
+"""
+QUERIES = ("words", "sentence")
+"""The text side of concept spotting: of the saliency softmax, and of recognition."""
+WORDS = ("name", "sentence", "all")
+"""Which tokens of a class are the words of concept spotting; see `encoders.tokens`."""
+INDEXES = ("exact", "ivf", "hnsw")
+"""FAISS indexes of attributes."""
+FUSION_FORMS = ("paper", "released")
+"""What fusion weighs: `paper` softmaxes of cosines / temperature; `released` BIKE softmaxes of the cosines as they are."""
+POOLS = ("mean", "max", "vote", "vcs", "released-bike", "released-text4vis")
+"""The last two are what released code scores its halves with: a vote of raw embeddings, the mean over frames and views."""
+
+# heads
+HEAD_POOLS = ("mean", "vcs")
+CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
+"""Where the weight of a classifier comes from: frozen, except linear, which is trained."""
+TEMPORAL = ("mean", "conv", "transformer", "mit")
+LOSSES = ("cross-entropy", "paper", "released")
+
+# protocols
+PROTOCOLS = ("full-classes", "half-classes", "kinetics600", "splits")
+MULTI_LABEL = "multi-label"
+TRAINING_PROTOCOLS = ("general", "few-shot")
+MAP_CONVENTIONS = ("standard", "released-charades", "released-activitynet")
+"""How mean average precision is computed; see `evaluation.multi_label`."""
+
+# papers
+PAPERS = ("bike", "text4vis", "x-clip", "temporal-prompts")
+"""Those whose figures are known."""
+RELEASED = ("bike", "text4vis", "x-clip")
+"""Those whose released code has forms of its own."""
