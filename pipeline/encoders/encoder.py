@@ -183,8 +183,7 @@ def average_prompts(sentences: np.ndarray) -> np.ndarray:
     """
     if len(sentences) == 1:
         return sentences[0]
-    unit = sentences / np.linalg.norm(sentences, axis=-1, keepdims=True)
-    mean = unit.mean(axis=0)
+    mean = (sentences / np.linalg.norm(sentences, axis=-1, keepdims=True)).mean(axis=0)
     return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
 
 

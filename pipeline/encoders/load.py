@@ -48,7 +48,7 @@ def load_encoder(
     model         a name open_clip knows (`ViT-B-16`), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or `demo`
     pretrained    a tag open_clip knows for it, or a checkpoint file; by default `openai` where open_clip
                   has these weights for the model, and nothing where the model brings its own
-    precision     fp32, fp16, bf16: what both towers are held and run in; auto: see `automatic_precision`
+    precision     fp32, fp16, bf16: what both towers compute in; auto: see `automatic_precision`
     image_size    side of the square the model sees; default: its own
 
     Raises EncoderError for unknown names, weights that cannot be fetched, read, or do not fit.

@@ -34,7 +34,7 @@ class PromptUnavailable(EncoderError):
 class PromptLearner:
     """Sentence embeddings of C class names behind M context vectors.
 
-    encoder     held in fp32; its text tower is run with gradient through it but to no weight of it
+    encoder     in fp32; its text tower is run with gradient through it but to no weight of it
     phrases     the class names
     length      M
     batch_size  classes that pass the tower at once. With more classes than that, only one batch's activations
@@ -53,7 +53,7 @@ class PromptLearner:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if encoder.precision != "fp32":
             raise PromptUnavailable(
-                f"a learned prompt is trained in fp32, and {encoder.name} is held in {encoder.precision}."
+                f"a learned prompt is trained in fp32, and {encoder.name} is in {encoder.precision}."
             )
         self.encoder, self.phrases, self.length = encoder, tuple(phrases), length
         self.batch_size = batch_size

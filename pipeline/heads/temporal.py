@@ -67,7 +67,7 @@ class TemporalConvolution(nn.Module):
     def __init__(self, dimension: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(3, dimension))
-        """Of the frame before, the frame itself, and the frame after."""
+        """[3, D] weights of the frame before, the frame itself, and the frame after."""
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Mix [B, T, D] -> [B, T, D]. Raises ValueError for another D."""

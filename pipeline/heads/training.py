@@ -40,7 +40,7 @@ class TrainSettings:
     """None: a fortieth of an epoch as a power of two, between 16 and the papers' 256, which would be few steps on a
     small set."""
     learning_rate: float = 1e-3
-    """The papers' 5e-5 goes with weeks of steps; a head on cached embeddings sees few."""
+    """The papers' 5e-5 goes with many more steps than a head on cached embeddings takes."""
     weight_decay: float = 0.2
     temperature: float = 0.01
     """Temperature of the softmax over classes."""

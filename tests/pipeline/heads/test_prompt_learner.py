@@ -157,7 +157,7 @@ def test_prompt_is_computed_in_fp32(encoder, tiny_model):
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
     low = load_encoder(tiny_model, device="cpu", precision="bf16")
-    with pytest.raises(PromptUnavailable, match="trained in fp32, and local-dir:.* is held in bf16"):
+    with pytest.raises(PromptUnavailable, match="trained in fp32, and local-dir:.* is in bf16"):
         PromptLearner(low, NAMES)
 
 
