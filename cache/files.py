@@ -47,14 +47,13 @@ def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
         temporary = path.with_name(f".{_short_name(path)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
         file = temporary.open("xb")
         try:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever clears the folder may have come between making and locking, and taken it for abandoned.
-            if os.fstat(file.fileno()).st_nlink:
-                return temporary, file
-        except BaseException:
-            file.close()
-            raise
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except OSError as error:  # a file system without locks, or another process that is about to remove it
+            locked = not isinstance(error, BlockingIOError)
+        # Who clears the folder may have come between making and locking, and taken it for abandoned.
+        if locked and os.fstat(file.fileno()).st_nlink:
+            return temporary, file
         file.close()
 
 
