@@ -1,5 +1,5 @@
 from .average_precision import average_precisions as average_precisions
-from .average_precision import bootstrap_map as bootstrap_map
+from .average_precision import moved_interval as moved_interval
 from .average_precision import mean_average_precision as mean_average_precision
 from .average_precision import multi_label_metrics as multi_label_metrics
 from .average_precision import resampled_maps as resampled_maps
@@ -26,15 +26,11 @@ from .labels import split_names as split_names
 from .metrics import bootstrap_interval as bootstrap_interval
 from .metrics import classification_metrics as classification_metrics
 from .metrics import label_ranks as label_ranks
-from .metrics import mean_class_accuracy as mean_class_accuracy
-from .metrics import top_k_accuracy as top_k_accuracy
-from .metrics import top_k_hits as top_k_hits
 from .multi_label import evaluate_multi_label as evaluate_multi_label
 from .multi_label import released_convention as released_convention
 from .prediction import Prediction as Prediction
 from .prediction import predict as predict
 from .protocols import PROTOCOLS as PROTOCOLS
-from .protocols import full_classes as full_classes
 from .protocols import half_classes as half_classes
 from .protocols import trials as trials
 from .published import DATASETS as DATASETS

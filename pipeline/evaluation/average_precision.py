@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .metrics import Interval
+from .metrics import BLOCK_ELEMENTS, Interval, checked_scores
 
 CONVENTIONS = ("standard", "released")
 """Names that `mean_average_precision` takes."""
 
-# Elements of the largest array made on the way, and of a block of resamples (which should fit a CPU's cache).
-_BLOCK_ELEMENTS = 1 << 22
+# Elements of a block of resamples, which should fit a CPU's cache.
 _BLOCK_WEIGHTS = 1 << 18
 
 
@@ -49,7 +48,7 @@ class MultiLabelMetrics:
 def multi_label_metrics(
     scores: ArrayLike, targets: ArrayLike, *, convention: str = "standard"
 ) -> MultiLabelMetrics:
-    """All figures at once, for scores [N, C] and targets [N, C] as `mean_average_precision` takes them.
+    """Return all figures, for scores [N, C] and targets [N, C] as `mean_average_precision` takes them.
 
     Top-1 is that of single labels where each video has one: of equal scores, the smallest class is the best.
     """
@@ -67,7 +66,7 @@ def multi_label_metrics(
 
 
 def mean_average_precision(scores: ArrayLike, targets: ArrayLike, *, convention: str = "standard") -> float:
-    """Mean over the classes of their average precision, in percent.
+    """Return the mean over the classes of their average precision, in percent.
 
     scores      [N, C] larger is likelier; infinities are allowed
     targets     [N, C] booleans: which classes each video has; some, one or none
@@ -92,78 +91,54 @@ def mean_average_precision(scores: ArrayLike, targets: ArrayLike, *, convention:
     return 100 * float(np.nanmean(average_precisions(scores, targets)))
 
 
-def average_precisions(
-    scores: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
-) -> NDArray[np.float64]:
-    """Area under the precision-recall points of each class's ranked videos, without interpolation.
+def average_precisions(scores: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
+    """Return the area under the precision-recall points of each class's ranked videos, without interpolation.
 
     scores   [N, C] larger is likelier; infinities are allowed
     targets  [N, C] booleans: which classes each video has
-    weights  [N] how often each video counts; finite and not negative. Default: once
-    Returns [C] in 0..1; NaN for a class without positives (or with none of a weight above 0).
+    Returns [C] in 0..1; NaN for a class without positives.
     Raises ValueError for shapes or types that do not fit, no videos, no classes, and scores that are not
     numbers.
 
     The list has one point for each different score, so videos that score the same come together, whatever
     their order. With R_k and P_k the recall and precision of all that score at least the k-th best value:
-    AP = sum_k (R_k - R_(k-1)) P_k. This is what scikit-learn's `average_precision_score` computes, with its
-    `sample_weight` for weights.
+    AP = sum_k (R_k - R_(k-1)) P_k. This is what scikit-learn's `average_precision_score` computes.
     """
     scores, targets = _checked(scores, targets)
-    n_videos = len(scores)
-    weights = np.ones(n_videos) if weights is None else _checked_weights(weights, n_videos)
     areas = np.full(scores.shape[1], np.nan)
     for c, (of_class, truth) in enumerate(_by_class(scores, targets)):
         if truth.any():
-            areas[c] = _areas(_rank(of_class, truth), weights[None])[0]
+            areas[c] = _areas(_rank(of_class, truth), np.ones((1, len(scores))))[0]
     return areas
 
 
-def bootstrap_map(
-    scores: ArrayLike,
-    targets: ArrayLike,
-    rng: np.random.Generator,
-    repeats: int = 1000,
-    level: float = 0.95,
-    *,
-    convention: str = "standard",
+def moved_interval(
+    means: ArrayLike, figure: float, level: float = 0.95, limits: tuple[float, float] = (-np.inf, np.inf)
 ) -> Interval:
-    """How far the mean average precision of another N videos could lie: an interval, in percent.
-
-    scores      [N, C], targets [N, C]: as in `mean_average_precision`
-    repeats     how often N videos are drawn, with replacement
-    level       share of the resampled means inside the interval, between 0 and 1
-    convention  as in `resampled_maps`
-    Returns `moved_interval` of the resamples around the figure itself.
-    Raises ValueError as `mean_average_precision` does, for a level or number of repeats out of range, and
-    when no resample has a video with a label.
-    """
-    means = resampled_maps(scores, targets, rng, repeats, convention=convention)
-    if np.isnan(means).all():
-        raise ValueError(f"none of the {repeats} resamples has a video with a label: ask for more repeats")
-    figure = mean_average_precision(scores, targets, convention=convention)
-    interval = moved_interval(means, figure, level)
-    return Interval(max(interval.low, 0.0), min(interval.high, 100.0))
-
-
-def moved_interval(means: ArrayLike, figure: float, level: float = 0.95) -> Interval:
-    """The percentile interval of resampled figures [repeats], moved so that their mean lies on the figure itself.
+    """Return the percentile interval of resampled figures [repeats], moved so that their mean lies on the figure itself.
 
     means    NaN for resamples without a figure: they do not count
     level    share of the resamples inside the interval, between 0 and 1
+    limits   where the interval is cut off
 
     Why it is moved: average precision falls as the list gets longer at the same share of positives, and the
     copies of a drawn positive stand together, so resamples score higher than the videos they come from. The
     percentile interval of weak scores can lie above the figure altogether; the spread is right. For the same
     reason the interval is about test sets of N videos, not about the limit of ever more videos. Differences of
     two scorers' resamples are moved in the same way.
+    Raises ValueError for a level out of range, and where no resample has a figure.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
     means = np.asarray(means, np.float64)
+    n_resamples = len(means)
     means = means[~np.isnan(means)]
+    if not len(means):
+        raise ValueError(
+            f"none of the {n_resamples} resamples has a video with a label: ask for more repeats"
+        )
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail]) - means.mean() + figure
+    low, high = np.clip(np.quantile(means, [tail, 1 - tail]) - means.mean() + figure, *limits)
     return Interval(float(low), float(high))
 
 
@@ -175,7 +150,7 @@ def resampled_maps(
     *,
     convention: str = "standard",
 ) -> NDArray[np.float64]:
-    """Mean average precisions [repeats], in percent, of N of the videos drawn with replacement.
+    """Return mean average precisions [repeats], in percent, of N of the videos drawn with replacement.
 
     scores [N, C], targets [N, C], and errors, as in `mean_average_precision`.
     convention  ``standard``: classes of which a resample has no positive are left out of its mean; NaN where
@@ -271,7 +246,7 @@ def _draw_counts(n_videos: int, repeats: int, rng: np.random.Generator) -> NDArr
 
 def _by_class(scores: NDArray, targets: NDArray[np.bool_]) -> Iterator[tuple[NDArray, NDArray[np.bool_]]]:
     """(scores [N], truth [N]) of each class, contiguous: single columns lie scattered in memory."""
-    at_once = max(1, _BLOCK_ELEMENTS // len(scores))
+    at_once = max(1, BLOCK_ELEMENTS // len(scores))
     for start in range(0, scores.shape[1], at_once):
         classes = slice(start, start + at_once)
         yield from zip(
@@ -282,26 +257,15 @@ def _by_class(scores: NDArray, targets: NDArray[np.bool_]) -> Iterator[tuple[NDA
 
 
 def _checked(scores: ArrayLike, targets: ArrayLike) -> tuple[NDArray, NDArray[np.bool_]]:
-    scores, targets = np.asarray(scores), np.asarray(targets)
-    if scores.ndim != 2:
-        raise ValueError(f"scores must have the shape [videos, classes], got {scores.shape}")
+    scores, targets = checked_scores(scores), np.asarray(targets)
     if targets.shape != scores.shape:
         raise ValueError(
             f"scores have the shape {scores.shape} [videos, classes], but targets have {targets.shape}"
         )
-    if not scores.size:
-        raise ValueError(f"there are no {'classes' if len(scores) else 'videos'} to compute a precision of")
-    if scores.dtype.kind not in "biuf":
-        raise ValueError(f"scores must be numbers, but they are {scores.dtype}")
     if targets.dtype.kind != "b":
         raise ValueError(
             f"targets must be booleans, True where a video has a class, but they are {targets.dtype}"
         )
-    rows = max(1, _BLOCK_ELEMENTS // scores.shape[1])
-    for start in range(0, len(scores), rows):
-        bad = np.isnan(scores[start : start + rows]).any(axis=1)
-        if bad.any():
-            raise ValueError(f"the scores of video {start + int(np.argmax(bad))} are not numbers (NaN)")
     return scores, targets
 
 
@@ -316,16 +280,3 @@ def _check_labeled(targets: NDArray[np.bool_]) -> None:
         raise ValueError(
             f"none of the {n_videos} videos has any of the {n_classes} classes, so there is nothing to find"
         )
-
-
-def _checked_weights(weights: ArrayLike, n_videos: int) -> NDArray[np.float64]:
-    weights = np.asarray(weights, np.float64)
-    if weights.shape != (n_videos,):
-        raise ValueError(f"{n_videos} videos have scores, but the weights have the shape {weights.shape}")
-    wrong = ~(np.isfinite(weights) & (weights >= 0))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"weights must be finite and not negative, but that of video {row} is {weights[row]}"
-        )
-    return weights

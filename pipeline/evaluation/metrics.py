@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 # Elements of the largest array made on the way: bounds the memory, whatever N and C are.
-_BLOCK_ELEMENTS = 1 << 22
+BLOCK_ELEMENTS = 1 << 22
 
 # Up to so many different values, resamples are drawn as counts of values instead of as videos.
 _MOST_VALUES_COUNTED = 64
@@ -47,12 +47,12 @@ class Interval:
 
 
 def classification_metrics(scores: ArrayLike, labels: ArrayLike) -> Metrics:
-    """All figures at once, for scores [N, C] and labels [N] as `label_ranks` takes them."""
+    """Return all figures, for scores [N, C] and labels [N] as `label_ranks` takes them."""
     return metrics_of_ranks(label_ranks(scores, labels), labels, np.shape(scores)[1])
 
 
 def metrics_of_ranks(ranks: NDArray[np.int64], labels: ArrayLike, n_classes: int) -> Metrics:
-    """All figures at once, from the ranks [N] that `label_ranks` gave for labels [N] among C classes."""
+    """Return all figures, from the ranks [N] that `label_ranks` gave for labels [N] among C classes."""
     return Metrics(
         top1=_percent(ranks < 1),
         top5=_percent(ranks < 5),
@@ -63,7 +63,7 @@ def metrics_of_ranks(ranks: NDArray[np.int64], labels: ArrayLike, n_classes: int
 
 
 def label_ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
-    """How many classes come before the true one of each video; 0 where it is the best.
+    """Return how many classes come before the true one of each video; 0 where it is the best.
 
     scores  [N, C] larger is likelier; infinities are allowed
     labels  [N] integers in 0..C-1
@@ -72,47 +72,27 @@ def label_ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
     scores put class 0 first for every video instead of making all of them right.
     Raises ValueError for shapes or labels that do not fit, no videos, and scores that are not numbers.
     """
-    scores, labels = _checked(scores, labels)
+    scores = checked_scores(scores)
     n_videos, n_classes = scores.shape
+    labels = np.asarray(labels)
+    if labels.shape != scores.shape[:1]:
+        raise ValueError(f"{n_videos} videos have scores, but the labels have the shape {labels.shape}")
+    labels = checked_labels(labels, n_classes)
     ranks = np.empty(n_videos, np.int64)
     classes = np.arange(n_classes)
-    rows = max(1, _BLOCK_ELEMENTS // n_classes)
+    rows = max(1, BLOCK_ELEMENTS // n_classes)
     for start in range(0, n_videos, rows):
         block, truth = scores[start : start + rows], labels[start : start + rows, None]
-        _check_numbers(block, start)
         own = np.take_along_axis(block, truth, axis=1)  # [rows, 1]
         before = (block > own) | ((block == own) & (classes < truth))  # [rows, C]
         ranks[start : start + rows] = before.sum(axis=1)
     return ranks
 
 
-def top_k_hits(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> NDArray[np.bool_]:
-    """Which videos have their true class among the k best: [N]. See `label_ranks`."""
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    return label_ranks(scores, labels) < k
-
-
-def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 1) -> float:
-    """Percent of the videos whose true class is among the k best; 100 where there are at most k classes.
-
-    scores [N, C], labels [N]; equal scores are ordered, and errors raised, as in `label_ranks`.
-    """
-    return _percent(top_k_hits(scores, labels, k))
-
-
-def mean_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Mean over classes of the percent of their videos that are right at top-1.
-
-    scores [N, C], labels [N], as in `label_ranks`. Classes without videos do not count.
-    """
-    return _mean_over_classes(top_k_hits(scores, labels), labels)
-
-
 def bootstrap_interval(
     values: ArrayLike, rng: np.random.Generator, *, level: float = 0.95, repeats: int = 10_000
 ) -> Interval:
-    """Percentile bootstrap interval of the mean of one value a video.
+    """Return the percentile bootstrap interval of the mean of one value a video.
 
     values   [N] hits (booleans), or any finite number for each video, such as the difference of two hits
     level    share of the resampled means inside the interval, between 0 and 1
@@ -140,7 +120,7 @@ def bootstrap_interval(
 def resampled_means(
     values: NDArray[np.float64], rng: np.random.Generator, repeats: int
 ) -> NDArray[np.float64]:
-    """Means [repeats] of N of the values [N] drawn with replacement, again and again."""
+    """Return means [repeats] of N of the values [N] drawn with replacement, again and again."""
     n_videos = len(values)
     different, counts = np.unique(values, return_counts=True)
     if len(different) <= _MOST_VALUES_COUNTED:
@@ -148,7 +128,7 @@ def resampled_means(
         # as drawing videos, without drawing them.
         return rng.multinomial(n_videos, counts / n_videos, size=repeats) @ different / n_videos
     means = np.empty(repeats)
-    at_once = max(1, _BLOCK_ELEMENTS // n_videos)
+    at_once = max(1, BLOCK_ELEMENTS // n_videos)
     for start in range(0, repeats, at_once):
         stop = min(repeats, start + at_once)
         drawn = rng.integers(n_videos, size=(stop - start, n_videos))
@@ -156,29 +136,36 @@ def resampled_means(
     return means
 
 
-def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]:
-    scores, labels = np.asarray(scores), np.asarray(labels)
+def checked_scores(scores: ArrayLike) -> NDArray:
+    """Return scores [N, C] as an array. Raises ValueError for another shape, no videos or classes, and scores that are
+    not numbers, by the position of the video."""
+    scores = np.asarray(scores)
     if scores.ndim != 2:
         raise ValueError(f"scores must have the shape [videos, classes], got {scores.shape}")
-    if labels.shape != scores.shape[:1]:
-        raise ValueError(f"{len(scores)} videos have scores, but the labels have the shape {labels.shape}")
-    if not len(scores):
-        raise ValueError("there are no videos to compute an accuracy of")
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels must be class indices, whole numbers, but they are {labels.dtype}")
-    wrong = (labels < 0) | (labels >= scores.shape[1])
+    if not scores.size:
+        raise ValueError(f"there are no {'classes' if len(scores) else 'videos'} to be tested")
+    if scores.dtype.kind not in "biuf":
+        raise ValueError(f"scores must be numbers, but they are {scores.dtype}")
+    rows = max(1, BLOCK_ELEMENTS // scores.shape[1])
+    for start in range(0, len(scores), rows):
+        bad = np.isnan(scores[start : start + rows]).any(axis=1)
+        if bad.any():
+            raise ValueError(f"the scores of video {start + int(np.argmax(bad))} are not numbers (NaN)")
+    return scores
+
+
+def checked_labels(labels: ArrayLike, n_classes: int) -> NDArray[np.intp]:
+    """Return labels [N] as indices. Raises ValueError for no videos, another type, and labels that are no class."""
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be a class index for each of one or more videos, got {labels.dtype} {labels.shape}"
+        )
+    wrong = (labels < 0) | (labels >= n_classes)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(
-            f"video {row} has the label {labels[row]}, but scores are for classes 0 to {scores.shape[1] - 1}"
-        )
-    return scores, labels.astype(np.intp)
-
-
-def _check_numbers(block: NDArray, start: int) -> None:
-    bad = np.isnan(block).any(axis=1)
-    if bad.any():
-        raise ValueError(f"the scores of video {start + int(np.argmax(bad))} are not numbers (NaN)")
+        raise ValueError(f"video {row} has the label {labels[row]}, but the classes are 0 to {n_classes - 1}")
+    return labels.astype(np.intp)
 
 
 def _mean_over_classes(hits: NDArray[np.bool_], labels: ArrayLike) -> float:

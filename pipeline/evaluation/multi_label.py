@@ -147,13 +147,13 @@ def _result(
     labeled = np.flatnonzero(test.targets.any(axis=1))
     hits = test.targets[labeled, scores[labeled].argmax(axis=1)]
     maps = resampled_maps(scores, test.targets, np.random.default_rng(seed), repeats, convention=meter)
-    of_map = moved_interval(maps, metrics.map)
+    of_map = moved_interval(maps, metrics.map, limits=(0, 100))
     of_top1 = bootstrap_interval(100.0 * hits, np.random.default_rng(seed))
     return Result(
         protocol=MULTI_LABEL,
         scorer=name,
         figures={
-            "map": Estimate(metrics.map, None, max(of_map.low, 0.0), min(of_map.high, 100.0)),
+            "map": Estimate(metrics.map, None, of_map.low, of_map.high),
             "top1": Estimate(metrics.top1, None, of_top1.low, of_top1.high),
         },
         repetitions=[(MULTI_LABEL, metrics)],

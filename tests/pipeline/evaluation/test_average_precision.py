@@ -13,11 +13,11 @@ from sklearn.metrics import average_precision_score
 from vidclip.pipeline.evaluation import (
     average_precision,
     average_precisions,
-    bootstrap_map,
+    classification_metrics,
     mean_average_precision,
+    moved_interval,
     multi_label_metrics,
     resampled_maps,
-    top_k_accuracy,
 )
 
 
@@ -35,16 +35,21 @@ def scored_videos(draw):
     return scores, rng.random((n_videos, n_classes)) < draw(st.sampled_from([0.1, 0.4, 0.9]))
 
 
-def of_scikit_learn(scores, targets, weights=None):
+def of_scikit_learn(scores, targets):
     """[C]; NaN where it is not defined."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes without positives
         areas = [
-            average_precision_score(truth, of_class, sample_weight=weights)
+            average_precision_score(truth, of_class)
             for of_class, truth in zip(scores.T, targets.T, strict=True)
         ]
-    counted = targets if weights is None else targets & (np.asarray(weights) > 0)[:, None]
-    return np.where(counted.any(axis=0), areas, np.nan)
+    return np.where(targets.any(axis=0), areas, np.nan)
+
+
+def bootstrap(scores, targets, rng, repeats=1000, level=0.95, **convention):
+    """The interval of the figure, as `evaluate_multi_label` makes it."""
+    means = resampled_maps(scores, targets, rng, repeats, **convention)
+    return moved_interval(means, mean_average_precision(scores, targets, **convention), level, (0, 100))
 
 
 def test_areas_by_hand():
@@ -65,33 +70,8 @@ def test_areas_of_many_videos_equal_scikit_learns(rng, monkeypatch, dtype):
     expected = of_scikit_learn(scores, targets)
     assert_allclose(average_precisions(scores, targets), expected)
     assert_allclose(mean_average_precision(scores, targets), 100 * expected.mean())
-    monkeypatch.setattr(average_precision, "_BLOCK_ELEMENTS", 1400)  # 2 classes a block
+    monkeypatch.setattr(average_precision, "BLOCK_ELEMENTS", 1400)  # 2 classes a block
     assert_allclose(average_precisions(scores, targets), expected)
-
-
-@given(scored_videos(), st.data())
-def test_weights_are_scikit_learns_sample_weights(test, data):
-    scores, targets = test
-    weights = data.draw(
-        st.lists(st.sampled_from([0, 0, 1, 2, 0.25]), min_size=len(scores), max_size=len(scores))
-    )
-    assume(any(weights))
-    assert_allclose(
-        average_precisions(scores, targets, weights), of_scikit_learn(scores, targets, weights), rtol=1e-12
-    )
-
-
-@given(scored_videos())
-def test_a_weight_of_one_for_all_changes_nothing_and_a_whole_weight_is_copies(test):
-    scores, targets = test
-    n_videos = len(scores)
-    assert_array_equal(
-        average_precisions(scores, targets, np.ones(n_videos)), average_precisions(scores, targets)
-    )
-    counts = np.arange(n_videos) % 3
-    assume(counts.any())
-    copied = average_precisions(np.repeat(scores, counts, axis=0), np.repeat(targets, counts, axis=0))
-    assert_allclose(average_precisions(scores, targets, counts), copied, rtol=1e-12)
 
 
 @given(scored_videos(), st.randoms(use_true_random=False))
@@ -208,7 +188,7 @@ def test_top_1_of_single_labels_is_top_1(test, seed):
     scores, _ = test
     labels = np.random.default_rng(seed).integers(0, scores.shape[1], len(scores))
     targets = labels[:, None] == np.arange(scores.shape[1])
-    assert_allclose(multi_label_metrics(scores, targets).top1, top_k_accuracy(scores, labels))
+    assert_allclose(multi_label_metrics(scores, targets).top1, classification_metrics(scores, labels).top1)
 
 
 # --- intervals
@@ -243,11 +223,11 @@ def test_resamples_without_a_label_have_no_figure_and_are_left_out_of_the_interv
     scores, targets = np.array([[2.0], [1.0]]), np.array([[True], [False]])
     means = resampled_maps(scores, targets, rng, 400)
     assert 60 < np.isnan(means).sum() < 140  # 1 in 4 draws the second video twice
-    interval = bootstrap_map(scores, targets, rng, 400)
+    interval = bootstrap(scores, targets, rng, 400)
     assert_allclose([interval.low, interval.high], 100)
     monkeypatch.setattr(average_precision, "_draw_counts", lambda *_: np.array([[0.0, 2.0]]))
     with pytest.raises(ValueError, match="none of the 1 resamples has a video with a label: ask for more"):
-        bootstrap_map(scores, targets, rng, 1)
+        bootstrap(scores, targets, rng, 1)
 
 
 def test_the_interval_has_the_spread_of_other_test_sets_around_the_figure():
@@ -258,7 +238,7 @@ def test_the_interval_has_the_spread_of_other_test_sets_around_the_figure():
     rng = np.random.default_rng(0)
     figures = [mean_average_precision(*another(rng)) for _ in range(400)]
     drawn = [another(rng) for _ in range(60)]
-    intervals = [bootstrap_map(*test, rng, 200) for test in drawn]
+    intervals = [bootstrap(*test, rng, 200) for test in drawn]
     spread = np.diff(np.quantile(figures, [0.025, 0.975]))
     assert_allclose(np.mean([each.high - each.low for each in intervals]), spread, rtol=0.15)
     assert np.mean([each.low <= np.mean(figures) <= each.high for each in intervals]) > 0.85
@@ -272,8 +252,7 @@ def test_the_interval_has_the_spread_of_other_test_sets_around_the_figure():
 def test_intervals_widen_with_the_level_and_repeat(test, level, seed):
     assume(test[1].any(axis=1).mean() > 0.3)
     interval, wider, again = (
-        bootstrap_map(*test, np.random.default_rng(seed), repeats=100, level=each)
-        for each in (level, 0.95, 0.95)
+        bootstrap(*test, np.random.default_rng(seed), repeats=100, level=each) for each in (level, 0.95, 0.95)
     )
     assert 0 <= wider.low <= interval.low <= interval.high <= wider.high <= 100
     assert wider == again
@@ -284,7 +263,7 @@ def test_the_interval_holds_the_figure_where_percentiles_do_not(rng):
     scores = rng.normal(size=(800, 150)) + targets
     figure = mean_average_precision(scores, targets)
     assert np.quantile(resampled_maps(scores, targets, rng, 100), 0.025) > figure
-    interval = bootstrap_map(scores, targets, rng, 100)
+    interval = bootstrap(scores, targets, rng, 100)
     assert interval.low < figure < interval.high
 
 
@@ -292,9 +271,9 @@ def test_the_interval_ends_at_0_and_100(rng):
     scores, targets = -np.arange(50.0)[:, None], np.arange(50)[:, None] == 4
     means = resampled_maps(scores, targets, rng, 1000)
     assert np.nanquantile(means, 0.0005) - np.nanmean(means) + mean_average_precision(scores, targets) < 0
-    assert bootstrap_map(scores, targets, rng, level=0.999).low == 0
+    assert bootstrap(scores, targets, rng, level=0.999).low == 0
     targets = np.arange(50)[:, None] < 20
-    interval = bootstrap_map(scores, targets, rng)
+    interval = bootstrap(scores, targets, rng)
     assert_allclose([interval.low, interval.high], 100)
     assert interval.high <= 100
 
@@ -304,8 +283,8 @@ def test_the_interval_ends_at_0_and_100(rng):
 TRUE = np.array([[True, False], [False, True]])
 
 
-def bootstrap(scores, targets):
-    return bootstrap_map(scores, targets, np.random.default_rng(0), 10)
+def resamples(scores, targets):
+    return resampled_maps(scores, targets, np.random.default_rng(0), 10)
 
 
 def released(scores, targets):
@@ -313,7 +292,7 @@ def released(scores, targets):
 
 
 @pytest.mark.parametrize(
-    "of", [average_precisions, mean_average_precision, released, multi_label_metrics, bootstrap]
+    "of", [average_precisions, mean_average_precision, released, multi_label_metrics, resamples]
 )
 @pytest.mark.parametrize(
     ("scores", "targets", "message"),
@@ -338,33 +317,11 @@ def test_scores_and_targets_that_do_not_fit(of, scores, targets, message):
         of(scores, targets)
 
 
-def test_the_video_without_scores_is_named_in_a_long_list_too(monkeypatch):
-    monkeypatch.setattr(average_precision, "_BLOCK_ELEMENTS", 4)
-    scores = np.zeros((9, 2))
-    scores[7, 1] = np.nan
-    with pytest.raises(ValueError, match="the scores of video 7 are not numbers"):
-        average_precisions(scores, np.ones((9, 2), bool))
-
-
-@pytest.mark.parametrize("of", [mean_average_precision, released, multi_label_metrics, bootstrap])
+@pytest.mark.parametrize("of", [mean_average_precision, released, multi_label_metrics, resamples])
 def test_no_label_at_all_is_an_error_but_not_class_by_class(of):
     with pytest.raises(ValueError, match="none of the 3 videos has any of the 2 classes"):
         of(np.zeros((3, 2)), np.zeros((3, 2), bool))
     assert_array_equal(average_precisions(np.zeros((3, 2)), np.zeros((3, 2), bool)), [np.nan, np.nan])
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ([1.0], r"2 videos have scores, but the weights have the shape \(1,\)"),
-        ([1.0, -1.0], "weights must be finite and not negative, but that of video 1 is -1.0"),
-        ([np.nan, 1.0], "that of video 0 is nan"),
-        ([np.inf, 1.0], "that of video 0 is inf"),
-    ],
-)
-def test_weights_that_do_not_fit(weights, message):
-    with pytest.raises(ValueError, match=message):
-        average_precisions(np.zeros((2, 2)), TRUE, weights)
 
 
 def test_conventions_are_known_by_name():
@@ -382,7 +339,7 @@ def test_conventions_are_known_by_name():
 )
 def test_intervals_of_nothing(rng, settings, message):
     with pytest.raises(ValueError, match=message):
-        bootstrap_map(np.zeros((2, 2)), TRUE, rng, **settings)
+        bootstrap(np.zeros((2, 2)), TRUE, rng, **settings)
 
 
 def test_absent_classes_count_as_0_in_resamples_too_under_released(rng):
@@ -392,7 +349,7 @@ def test_absent_classes_count_as_0_in_resamples_too_under_released(rng):
     np.testing.assert_allclose(resampled_maps(scores, targets, np.random.default_rng(0), 20), alone)
     released = resampled_maps(scores, targets, np.random.default_rng(0), 20, convention="released")
     np.testing.assert_allclose(released, alone * 3 / 4)
-    interval = bootstrap_map(scores, targets, rng, convention="released")
+    interval = bootstrap(scores, targets, rng, convention="released")
     assert interval.low < mean_average_precision(scores, targets, convention="released") < interval.high
     with pytest.raises(ValueError, match="no convention 'other'"):
         resampled_maps(scores, targets, rng, 1, convention="other")
