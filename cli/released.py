@@ -131,20 +131,7 @@ def _apply(ctx: click.Context) -> None:
     released = ctx.params["as_released"] = AsReleased(ctx, *(papers or (None,)))
     if (form := released.form) is None:
         return
-    for parameter, value in (
-        ("prompts", (form.prompt,)),
-        ("prompt", form.prompt),
-        ("attributes_prompt", form.attributes_prompt),
-        ("words", form.words),
-        ("renormalize", form.renormalize),
-        ("view_average", form.view_average),
-        ("fusion", form.fusion),
-        ("fusion_form", form.fusion_form),
-        ("map_convention", form.map_convention),
-        ("loss", form.loss),
-        ("position", form.position),
-        ("crop_positions", form.crop_positions),
-    ):
+    for parameter, value in {"prompts": (form.options["prompt"],), **form.options}.items():
         released.choose(parameter, value)
 
 

@@ -17,102 +17,55 @@ from typing import Any
 _HEAD_WIDTH = 64
 
 
+_OPTIONS: dict[str, tuple[Any, Any, Any]] = {
+    #                    BIKE        Text4Vis         X-CLIP
+    "prompt":            ("bike",     "text4vis",      "none"),  # around class names
+    "attributes_prompt": ("bike",     None,            None),
+    "words":             ("all",      None,            None),
+    "renormalize":       (False,      None,            None),
+    "view_average":      ("unscaled", "features",      "probabilities"),
+    "fusion":            (0.7,        None,            None),
+    "fusion_form":       ("released", None,            None),
+    "map_convention":    ("released", "released",      None),
+    "loss":              ("released", "cross-entropy", "cross-entropy"),
+    "position":          ("start",    "start",         "middle"),
+    "crop_positions":    ("width",    "width",         "longer-side"),
+}  # fmt: skip
+"""What options of these names stand at. None: the code has no such thing, and the option keeps its value."""
+
+
 @dataclass(frozen=True)
 class ReleasedForm:
-    """The forms of one paper's released code. None: the code has no such thing, and the option keeps its value."""
+    """The forms of one paper's released code."""
 
     name: str
     """As the paper calls it."""
-
-    # extraction
-    position: str
-    """Which frame of each segment: `start` or `middle`."""
-    crop_positions: str
-    """Along which side three crops lie: `width`, or `longer-side`."""
-    scaled: bool
+    options: Mapping[str, Any]
+    """The values of options; see `_OPTIONS`."""
+    scaled: bool = True
     """Whether the short side is scaled to 256/224 of the crop at 224 pixels alone (True), or at every size (False)."""
-    scaled_crops: bool
+    scaled_crops: bool = True
     """Whether it is so with three crops too; else the short side is the crop's."""
-
-    # text
-    prompt: str
-    """Around class names: a name of `prompts.PROMPT_SETS`."""
-    attributes_prompt: str | None
-    """Around the attributes sentence."""
-
-    # scores
-    view_average: str
-    """How several views become one score: see `video_head.VIEW_AVERAGES`."""
-    words: str | None = None
-    """Tokens that are words of concept spotting."""
-    renormalize: bool | None = None
-    """Whether concept spotting scores by the cosine."""
-    fusion: float | None = None
-    """Weight of the video against its attributes."""
-    fusion_form: str | None = None
-    """What is weighed: see `scorers.FUSION_FORMS`."""
-    map_convention: str | None = None
-    """Mean average precision: see `multi_label.CONVENTIONS`."""
-
-    # heads
-    text_width_heads: bool = False
+    text_width_heads: bool = True
     """Whether T-Trans has as many attention heads as 64 goes into the width of the text tower."""
-    loss: str | None = None
-    """What video heads are trained with: see `losses.LOSSES`."""
 
     def short_side(self, size: int, crops: int) -> int:
-        """The length that the short side is scaled to, for crops of `size` pixels."""
+        """Return the length that the short side is scaled to, for crops of `size` pixels."""
         if crops > 1 and not self.scaled_crops:
             return size
         return size if self.scaled and size != 224 else int(256 / 224 * size)
 
     def temporal_heads(self, architecture: Mapping[str, Any]) -> int | None:
-        """Attention heads of T-Trans over features of this architecture; None where it does not tell its text width."""
+        """Return the attention heads of T-Trans over features of this architecture; None where it does not say its
+        text width."""
         width = architecture.get("text_cfg", {}).get("width") if self.text_width_heads else None
         return width // _HEAD_WIDTH or None if isinstance(width, int) else None
 
 
+_BIKE, _TEXT4VIS, _X_CLIP = ({name: values[i] for name, values in _OPTIONS.items()} for i in range(3))
 RELEASED_FORMS: dict[str, ReleasedForm] = {
-    "bike": ReleasedForm(
-        name="BIKE",
-        position="start",
-        crop_positions="width",
-        scaled=True,
-        scaled_crops=True,
-        prompt="bike",
-        attributes_prompt="bike",
-        view_average="unscaled",
-        words="all",
-        renormalize=False,
-        fusion=0.7,
-        fusion_form="released",
-        map_convention="released",
-        text_width_heads=True,
-        loss="released",
-    ),
-    "text4vis": ReleasedForm(
-        name="Text4Vis",
-        position="start",
-        crop_positions="width",
-        scaled=True,
-        scaled_crops=True,
-        prompt="text4vis",
-        attributes_prompt=None,
-        view_average="features",
-        map_convention="released",
-        text_width_heads=True,
-        loss="cross-entropy",
-    ),
-    "x-clip": ReleasedForm(
-        name="X-CLIP",
-        position="middle",
-        crop_positions="longer-side",
-        scaled=False,
-        scaled_crops=False,
-        prompt="none",
-        attributes_prompt=None,
-        view_average="probabilities",
-        loss="cross-entropy",
-    ),
+    "bike": ReleasedForm("BIKE", _BIKE),
+    "text4vis": ReleasedForm("Text4Vis", _TEXT4VIS),
+    "x-clip": ReleasedForm("X-CLIP", _X_CLIP, scaled=False, scaled_crops=False, text_width_heads=False),
 }
 """By the name that `--as-released` takes. X-CLIP's own model has no part in it."""

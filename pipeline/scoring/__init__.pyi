@@ -8,7 +8,6 @@ from .attributes import LEAST_RECALL as LEAST_RECALL
 from .attributes import PROMPT as PROMPT
 from .attributes import AttributesError as AttributesError
 from .attributes import AttributeSettings as AttributeSettings
-from .attributes import VideoAttributes as VideoAttributes
 from .attributes import attributes_of as attributes_of
 from .attributes import attributes_sentence as attributes_sentence
 from .attributes import released_form as released_form
@@ -21,8 +20,6 @@ from .dataset import FeatureDataset as FeatureDataset
 from .pooling import cosine_scores as cosine_scores
 from .pooling import l2_normalize as l2_normalize
 from .pooling import mean_embeddings as mean_embeddings
-from .scorers import FUSION_FORMS as FUSION_FORMS
-from .scorers import RELEASED_FUSION as RELEASED_FUSION
 from .scorers import AttributesScorer as AttributesScorer
 from .scorers import FusionScorer as FusionScorer
 from .scorers import MaxScorer as MaxScorer
@@ -36,13 +33,11 @@ from .scorers import default_fusion as default_fusion
 from .source import ArrayFeatures as ArrayFeatures
 from .source import FeatureSource as FeatureSource
 from .source import NotFinite as NotFinite
-from .source import finite_batches as finite_batches
 from .source import read_frames as read_frames
 from .source import score_batches as score_batches
+from .temperature import TEMPERATURE as TEMPERATURE
 from .temperature import check_temperature as check_temperature
 from .views import NO_FEATURES as NO_FEATURES
-from .views import TEMPERATURE as TEMPERATURE
-from .views import VIEW_AVERAGES as VIEW_AVERAGES
 from .views import ViewsScorer as ViewsScorer
 from .views import check_view_average as check_view_average
 from .views import view_scores as view_scores

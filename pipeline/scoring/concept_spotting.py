@@ -25,10 +25,7 @@ import torch.nn.functional as F
 
 from ...cache import TextEmbeddings
 from ..choices import QUERIES
-from .temperature import check_temperature
-
-TEMPERATURE = 0.01
-"""The temperature of the softmax over frames: that with which CLIP was trained."""
+from .temperature import TEMPERATURE, check_temperature
 
 _BLOCK_VIDEOS = 256
 
@@ -59,7 +56,7 @@ def spotting_scores(
     owners: torch.Tensor,
     targets: torch.Tensor,
     *,
-    temperature: float = 0.01,
+    temperature: float = TEMPERATURE,
     renormalize: bool = True,
 ) -> torch.Tensor:
     """Score videos by Video Concept Spotting: the definition, to be read beside the paper.

@@ -1,4 +1,4 @@
-"""What turns the frames of a video into scores of classes: mean, max, vote, concept spotting, attributes, fusion.
+"""From the frames of a video to scores of classes: mean, max, vote, concept spotting, attributes, fusion.
 
 A scorer works in two steps. `similarities` is computed once for a video and all C classes; `scores` makes scores
 of it among the candidates of a trial. They differ where probabilities are averaged: a softmax over half of
@@ -17,10 +17,8 @@ import numpy as np
 from ..choices import FUSION_FORMS
 from .concept_spotting import ConceptSpotter
 from .pooling import cosine_scores, mean_embeddings
-from .views import NO_FEATURES, TEMPERATURE, ViewsScorer, check_view_average, softmax
-
-RELEASED_FUSION = 0.7
-"""Weight of the video in BIKE's released script, for every backbone."""
+from .temperature import TEMPERATURE
+from .views import NO_FEATURES, ViewsScorer, check_view_average, softmax
 
 
 class Scorer(Protocol):
@@ -37,32 +35,18 @@ class Scorer(Protocol):
         ...
 
     def scores(self, similarities: Any, classes: np.ndarray) -> np.ndarray:
-        """Scores [n, c] among the classes [c]."""
+        """Return scores [n, c] among the classes [c]."""
         ...
 
     def probabilities(
         self, similarities: Any, classes: np.ndarray, *, scaled: bool | None = None
     ) -> np.ndarray:
-        """Probabilities [n, c] among the classes [c], for fusion and for the released mAP.
+        """Return probabilities [n, c] among the classes [c], for fusion and for the released mAP.
 
         scaled    whether cosines are divided by the temperature before the softmax; None: as the scorer's own
                   average over views does
         """
         ...
-
-
-class _Cosine:
-    """Similarities are cosines [n, C]; probabilities are their softmax."""
-
-    temperature: float = TEMPERATURE
-
-    def scores(self, similarities: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return similarities[:, classes]
-
-    def probabilities(
-        self, similarities: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
-    ) -> np.ndarray:
-        return softmax(similarities[:, classes] / (1 if scaled is False else self.temperature))
 
 
 class MeanScorer(ViewsScorer):
@@ -81,14 +65,14 @@ class MeanScorer(ViewsScorer):
         return cosine_scores(mean_embeddings(frames), self._sentence).reshape(n, -1, len(self._sentence))
 
 
-class MaxScorer(_Cosine):
+class MaxScorer(ViewsScorer):
     """Cosine of the best frame of all views with each sentence [C, D]."""
 
     def __init__(self, sentence: np.ndarray, name: str = "max") -> None:
         self.name, self._sentence = name, sentence
 
     def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        return frame_cosines(frames, self._sentence).max(axis=1)
+        return frame_cosines(frames, self._sentence).max(axis=1, keepdims=True)
 
 
 class VoteScorer:
@@ -98,10 +82,8 @@ class VoteScorer:
            False: of L2-normalized embeddings
     """
 
-    def __init__(
-        self, sentence: np.ndarray, *, temperature: float = TEMPERATURE, raw: bool = False, name: str = "vote"
-    ) -> None:
-        self.name, self._sentence, self._temperature, self._raw = name, sentence, temperature, raw
+    def __init__(self, sentence: np.ndarray, *, raw: bool = False, name: str = "vote") -> None:
+        self.name, self._sentence, self._raw = name, sentence, raw
 
     def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
         cosines = frame_cosines(frames, self._sentence)  # [n, V * T, C]
@@ -118,7 +100,7 @@ class VoteScorer:
     ) -> np.ndarray:
         # Released BIKE multiplies raw embeddings by 100: there is no temperature to leave out.
         plain = scaled is False and not self._raw
-        return softmax(similarities[:, :, classes] / (1 if plain else self._temperature)).mean(axis=1)
+        return softmax(similarities[:, :, classes] / (1 if plain else TEMPERATURE)).mean(axis=1)
 
 
 class SpottingScorer(ViewsScorer):
@@ -128,17 +110,11 @@ class SpottingScorer(ViewsScorer):
     """
 
     def __init__(
-        self,
-        spotter: ConceptSpotter,
-        *,
-        temperature: float = TEMPERATURE,
-        view_average: str = "probabilities",
-        name: str = "vcs",
+        self, spotter: ConceptSpotter, *, view_average: str = "probabilities", name: str = "vcs"
     ) -> None:
         if check_view_average(view_average) == "features":
             raise ValueError(NO_FEATURES)
-        self.name, self._spotter, self.temperature = name, spotter, temperature
-        self.view_average = view_average
+        self.name, self._spotter, self.view_average = name, spotter, view_average
 
     def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
         n, views, times, dimensions = frames.shape
@@ -147,11 +123,14 @@ class SpottingScorer(ViewsScorer):
 
 
 class MissingAttributes(ValueError):
-    """A video is tested, and has no attributes."""
+    """A video that is tested has no attributes."""
 
 
-class AttributesScorer(_Cosine):
-    """Cosine of each video's attributes sentence with each class sentence (BIKE 2.2)."""
+class AttributesScorer(ViewsScorer):
+    """Cosine of each video's attributes sentence with each class sentence [C, D] (BIKE 2.2).
+
+    embeddings    [N, D] of the attributes sentences, by position in the cache; NaN where a video has none
+    """
 
     def __init__(
         self,
@@ -161,19 +140,17 @@ class AttributesScorer(_Cosine):
         *,
         temperature: float = TEMPERATURE,
     ) -> None:
-        """embeddings [N, D] of the attributes sentences, by position in the cache, NaN where a video has none;
-        sentence [C, D]."""
         self.name, self._embeddings, self._sentence = name, embeddings, sentence
         self.temperature = temperature
 
     def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        """Raises MissingAttributes."""
+        """Return cosines [n, 1, C]. Raises MissingAttributes."""
         check_attributes(self._embeddings, indices)
-        return cosine_scores(self._embeddings[indices], self._sentence)
+        return cosine_scores(self._embeddings[indices], self._sentence)[:, None]
 
 
 def check_attributes(embeddings: np.ndarray, indices: np.ndarray) -> None:
-    """Raises MissingAttributes where one of these videos of a cache has no embedding of an attributes sentence."""
+    """Raise MissingAttributes where one of these videos of a cache has no embedding of an attributes sentence."""
     without = np.isnan(embeddings[:, 0])
     if without[indices].any():
         raise MissingAttributes(
@@ -184,11 +161,13 @@ def check_attributes(embeddings: np.ndarray, indices: np.ndarray) -> None:
 
 
 class FusionScorer:
-    """S = weight S_V + (1 - weight) S_A, on probabilities (BIKE, equation 4)."""
+    """S = weight S_V + (1 - weight) S_A, on probabilities (BIKE, equation 4).
+
+    weight    of the video, in 0..1; 0.6 for ViT-B and 0.8 for ViT-L in the paper, 0.7 in the released script
+    form      one of FUSION_FORMS
+    """
 
     def __init__(self, video: Scorer, attributes: Scorer, weight: float, *, form: str = "paper") -> None:
-        """weight of the video, in 0..1; 0.6 for ViT-B and 0.8 for ViT-L in the paper, 0.7 in the released script.
-        form: one of FUSION_FORMS."""
         if not 0 <= weight <= 1:
             raise ValueError(f"the weight of fusion lies between 0 and 1, got {weight}")
         if form not in FUSION_FORMS:
@@ -227,12 +206,12 @@ class _Pair:
 
 
 def frame_cosines(frames: np.ndarray, sentence: np.ndarray) -> np.ndarray:
-    """[n, V * T, C] float32 from frames [n, V, T, D] and sentences [C, D]."""
+    """Return cosines [n, V * T, C] float32 of frames [n, V, T, D] with sentences [C, D]."""
     n, views, times, dimensions = frames.shape
     return cosine_scores(frames.reshape(-1, dimensions), sentence).reshape(n, views * times, -1)
 
 
 def default_fusion(architecture: Mapping[str, Any]) -> float:
-    """The paper's weight of the video: 0.8 for ViT-L (and what is as wide or wider), else 0.6."""
+    """Return the paper's weight of the video: 0.8 for ViT-L (and what is as wide or wider), else 0.6."""
     width = architecture.get("vision_cfg", {}).get("width", 0)
     return 0.8 if isinstance(width, int) and width >= 1024 else 0.6

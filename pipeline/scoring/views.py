@@ -5,24 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from ..choices import VIEW_AVERAGES
+from .temperature import TEMPERATURE
 
 NO_FEATURES = (
     "concept spotting pools a video anew for every class, so there are no features to average over views; average "
     "probabilities, or unscaled ones"
 )
-TEMPERATURE = 0.01
-"""The temperature of the softmax over classes, with which cosines become probabilities as in CLIP."""
 
 
-def softmax(logits: np.ndarray, axis: int = -1) -> np.ndarray:
-    """In float64: with a temperature of 0.01, float32 makes ties of small probabilities."""
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax over the last axis in float64: with a temperature of 0.01, float32 makes ties of small probabilities."""
     logits = np.asarray(logits, np.float64)
-    logits = np.exp(logits - logits.max(axis=axis, keepdims=True))
-    return logits / logits.sum(axis=axis, keepdims=True)
+    logits = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return logits / logits.sum(axis=-1, keepdims=True)
 
 
 def check_view_average(view_average: str) -> str:
-    """The name, if it is one of VIEW_AVERAGES. Raises ValueError."""
+    """Return the name, if it is one of VIEW_AVERAGES. Raises ValueError."""
     if view_average not in VIEW_AVERAGES:
         raise ValueError(f"view_average must be one of {', '.join(VIEW_AVERAGES)}, got {view_average!r}")
     return view_average
@@ -31,7 +30,7 @@ def check_view_average(view_average: str) -> str:
 def view_scores(
     scores: np.ndarray, temperature: float = TEMPERATURE, view_average: str = "probabilities"
 ) -> np.ndarray:
-    """Scores [n, C] of cosines [n, V, C]: those of a single view as they are, of several the mean of their
+    """Return scores [n, C] of cosines [n, V, C]: those of a single view as they are, of several the mean of their
     probabilities (BIKE, X-CLIP; `unscaled`: without the temperature, as released BIKE)."""
     if scores.shape[1] == 1:
         return scores[:, 0]
@@ -39,7 +38,7 @@ def view_scores(
 
 
 class ViewsScorer:
-    """Similarities are cosines [n, V, C]; [n, 1, C] where features were averaged over views before."""
+    """A scorer whose similarities are cosines [n, V, C]; [n, 1, C] where one score is of all views."""
 
     temperature: float = TEMPERATURE
     view_average: str = "probabilities"

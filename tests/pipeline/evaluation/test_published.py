@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from vidclip.lexicons import load_lexicon
+from vidclip.pipeline.choices import PAPERS
+from vidclip.pipeline.choices import PROTOCOLS as ZERO_SHOT_PROTOCOLS
 from vidclip.pipeline.evaluation import (
     DATASETS,
     METRICS,
-    PAPERS,
     PublishedFigure,
     load_published,
     published_for,
 )
-from vidclip.pipeline.evaluation import PROTOCOLS as ZERO_SHOT_PROTOCOLS
 
 RECIPES = Path(__file__).parents[3] / "docs" / "recipes.md"
 

@@ -11,7 +11,6 @@ from vidclip.lexicons import Lexicon
 from vidclip.pipeline.encoders import PROMPT_SETS, resolve_prompts
 from vidclip.pipeline.evaluation import EvaluationError, compare, evaluate, select_videos
 from vidclip.pipeline.scoring import (
-    RELEASED_FUSION,
     AttributesScorer,
     ConceptSpotter,
     ConceptSpottingConfig,
@@ -329,9 +328,9 @@ def test_fusion_in_the_released_form(frames, texts, rng):
             expected[n] += 0.7 * powers / powers.sum() / 2
         powers = np.exp([cosine(read[n], sentence) for sentence in texts.sentence])
         expected[n] += 0.3 * powers / powers.sum()
-    found = scores_of(FusionScorer(video, attributes, RELEASED_FUSION, form="released"), frames)
+    found = scores_of(FusionScorer(video, attributes, 0.7, form="released"), frames)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    paper = scores_of(FusionScorer(video, attributes, RELEASED_FUSION), frames)
+    paper = scores_of(FusionScorer(video, attributes, 0.7), frames)
     assert (paper.argmax(axis=1) != expected.argmax(axis=1)).any(), "the two forms differ"
     with pytest.raises(ValueError, match="form of fusion must be paper or released"):
         FusionScorer(video, attributes, 0.7, form="unscaled")
