@@ -1,3 +1,4 @@
+from .augmentation import Augmentation as Augmentation
 from .clip_spec import ClipSpec as ClipSpec
 from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
 from .pool import DecodePool as DecodePool

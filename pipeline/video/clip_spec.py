@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .augmentation import Augmentation
 from .preprocess import Preprocess
 from .sampling import Sampling
 
@@ -18,6 +19,12 @@ class ClipSpec:
 
     sampling: Sampling
     preprocess: Preprocess
+    augmentation: Augmentation | None = None
+    """Random crops and flips, for training. They take the draw of a request, as random frames do."""
+
+    def __post_init__(self) -> None:
+        if self.augmentation is not None and (self.sampling.position != "random" or self.sampling.crops > 1):
+            raise ValueError("augmentation needs random frames (position 'random') and a single crop")
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

@@ -89,15 +89,27 @@ class FrameSelection:
         read    yields (position, [H, W, 3] uint8) for each of the positions it is given, which ascend
         facts   the other fields of `Decoded`
         """
-        sampling, preprocess = self.clip_spec.sampling, self.clip_spec.preprocess
+        sampling = self.clip_spec.sampling
         pixels = np.empty(self.clip_spec.shape, np.uint8)
         by_clip = pixels.reshape(sampling.clips, sampling.crops, *pixels.shape[1:])
         for position, frame in read(np.unique(chosen).tolist()):
-            crops = preprocess.pixels(frame, sampling.crops, sampling.crop_positions)
+            crops = self._crops(frame)
             for clip, t in np.argwhere(chosen == position):
                 by_clip[clip, :, t] = crops
         repeated = any(len(np.unique(clip)) < len(clip) for clip in chosen)
         return Decoded(pixels=pixels, repeated=repeated, **facts)
+
+    def _crops(self, frame: np.ndarray) -> np.ndarray:
+        """Return the crops [crops, height, width, 3] of a frame."""
+        sampling, preprocess = self.clip_spec.sampling, self.clip_spec.preprocess
+        augmentation, draw = self.clip_spec.augmentation, self.request.draw
+        if augmentation is None or draw is None:
+            return preprocess.pixels(frame, sampling.crops, sampling.crop_positions)
+        if augmentation.crop:
+            crops = augmentation.cut(frame, preprocess.size, draw)[None]
+        else:
+            crops = preprocess.pixels(frame)
+        return crops[:, :, ::-1] if augmentation.flips(draw) else crops
 
     def decode_by_time_stamp(
         self, packets: Packets, read: Callable[[list[int]], Iterator[tuple[int, np.ndarray]]], decoder: str

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .augmentation import Augmentation
 from .clip_spec import ClipSpec
 from .preprocess import Preprocess
 from .request import DecodeError, VideoRequest
@@ -195,7 +196,11 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
     _exit_with_parent(setup["parent"])
     module, _, name = setup["decode"].partition(":")
     decode = getattr(importlib.import_module(module), name)
-    clip_spec = ClipSpec(Sampling.from_dict(setup["sampling"]), Preprocess.from_dict(setup["preprocess"]))
+    clip_spec = ClipSpec(
+        Sampling.from_dict(setup["sampling"]),
+        Preprocess.from_dict(setup["preprocess"]),
+        Augmentation.from_dict(setup["augmentation"]) if setup["augmentation"] else None,
+    )
     with contextlib.suppress(ImportError):
         import decord  # noqa: F401 - here, so that a video's time limit does not pay for it
     pixels = map_slots(memory, setup["slots"])
