@@ -1,51 +1,34 @@
 """What is stored: CLIP features of videos and words, in HDF5. Knows h5py and numpy, but no model."""
 
-from .attributes import StoredAttributes, attributes_path, read_attributes, write_attributes
-from .errors import CacheBusy, CacheError, CacheMismatch
-from .failures import Failure
-from .features import FeatureCache
-from .files import where_writable, write_whole
-from .identity import Identity
-from .labels import ListFacts, update_labels
-from .layout import VideoInfo, VideoRecord
-from .merge import Merged, merge
-from .missing import MissingVideo, update_missing, write_missing
-from .shards import Shard, shard_paths
-from .texts import TextEmbeddings, TextFileInfo, list_texts, read_texts, text_path, write_texts
-from .verify import Checked, verify
-from .writer import CacheWriter
-
-__all__ = [
-    "CacheBusy",
-    "CacheError",
-    "CacheMismatch",
-    "CacheWriter",
-    "Checked",
-    "Failure",
-    "FeatureCache",
-    "Identity",
-    "ListFacts",
-    "Merged",
-    "MissingVideo",
-    "Shard",
-    "StoredAttributes",
-    "TextEmbeddings",
-    "TextFileInfo",
-    "VideoInfo",
-    "VideoRecord",
-    "attributes_path",
-    "list_texts",
-    "merge",
-    "read_attributes",
-    "read_texts",
-    "shard_paths",
-    "text_path",
-    "update_labels",
-    "update_missing",
-    "verify",
-    "where_writable",
-    "write_attributes",
-    "write_missing",
-    "write_texts",
-    "write_whole",
-]
+from .attributes import StoredAttributes as StoredAttributes
+from .attributes import attributes_path as attributes_path
+from .attributes import read_attributes as read_attributes
+from .attributes import write_attributes as write_attributes
+from .errors import CacheBusy as CacheBusy
+from .errors import CacheError as CacheError
+from .errors import CacheMismatch as CacheMismatch
+from .failures import Failure as Failure
+from .features import FeatureCache as FeatureCache
+from .files import where_writable as where_writable
+from .files import write_whole as write_whole
+from .identity import Identity as Identity
+from .labels import ListFacts as ListFacts
+from .labels import update_labels as update_labels
+from .layout import VideoInfo as VideoInfo
+from .layout import VideoRecord as VideoRecord
+from .merge import Merged as Merged
+from .merge import merge as merge
+from .missing import MissingVideo as MissingVideo
+from .missing import update_missing as update_missing
+from .missing import write_missing as write_missing
+from .shards import Shard as Shard
+from .shards import shard_paths as shard_paths
+from .texts import TextEmbeddings as TextEmbeddings
+from .texts import TextFileInfo as TextFileInfo
+from .texts import list_texts as list_texts
+from .texts import read_texts as read_texts
+from .texts import text_path as text_path
+from .texts import write_texts as write_texts
+from .verify import Checked as Checked
+from .verify import verify as verify
+from .writer import CacheWriter as CacheWriter

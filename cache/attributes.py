@@ -68,7 +68,9 @@ def write_attributes(path: Path, attributes: StoredAttributes) -> None:
     write_whole(path, *file_parts(columns, {"format": ATTRIBUTES_FORMAT, "settings": settings}))
 
 
-def read_attributes(path: Path, *, whole: bool = False, contents: Contents | None = None) -> StoredAttributes:
+def read_attributes(
+    path: Path, *, whole: bool = False, contents: Contents | CacheError | None = None
+) -> StoredAttributes:
     """Read attributes. Raises CacheError where the file is damaged or foreign.
 
     See `read_texts` for `whole` and `contents`.

@@ -37,15 +37,17 @@ _KINDS = "biuf"
 class OpenFile:
     """A file of a cache, open for reading; every failure is a CacheError that names it.
 
-    contents    what an earlier reading of the same file found, to spare another
+    contents    what `describe_all` found in the same file, to spare another reading
 
     What it gives is checked: columns lie within the file and have the shape that was asked for, and, in
     version 2, every byte agrees with its checksum. For version 1, see `layout.check_digest`.
     """
 
-    def __init__(self, path: Path, expected_format: str, contents: Contents | None = None) -> None:
+    def __init__(
+        self, path: Path, expected_format: str, contents: Contents | CacheError | None = None
+    ) -> None:
         self.path = path
-        self.contents = contents or describe(path)
+        self.contents = describe(path) if contents is None else sound(contents)
         self._file = _open_regular(path)
         try:
             if self._stamp(self.contents.version) != self.contents.stamp:

@@ -23,7 +23,7 @@ from .files import write_whole
 from .hdf5 import Contents, file_parts
 from .identity import digest_of
 from .layout import TEXT_FORMAT, check_digest
-from .open_file import OpenFile, describe, describe_all, sound
+from .open_file import OpenFile, describe, describe_all
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def write_texts(
 
 
 def read_texts(
-    path: Path, encoder_digest: str, *, whole: bool = False, contents: Contents | None = None
+    path: Path, encoder_digest: str, *, whole: bool = False, contents: Contents | CacheError | None = None
 ) -> TextEmbeddings:
     """Read text embeddings. Raises CacheError where the file is damaged, of another encoder, or renamed.
 
@@ -176,7 +176,7 @@ def list_texts(folder: Path) -> list[TextFileInfo]:
     """Return what each text file of a cache holds. Raises CacheError for a damaged or renamed one."""
     infos = []
     for path, found in describe_all(sorted(folder.glob("text-*.h5"))).items():
-        with OpenFile(path, TEXT_FORMAT, sound(found)) as file:
+        with OpenFile(path, TEXT_FORMAT, found) as file:
             _check_name(file)
             infos.append(
                 TextFileInfo(

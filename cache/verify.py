@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .labels import LABELS_FILE, ListFacts, read_labels
 from .layout import FRAMES_FORMAT, facts_of, read_columns, video_infos
 from .lines import damage_message, damaged_lines
 from .missing import MISSING_FILE, parse_missing
-from .open_file import OpenFile, describe_all, sound
+from .open_file import OpenFile, describe_all
 from .shards import shard_paths
 from .texts import read_texts
 
@@ -59,36 +60,32 @@ def verify(folder: str | Path) -> Iterator[Checked]:
         yield _check_shard(path, contents[path], identity, facts, seen)
     if problems or labels.exists():
         yield Checked(labels, 0, problems)
-    yield from _check_lists(folder)
-    for path in text_paths:
-        try:
-            read_texts(path, identity.encoder_digest, whole=True, contents=sound(contents[path]))
-        except CacheError as error:
-            yield Checked(path, 0, (str(error),))
-        else:
-            yield Checked(path, 0, ())
-    for path in attributes_paths:
-        try:
-            stored = read_attributes(path, whole=True, contents=sound(contents[path]))
-            if stored.settings.get("reader") != identity.encoder_digest:
-                raise CacheError(f"{path} holds attributes that another encoder has read; delete it.")
-        except CacheError as error:
-            yield Checked(path, 0, (str(error),))
-        else:
-            yield Checked(path, 0, ())
-
-
-def _check_lists(folder: Path) -> Iterator[Checked]:
     for name, parse in ((FAILURES_FILE, parse_failure), (MISSING_FILE, parse_missing)):
-        path = folder / name
-        if not os.path.lexists(path):
-            continue
-        try:
-            damaged = damaged_lines(path, parse)
-        except CacheError as error:
-            yield Checked(path, 0, (str(error),))
-        else:
-            yield Checked(path, 0, (damage_message(path, damaged),) if damaged else ())
+        if os.path.lexists(folder / name):
+            yield _checked(folder / name, _check_lines, parse)
+    for path in text_paths:
+        yield _checked(path, read_texts, identity.encoder_digest, whole=True, contents=contents[path])
+    for path in attributes_paths:
+        yield _checked(path, _check_attributes, identity, contents[path])
+
+
+def _checked(path: Path, check: Callable[..., object], *arguments: Any, **options: Any) -> Checked:
+    """Return what `check` finds in a file without videos, as a CacheError."""
+    try:
+        check(path, *arguments, **options)
+    except CacheError as error:
+        return Checked(path, 0, (str(error),))
+    return Checked(path, 0, ())
+
+
+def _check_attributes(path: Path, identity: Identity, contents: Contents | CacheError) -> None:
+    if read_attributes(path, whole=True, contents=contents).settings.get("reader") != identity.encoder_digest:
+        raise CacheError(f"{path} holds attributes that another encoder has read; delete it.")
+
+
+def _check_lines(path: Path, parse: Callable[[dict[str, Any]], object]) -> None:
+    if damaged := damaged_lines(path, parse):
+        raise CacheError(damage_message(path, damaged))
 
 
 def _rows(found: Contents | CacheError) -> int:
@@ -104,7 +101,7 @@ def _check_shard(
     seen: dict[tuple[str, int], tuple[str, bytes]],
 ) -> Checked:
     try:
-        with OpenFile(path, FRAMES_FORMAT, sound(found)) as file:
+        with OpenFile(path, FRAMES_FORMAT, found) as file:
             columns = read_columns(file)
             file.check_image()
             attributes = file.attributes

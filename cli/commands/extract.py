@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...pipeline.choices import CHANGED, CROP_POSITIONS, MODES, POSITIONS, PRECISIONS
-from ..conditions import NEARNESS, Condition, with_option
+from ..conditions import Call, Condition, with_option
 from ..options import cache_option, decoding_options, device_option, share_cores, vidclip_command
 from ..parameters import argument, option
 from ..released import AsReleased, as_released_option
@@ -227,24 +227,21 @@ def _nearer(
     ctx: click.Context, source: tuple[Path, ...], dataset: str | None
 ) -> tuple[tuple[Path, ...], str | None]:
     """SOURCE or --dataset. What stands nearer counts: the command line before the environment before the file."""
-    if source and dataset:
-        places = [ctx.get_parameter_source(name) for name in ("source", "dataset")]
-        of_source, of_dataset = (
-            NEARNESS.index(place) if place in NEARNESS else len(NEARNESS) for place in places
+    if not (source and dataset):
+        return source, dataset
+    of_source, of_dataset = (Call(ctx).nearness(name) for name in ("source", "--dataset"))
+    if of_source == of_dataset:
+        raise click.UsageError(
+            f"SOURCE and --dataset {dataset} both say which videos to read: give one of them. The folder of a "
+            "data set is its --root."
         )
-        if of_source == of_dataset:
-            raise click.UsageError(
-                f"SOURCE and --dataset {dataset} both say which videos to read: give one of them. The folder of a "
-                "data set is its --root."
-            )
-        return (source, None) if of_source < of_dataset else ((), dataset)
-    return source, dataset
+    return (source, None) if of_source < of_dataset else ((), dataset)
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """A job scheduler's farewell (SIGTERM) ends the shard, as Ctrl-C does. In the main thread alone: no other may
-    listen to signals. What was there before is there again afterwards."""
+    """Let SIGTERM, which job schedulers send, interrupt as Ctrl-C does. Only the main thread may handle signals; the
+    handler of before is restored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -277,40 +274,25 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) 
     progress = summary.progress
     parts = [f"{count(progress.encoded, 'video')} encoded in {duration(progress.seconds)}"]
     if progress.encoded:
-        rate = progress.encoded / progress.seconds
-        parts.append(f"{rate:.1f} videos/s, {progress.frames / progress.seconds:.1f} frames/s")
-        parts.append(f"bottleneck: {progress.bottleneck}")
+        rates = [number / progress.seconds for number in (progress.encoded, progress.frames)]
+        parts += [f"{rates[0]:.1f} videos/s, {rates[1]:.1f} frames/s", f"bottleneck: {progress.bottleneck}"]
     if progress.present:
         parts.append(f"{progress.present:,} done before")
     click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
-    if summary.changed:
-        click.echo(
-            f"Read again: {count(len(summary.changed), 'video')} whose files had changed, such as "
-            f"{printable(summary.changed[0])}."
-        )
-    if summary.kept:
-        click.echo(
-            f"Left as before: {count(len(summary.kept), 'video')} whose files have changed, such as "
-            f"{printable(summary.kept[0])}."
-        )
-    if summary.relabelled:
-        click.echo(f"Labels or splits: those of {count(summary.relabelled, 'video')} now follow this list.")
-    if summary.unknown:
-        click.echo(
-            f"Not known: whether the files of {count(summary.unknown, 'video')} have changed. An older vidclip read "
-            "them, which did not write down their sizes and times."
-        )
-    if progress.damaged:
-        were = "was" if progress.damaged == 1 else "were"
-        click.echo(
-            f"Damaged: {count(progress.damaged, 'video')} {were} read with damage; `vidclip info` names them."
-        )
-    if videos.n_other_files:
-        click.echo(f"Left out: {count(videos.n_other_files, 'file')} not named like a video.")
-    if videos.missing:
-        click.echo(
-            f"Missing: {count(len(videos.missing), 'video')}, listed in {printable(folder / MISSING_FILE)}."
-        )
+    example = printable(next(iter((*summary.changed, *summary.kept)), ""))
+    were = "was" if progress.damaged == 1 else "were"
+    for n, noun, before, after in (
+        (len(summary.changed), "video", "Read again:", f" whose files had changed, such as {example}"),
+        (len(summary.kept), "video", "Left as before:", f" whose files have changed, such as {example}"),
+        (summary.relabelled, "video", "Labels or splits: those of", " now follow this list"),
+        (summary.unknown, "video", "Not known: whether the files of", " have changed. An older vidclip read them, "
+         "which did not write down their sizes and times"),
+        (progress.damaged, "video", "Damaged:", f" {were} read with damage; `vidclip info` names them"),
+        (videos.n_other_files, "file", "Left out:", " not named like a video"),
+        (len(videos.missing), "video", "Missing:", f", listed in {printable(folder / MISSING_FILE)}"),
+    ):  # fmt: skip
+        if n:
+            click.echo(f"{before} {count(n, noun)}{after}.")
     if summary.interrupted:
         left = progress.listed - progress.done
         click.echo(

@@ -5,26 +5,17 @@ that a public data set is published with (`read_dataset`). Whatever cannot be ri
 video listed twice, an unknown label) is reported here, with its row, before any video is opened.
 """
 
-from .folders import IMAGE_SUFFIXES, SPLIT_FOLDERS, VIDEO_SUFFIXES
-from .ids import segment_of
-from .labels import check_labels
-from .official.registry import DATASETS, Dataset, find_dataset, read_dataset
-from .sources import read_videos
-from .video_list import DatasetError, Video, VideoList, natural_key
-
-__all__ = [
-    "DATASETS",
-    "IMAGE_SUFFIXES",
-    "SPLIT_FOLDERS",
-    "VIDEO_SUFFIXES",
-    "Dataset",
-    "DatasetError",
-    "Video",
-    "VideoList",
-    "check_labels",
-    "find_dataset",
-    "natural_key",
-    "read_dataset",
-    "read_videos",
-    "segment_of",
-]
+from .folders import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .folders import SPLIT_FOLDERS as SPLIT_FOLDERS
+from .folders import VIDEO_SUFFIXES as VIDEO_SUFFIXES
+from .ids import segment_of as segment_of
+from .labels import check_labels as check_labels
+from .official.registry import DATASETS as DATASETS
+from .official.registry import Dataset as Dataset
+from .official.registry import find_dataset as find_dataset
+from .official.registry import read_dataset as read_dataset
+from .sources import read_videos as read_videos
+from .video_list import DatasetError as DatasetError
+from .video_list import Video as Video
+from .video_list import VideoList as VideoList
+from .video_list import natural_key as natural_key

@@ -114,11 +114,6 @@ class VideoList(Sequence[Video]):
         """The different labels of the list, in natural order."""
         return tuple(sorted({label for video in self.videos for label in video.labels}, key=natural_key))
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The different splits of the list, in natural order."""
-        return tuple(sorted({video.split for video in self.videos if video.split}, key=natural_key))
-
 
 def natural_key(text: str) -> str:
     """Return a sort key that orders numbers by their value and paths folder by folder: ``a2/x``, ``a10/x``."""
