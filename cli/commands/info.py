@@ -106,34 +106,29 @@ def _print_one(facts: dict[str, Any]) -> None:
     labels = count(facts["labels"], "label") if facts["labels"] else "no labels"
     if facts["labels"] and facts["unlabeled"]:
         labels += f" ({facts['unlabeled']:,} videos without)"
-    splits = ", ".join(f"{name} {number:,}" for name, number in facts["splits"].items())
     _, views, times, dimensions = facts["shape"]
     hours = "an unknown number of hours" if facts["hours"] is None else f"{facts['hours']:.2f} hours"
     rows = [
         ("videos", f"{facts['videos']:,}, {hours}, {labels}"),
-        ("splits", splits or "none"),
+        ("splits", _tally(facts["splits"]) or "none"),
         ("features", f"{views} views x {times} frames x {dimensions}, {' and '.join(facts['precisions'])}"),
         ("encoder", identity.encoder_name),
         ("activation", encoder.get("activation", "?")),
         ("weights", f"sha256 {encoder.get('weights_sha256', '?')}"),
         ("image", _image(encoder.get("preprocess", {}), identity.sampling)),
         ("sampling", ", ".join(f"{key} {value}" for key, value in identity.sampling.items() if value is not None)),
-        ("decoders", ", ".join(f"{name} {number:,}" for name, number in facts["decoders"].items()) or "-"),
+        ("decoders", _tally(facts["decoders"]) or "-"),
         *_damaged(facts),
         ("short", f"{facts['with_repeated_frames']:,} videos with fewer frames than were asked for"),
-        ("failures", _failures(facts)),
+        ("failures", f"{facts['failures']:,} ({_tally(facts['failure_stages'])}); see failures.jsonl" if facts["failures"] else "none"),
         *([("missing", f"{facts['missing']:,} listed; see missing.jsonl")] if facts["missing"] else []),
         *([("replaced", f"features of {count(facts['replaced'], 'video')} from before it was read again; `vidclip merge` drops them")] if facts["replaced"] else []),
         ("size", f"{size(facts['bytes'])} in {count(facts['shards'], 'shard')}"),
     ]  # fmt: skip
     for text in facts["texts"]:
-        rows.append(
-            (
-                "text",
-                f"{text['lexicon']}, {count(text['phrases'], 'phrase')}, words: {text['words']}, "
-                f"prompt {' | '.join(text['prompts'][:2])}{' ...' if len(text['prompts']) > 2 else ''}",
-            )
-        )
+        prompts = f"{' | '.join(text['prompts'][:2])}{' ...' if len(text['prompts']) > 2 else ''}"
+        phrases = count(text["phrases"], "phrase")
+        rows.append(("text", f"{text['lexicon']}, {phrases}, words: {text['words']}, prompt {prompts}"))
     click.echo(printable(facts["cache"]))
     for name, value in rows:
         click.echo(f"  {name:11}{printable(value)}")
@@ -156,11 +151,8 @@ def _damaged(facts: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _failures(facts: dict[str, Any]) -> str:
-    if not facts["failures"]:
-        return "none"
-    stages = ", ".join(f"{name} {number:,}" for name, number in facts["failure_stages"].items())
-    return f"{facts['failures']:,} ({stages}); see failures.jsonl"
+def _tally(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in numbers.items())
 
 
 def _print_differences(caches: list[FeatureCache], documents: list[dict[str, Any]]) -> None:
@@ -179,8 +171,6 @@ def _print_differences(caches: list[FeatureCache], documents: list[dict[str, Any
     if not rows:
         click.echo("The two caches have the same encoder, sampling and videos.")
         return
-    same = (
-        "one encoder and sampling" if first.identity.digest == second.identity.digest else "not to be mixed"
-    )
-    title = f"What differs ({same})"
+    same = first.identity.digest == second.identity.digest
+    title = f"What differs ({'one encoder and sampling' if same else 'not to be mixed'})"
     console().print(table(title, ["", str(first.folder), str(second.folder)], rows, left=3))

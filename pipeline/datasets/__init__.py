@@ -6,7 +6,6 @@ video listed twice, an unknown label) is reported here, with its row, before any
 """
 
 from .folders import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from .folders import SPLIT_FOLDERS as SPLIT_FOLDERS
 from .folders import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .ids import segment_of as segment_of
 from .labels import check_labels as check_labels
