@@ -52,7 +52,7 @@ def read_identity(folder: Path) -> Identity:
 def ensure_identity(folder: Path, identity: Identity, *, alone: bool) -> None:
     """Make the folder a cache for `identity`, or check that it is one. Raises CacheMismatch, CacheError.
 
-    alone    nobody else writes to it: an identity that nothing has been computed for may then be replaced
+    alone    there is no other writer: an identity that nothing has been computed for may then be replaced
     """
     path = folder / IDENTITY_FILE
     if path.exists():

@@ -74,7 +74,7 @@ def remove_abandoned_files(folder: Path, name: str = "") -> None:
     written."""
     of_name = f"{glob.escape(name)}." if name else ""
     for path in folder.glob(f".{of_name}*{TEMPORARY_SUFFIX}"):
-        with contextlib.suppress(OSError):  # gone, somebody else's, or locked by its writer
+        with contextlib.suppress(OSError):  # gone, another user's, or locked by its writer
             descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,8 +145,8 @@ def writer_lock(folder: Path, part: tuple[int, int] | None = None) -> Iterator[b
     Acquire it inside `folder_turn`: writers that start at one moment would take each other's trial for the lock itself.
 
     part    (i, n): a job that takes every n-th video shares the cache with its siblings of the same
-            n, and with nobody else. None: alone.
-    Yields whether nobody else was writing when it was given.
+            n, and with no other. None: alone.
+    Yields whether there was no other writer when the lock was given.
     Raises CacheBusy when another extraction holds it.
     """
     with contextlib.ExitStack() as stack:

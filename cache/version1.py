@@ -161,7 +161,7 @@ def _describe(path: Path) -> dict[str, Any]:
                     texts[name] = _read_texts(dataset, room)
                     room -= sum(map(len, texts[name]))
                 elif dataset.dtype.kind in "biuf" and dataset.ndim:
-                    # h5py knows a boolean as an enumeration, which numpy spells alike.
+                    # h5py knows a boolean as an enumeration, which numpy spells the same.
                     place = dataset.id.get_offset() if dataset.size else 0
                     columns[name] = (np.dtype(dataset.dtype.str).str, dataset.shape, place)
                 else:

@@ -1,7 +1,7 @@
 """Antialiased drawing in scene units.
 
 Scene units: the picture is the square [0, 1] x [0, 1] when the camera rests, y pointing down. Colors are RGB, 0..255.
-A `Pen` draws in the units of whoever holds it: a figure's pen has its origin between the feet, y up, and one unit is
+A `Pen` draws in units of its own: a figure's pen has its origin between the feet, y up, and one unit is
 the figure's height; a prop's pen has its origin at the middle of the prop.
 """
 

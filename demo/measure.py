@@ -19,7 +19,7 @@ from ..pipeline.scoring import (
 
 PROMPT = "This is a video about {}"
 TEMPERATURE = 0.15
-"""Of concept spotting's softmax over frames, chosen on the validation videos by `python -m vidclip.demo.report`:
+"""The temperature of concept spotting, chosen on the validation videos by `python -m vidclip.demo.report`:
 of 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3 and 0.5 the best mean top-1 over trimmed, idle and distracting."""
 KINDS = ("trimmed", "idle", "distracting")
 

@@ -47,9 +47,9 @@ LEARNING_RATE = 1.5e-3
 WARM_UP = 50
 """Steps until the full learning rate."""
 READING_WEIGHT = 0.3
-"""Of the loss that reads facts off embeddings, beside the contrastive terms."""
+"""Weight of the loss that reads facts off embeddings, beside the contrastive terms."""
 PROP_WEIGHT = 3.0
-"""Of a prop among these facts: props are small and the last to be learned."""
+"""Weight of a prop among these facts: props are small and the last to be learned."""
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.28, 0.28, 0.28)
 

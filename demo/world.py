@@ -116,7 +116,7 @@ class Moment:
     other_acts: bool = False
     """Whether the other person is there, and at it."""
     progress: float = 0.0
-    """Of an order pair's movement, 0 .. 1."""
+    """How far an order pair's movement has come, 0 .. 1."""
     pose: tuple[Pose, Placement] | None = None
     """For "posing": any pose at all, with the person's prop anywhere near."""
 

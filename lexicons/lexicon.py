@@ -12,7 +12,7 @@ from functools import cached_property
 # Control characters would end a line, split a cell, or steer the terminal that prints the name.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-# Comparing a misspelt name with each of a million phrases takes many seconds; nobody waits for that.
+# Comparing a misspelt name with each of a million phrases takes many seconds: it is left out there.
 _MOST_NAMES_COMPARED = 20_000
 
 

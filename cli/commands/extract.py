@@ -258,7 +258,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _print_missing(videos: VideoList) -> None:
-    """Before the work: whoever gave the wrong folder need not wait for its end."""
+    """Print the missing videos before the work, so that a wrong folder is seen at once."""
     from ..output import count, echo_some
 
     if videos.missing:

@@ -59,7 +59,7 @@ def command() -> None:
 
 @vidclip_command(
     epilog="Example:  vidclip plot correlation --classifier lda --classifier text --output correlation.svg",
-    short_help="How alike the classes are to each classifier.",
+    short_help="How similar the classes are to each classifier.",
 )
 @cache_option
 @option(
