@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import click
 
 from ..pipeline.choices import CLASSIFIERS, HEAD_POOLS, LOSSES, TEMPORAL
 from .conditions import Condition, with_option, without_option
-from .parameters import FiniteRange, option
+from .parameters import Decorator, FiniteRange, option, options
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -41,101 +41,92 @@ class Shots(click.ParamType):
         return int(value)
 
 
-def head_options(
-    *, several: bool, design: Condition, training: Condition | None
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The design of a head, and how it is trained.
+def head_options(*, several: bool, design: Condition, training: Condition | None) -> Decorator:
+    """Return the options of the design of a head, and of how it is trained.
 
     several     one head for each combination
     design      when the options of its design have a part
     training    when those of its training have one; None: always
     """
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        many: dict[str, Any] = {"multiple": True} if several else {}
-
-        def default(value: str) -> Any:
-            return (value,) if several else value
-
-        made = [
-            option(
-                "--classifier", "classifiers" if several else "classifier", type=click.Choice(CLASSIFIERS),
-                default=default("text"), show_default=True,
-                help="Frozen (Text4Vis), but for linear, which is trained.",
-                needs=design, **many,
-            ),
-            option(
-                "--temporal", "temporals" if several else "temporal", type=click.Choice(TEMPORAL),
-                default=default("mean"), show_default=True,
-                help="Trained over the frames: nothing, a convolution (T1D), six layers of attention (T-Trans), "
-                "X-CLIP's multi-frame integration.", needs=design, **many,
-            ),
-            option(
-                "--temporal-heads", type=click.IntRange(1, 1000),
-                needs=design & with_option("--temporal", "transformer"),
-                help="Attention heads of the transformer.  [default: dimensions / 64; released: text width / 64]",
-            ),
-            option(
-                "--projection/--no-projection", default=None, needs=design,
-                help="A trained linear map below the classifier.  [default: where nothing else is trained]",
-            ),
-            option(
-                "--prompt-context", type=click.IntRange(0, 1000), default=0, show_default=True, metavar="M",
-                needs=design & with_option("--classifier", "text"),
-                help="Learnable words before the class name (CoOp; Text4Vis A.4).",
-            ),
-            option(
-                "--text-encoder", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="FOLDER",
-                needs=design & with_option("--classifier", "text"),
-                help="A Hugging Face text encoder for the text classifier.",
-            ),
-            option(
-                "--loss", type=click.Choice(LOSSES), needs=training,
-                help="Or BIKE's contrastive loss, of the paper or as released.  [default: cross-entropy]",
-            ),
-            option(
-                "--epochs", type=click.IntRange(1, 100_000), needs=training, help="[default: 30; few-shot 10]"
-            ),
-            option(
-                "--batch-size", type=click.IntRange(1, 1_000_000), needs=training,
-                help="[default: 16 to 256, by the number of videos]"
-            ),
-            option(
-                "--learning-rate", type=FiniteRange(0, 1, min_open=True), default=1e-3, show_default=True,
-                needs=training,
-            ),
-            option(
-                "--weight-decay", type=FiniteRange(0, 100), default=0.2, show_default=True, needs=training
-            ),
-            option(
-                "--train-split", needs=design if several else None,
-                help="Training videos; all: every labeled one.  [default: train, or what --test-share leaves]",
-            ),
-            option(
-                "--test-share", type=FiniteRange(0, 1, min_open=True, max_open=True),
-                needs=design & without_option("--split") if several else None,
-                help="Share of each class's training videos to test on, drawn with --seed.  [default: 0.2 where the "
-                "cache has no splits]",
-            ),
-        ]  # fmt: skip
-        for each in reversed(made):
-            function = each(function)
-        return function
-
-    return decorate
-
-
-CONFIG = (
-    *("projection", "prompt_context", "temperature", "words", "renormalize"),
-    *("temporal_heads", "view_average"),
-)
-"""The parameters of `head_configs` that are no lists."""
+    many: dict[str, Any] = {"multiple": True} if several else {}
+    return options(
+        option(
+            "--classifier", "classifiers" if several else "classifier", type=click.Choice(CLASSIFIERS),
+            default=("text",) if several else "text", show_default=True,
+            help="Frozen (Text4Vis), but for linear, which is trained.",
+            needs=design, **many,
+        ),
+        option(
+            "--temporal", "temporals" if several else "temporal", type=click.Choice(TEMPORAL),
+            default=("mean",) if several else "mean", show_default=True,
+            help="Trained over the frames: nothing, a convolution (T1D), six layers of attention (T-Trans), "
+            "X-CLIP's multi-frame integration.", needs=design, **many,
+        ),
+        option(
+            "--temporal-heads", type=click.IntRange(1, 1000),
+            needs=design & with_option("--temporal", "transformer"),
+            help="Attention heads of the transformer.  [default: dimensions / 64; released: text width / 64]",
+        ),
+        option(
+            "--projection/--no-projection", default=None, needs=design,
+            help="A trained linear map below the classifier.  [default: where nothing else is trained]",
+        ),
+        option(
+            "--prompt-context", type=click.IntRange(0, 1000), default=0, show_default=True, metavar="M",
+            needs=design & with_option("--classifier", "text"),
+            help="Learnable words before the class name (CoOp; Text4Vis A.4).",
+        ),
+        option(
+            "--text-encoder", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="FOLDER",
+            needs=design & with_option("--classifier", "text"),
+            help="A Hugging Face text encoder for the text classifier.",
+        ),
+        option(
+            "--loss", type=click.Choice(LOSSES), needs=training,
+            help="Or BIKE's contrastive loss, of the paper or as released.  [default: cross-entropy]",
+        ),
+        option(
+            "--epochs", type=click.IntRange(1, 100_000), needs=training, help="[default: 30; few-shot 10]"
+        ),
+        option(
+            "--batch-size", type=click.IntRange(1, 1_000_000), needs=training,
+            help="[default: 16 to 256, by the number of videos]"
+        ),
+        option(
+            "--learning-rate", type=FiniteRange(0, 1, min_open=True), default=1e-3, show_default=True,
+            needs=training,
+        ),
+        option(
+            "--weight-decay", type=FiniteRange(0, 100), default=0.2, show_default=True, needs=training
+        ),
+        option(
+            "--train-split", needs=design if several else None,
+            help="Training videos; all: every labeled one.  [default: train, or what --test-share leaves]",
+        ),
+        option(
+            "--test-share", type=FiniteRange(0, 1, min_open=True, max_open=True),
+            needs=design & without_option("--split") if several else None,
+            help="Share of each class's training videos to test on, drawn with --seed.  [default: 0.2 where the "
+            "cache has no splits]",
+        ),
+    )  # fmt: skip
 
 
 def head_configs(
-    classifiers: Sequence[str], temporals: Sequence[str], pools: Sequence[str], **shared: Any
+    classifiers: Sequence[str],
+    temporals: Sequence[str],
+    pools: Sequence[str],
+    *,
+    projection: bool | None,
+    prompt_context: int,
+    temperature: float,
+    words: str,
+    renormalize: bool,
+    temporal_heads: int | None,
+    view_average: str | None,
+    **_: Any,
 ) -> list[HeadConfig]:
-    """Return every combination of classifier, temporal module and pool; `shared` are the options of CONFIG."""
+    """Return every combination of classifier, temporal module and pool, with the other options where they have a part."""
     from ..pipeline.heads import HeadConfig
 
     unfit = [pool for pool in pools if pool not in HEAD_POOLS]
@@ -149,13 +140,13 @@ def head_configs(
                 classifier,
                 temporal,
                 pool,
-                shared["projection"],
-                shared["prompt_context"] if classifier == "text" else 0,
-                shared["temperature"],
-                words=shared["words"] if pool == "vcs" else "name",
-                renormalize=shared["renormalize"] or pool != "vcs",
-                heads=shared["temporal_heads"] if temporal == "transformer" else None,
-                view_average=shared["view_average"] or "probabilities",
+                projection,
+                prompt_context if classifier == "text" else 0,
+                temperature,
+                words=words if pool == "vcs" else "name",
+                renormalize=renormalize or pool != "vcs",
+                heads=temporal_heads if temporal == "transformer" else None,
+                view_average=view_average or "probabilities",
             )
             for classifier in dict.fromkeys(classifiers)
             for temporal in dict.fromkeys(temporals)
@@ -165,15 +156,12 @@ def head_configs(
         raise click.UsageError(str(error)) from error
 
 
-TRAINING = ("loss", "epochs", "batch_size", "learning_rate", "weight_decay", "seed")
-"""The options of training that have a field of their name in `TrainSettings`."""
-
-
 def train_settings(defaults: dict[str, Any], **options: Any) -> TrainSettings:
     """Return how to train; options that are None stand at `defaults`, then at those of `TrainSettings`."""
     from ..pipeline.heads import TrainSettings
 
-    given = {name: value for name, value in options.items() if value is not None}
+    names = ("loss", "epochs", "batch_size", "learning_rate", "weight_decay", "held_out", "seed")
+    given = {name: options[name] for name in names if options.get(name) is not None}
     try:
         return TrainSettings(**{**defaults, **given})
     except ValueError as error:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .conditions import with_option
-from .parameters import Device, FiniteRange, OutputFile, option
+from .parameters import Decorator, Device, FiniteRange, OutputFile, option, options
 from .parameters import vidclip_command as vidclip_command
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.encoders import EncoderLoader
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
 
 cache_option: Decorator = option(
     "--cache",
@@ -67,23 +63,18 @@ def share_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--model` and `--pretrained` of the commands that may have to encode more with a cache's encoder."""
-    model = option(
-        "--model",
-        "models",
-        multiple=True,
+model_options: Decorator = options(
+    option(
+        "--model", "models", multiple=True,
         help="The encoder of the cache or head, where it is a local-dir:, hf-hub: or a file: these are loaded only "
         "where they are named here.",
-    )
-    pretrained = option(
-        "--pretrained",
-        "checkpoints",
-        multiple=True,
-        needs=with_option("--model"),
+    ),
+    option(
+        "--pretrained", "checkpoints", multiple=True, needs=with_option("--model"),
         help="With --model, its checkpoint file or tag.",
-    )
-    return model(pretrained(function))
+    ),
+)  # fmt: skip
+"""Of the commands that may have to encode more with a cache's encoder."""
 
 
 def encoder_loader() -> EncoderLoader:
@@ -105,8 +96,6 @@ def encoder_loader() -> EncoderLoader:
     return EncoderLoader(ctx.params["device"], named, insist=insist, on_note=warn)
 
 
-TEMPERATURE = FiniteRange(1e-6, 1e6)
-"""The temperature of a softmax over cosines: far beyond what makes a difference, and nothing overflows."""
 LONGEST_SECONDS = 604_800
 """A week: more than any video takes, and what operating systems can wait for."""
 
@@ -155,27 +144,18 @@ class Gibibytes(click.ParamType):
         return number
 
 
-def decoding_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--workers`, `--timeout` and `--worker-memory` of the commands that read videos."""
-    workers = option(
-        "--workers",
-        type=click.IntRange(1, 1024),
-        default=processors,
-        show_default="processors",
+decoding_options: Decorator = options(
+    option(
+        "--workers", type=click.IntRange(1, 1024), default=processors, show_default="processors",
         help="Decoding processes.",
-    )
-    timeout = option(
-        "--timeout",
-        type=FiniteRange(0, LONGEST_SECONDS, min_open=True),
-        default=60.0,
-        show_default=True,
+    ),
+    option(
+        "--timeout", type=FiniteRange(0, LONGEST_SECONDS, min_open=True), default=60.0, show_default=True,
         help="Seconds a decoder may take for one video.",
-    )
-    memory = option(
-        "--worker-memory",
-        type=Gibibytes(),
-        default="4",
-        show_default=True,
+    ),
+    option(
+        "--worker-memory", type=Gibibytes(), default="4", show_default=True,
         help="GiB of memory a decoder may take for one video, on Linux; none for no limit.",
-    )
-    return workers(timeout(memory(function)))
+    ),
+)  # fmt: skip
+"""Of the commands that read videos."""

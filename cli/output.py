@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich import box
@@ -16,6 +18,9 @@ from .files import check_writable as check_writable
 from .files import write_json as write_json
 from .messages import printable as printable
 from .messages import warn as warn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def console(*, err: bool = False) -> Console:
@@ -41,6 +46,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     for row in rows:
         made.add_row(*(Text(printable(cell)) for cell in row))
     return made
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a picture, with a warning where a font lacks characters."""
+    from ..pipeline.report import save_figure
+
+    boxes = save_figure(figure, path)
+    if boxes:
+        shown = boxes if len(boxes) <= 20 else f"{boxes[:20]} ..."
+        warn(f"no font here has {shown}: {path} shows boxes. A .svg shows them where the fonts are.")
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

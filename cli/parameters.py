@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ class Device(click.ParamType):
         if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?", str(value), re.ASCII):
             self.fail(f"{value!r} is no device: use auto, cpu, cuda, cuda:1 or mps.", param, ctx)
         return str(value)
+
+
+PICTURES = (".png", ".svg")
 
 
 class OutputFile(click.Path):
@@ -172,8 +175,15 @@ class Argument(VidclipParameter, click.Argument):
     """An argument that the environment and the file can set too."""
 
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 option = partial(click.option, cls=Option)
 argument = partial(click.argument, cls=Argument)
+
+
+def options(*several: Decorator) -> Decorator:
+    """Return the decorator that adds several options, in this order."""
+    return lambda function: reduce(lambda made, each: each(made), reversed(several), function)
 
 
 def spellings(parameter: click.Parameter) -> list[str]:

@@ -1,53 +1,20 @@
-"""`--as-released PAPER`, and the options of the forms that it sets: see `evaluation.released_forms`."""
+"""`--as-released PAPER`: see `evaluation.released_forms`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..pipeline.choices import RELEASED, VIEW_AVERAGES, WORDS
-from .conditions import NEARNESS, Call, Condition
+from ..pipeline.choices import RELEASED
+from .conditions import NEARNESS, Call
 from .messages import printable
-from .parameters import option
+from .parameters import Decorator, option
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..pipeline.evaluation.released_forms import ReleasedForm
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def words_option(needs: Condition) -> Decorator:
-    return option(
-        "--words", type=click.Choice(WORDS), default="name", show_default=True, needs=needs,
-        help="Which tokens are words; released BIKE takes all 77.",
-    )  # fmt: skip
-
-
-def renormalize_option(needs: Condition) -> Decorator:
-    return option(
-        "--renormalize/--no-renormalize", default=True, show_default=True, needs=needs,
-        help="The paper's cosine, or the released code's product.",
-    )  # fmt: skip
-
-
-def view_average_option(needs: Condition | None) -> Decorator:
-    return option(
-        "--view-average", type=click.Choice(VIEW_AVERAGES), needs=needs,
-        help="Of several views: the mean of softmaxes of cosines / temperature (BIKE, X-CLIP), of the cosines "
-        "themselves (released BIKE), or the cosine of mean features (Text4Vis).  [default: features for the pool mean, "
-        "a head's own, else probabilities]",
-    )  # fmt: skip
-
-
-def attributes_prompt_option(needs: Condition | None, *more: str) -> Decorator:
-    """`more`: other spellings."""
-    return option(
-        "--attributes-prompt", *more, default="bike", show_default=True, needs=needs,
-        help="Around the attributes sentence: a text with {}, bike, or none.",
-    )  # fmt: skip
 
 
 class AsReleased:

@@ -72,5 +72,5 @@ def print_results(
         legend.append("brackets: 95 % bootstrap interval over videos")
     click.echo(f"{printable(settings['encoder'])}; prompt {printable(shown)}; {'; '.join(legend)}.")
     released.echo()
-    for told in first.notes:
-        warn(told)
+    for message in first.notes:
+        warn(message)

@@ -18,7 +18,7 @@ from ..options import (
     vidclip_command,
 )
 from ..parameters import OutputFile, option
-from ..released import attributes_prompt_option
+from ..scoring_options import attributes_prompt_option, retriever_option, top_option
 
 _SHOWN = 5
 
@@ -37,7 +37,7 @@ _SHOWN = 5
     help="Take the attributes that a file gives each video, {video: {\"classname_topk\": [phrases]}} as BIKE "
     "publishes, in the place of retrieving them; several are joined.",
 )  # fmt: skip
-@option("--top", type=click.IntRange(1), default=5, show_default=True, help="Attributes of a video.")
+@top_option(None)
 @option(
     "--index", type=click.Choice(INDEXES), default="exact", show_default=True,
     needs=without_option("--from"), help="FAISS index; ivf and hnsw are for millions of phrases, and their recall is printed.",
@@ -47,10 +47,7 @@ _SHOWN = 5
     "--phrase-prompt", default="{}", show_default=True, needs=without_option("--from"),
     help="Around each phrase when it is retrieved.",
 )  # fmt: skip
-@option(
-    "--retriever", type=click.Path(path_type=Path, file_okay=False), needs=without_option("--from"),
-    help="The cache whose features retrieve (in the paper ViT-L/14); --cache reads the sentence.",
-)  # fmt: skip
+@retriever_option(without_option("--from"))
 @option(
     "--json", "json_file", type=OutputFile(dash=True), metavar="FILE",
     help="Write what released BIKE trains on: {video: {\"classname_topk\": [phrases]}}; - for standard output.",

@@ -10,18 +10,8 @@ import click
 
 from ...pipeline.choices import HEAD_POOLS
 from ..conditions import with_option
-from ..head_options import (
-    CONFIG,
-    SEED,
-    TRAINING,
-    Shots,
-    head_configs,
-    head_options,
-    texts_for_heads,
-    train_settings,
-)
+from ..head_options import SEED, Shots, head_configs, head_options, texts_for_heads, train_settings
 from ..options import (
-    TEMPERATURE,
     cache_option,
     device_option,
     encoder_loader,
@@ -32,12 +22,14 @@ from ..options import (
     prompts_of,
     vidclip_command,
 )
-from ..parameters import FiniteRange, OutputFile, option
-from ..released import (
-    AsReleased,
-    as_released_option,
+from ..parameters import PICTURES, FiniteRange, OutputFile, option
+from ..released import AsReleased, as_released_option
+from ..scoring_options import (
     attributes_prompt_option,
     renormalize_option,
+    retriever_option,
+    temperature_option,
+    top_option,
     view_average_option,
     words_option,
 )
@@ -51,6 +43,7 @@ if TYPE_CHECKING:
 
 
 _VIDEO = with_option("--head", "video")
+_SPOTS = _VIDEO & with_option("--pool", "vcs")
 _ATTRIBUTES = with_option("--head", "attributes")
 
 
@@ -78,13 +71,9 @@ _ATTRIBUTES = with_option("--head", "attributes")
     needs=_VIDEO,
     help="What makes one score of the frames: their mean, or concept spotting.",
 )  # fmt: skip
-@option(
-    "--temperature", type=TEMPERATURE, default=0.01, show_default=True,
-    needs=_VIDEO & with_option("--pool", "vcs"),
-    help="vcs: of the softmax over frames.",
-)  # fmt: skip
-@words_option(_VIDEO & with_option("--pool", "vcs"))
-@renormalize_option(_VIDEO & with_option("--pool", "vcs"))
+@temperature_option(_SPOTS)
+@words_option(_SPOTS)
+@renormalize_option(_SPOTS)
 @view_average_option(_VIDEO)
 @as_released_option
 @head_options(several=False, design=_VIDEO, training=None)
@@ -101,24 +90,14 @@ _ATTRIBUTES = with_option("--head", "attributes")
     help="attributes: lexicon they come from, or a .json file that names them (see `vidclip attributes --from`).",
 )  # fmt: skip
 @attributes_prompt_option(_ATTRIBUTES)
-@option(
-    "--top",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    needs=_ATTRIBUTES,
-    help="attributes: how many of a video.",
-)
-@option(
-    "--retriever", type=click.Path(path_type=Path, file_okay=False), needs=_ATTRIBUTES,
-    help="attributes: the cache that retrieves them.",
-)  # fmt: skip
+@top_option(_ATTRIBUTES)
+@retriever_option(_ATTRIBUTES)
 @option("--seed", type=SEED, default=0, show_default=True)
 @option(
     "--output", type=OutputFile(), default=Path("head.safetensors"),
     show_default=True, help="Where the head is written.",
 )  # fmt: skip
-@option("--plot", type=OutputFile(suffixes=(".png", ".svg")), help="A picture of the loss: .png or .svg.")
+@option("--plot", type=OutputFile(suffixes=PICTURES), help="A picture of the loss: .png or .svg.")
 @model_options
 @device_option
 def command(
@@ -138,7 +117,7 @@ def command(
     from ...pipeline.heads import StoredHead, fit_attributes, save_head
     from ...pipeline.scoring import AttributeSettings, check_attributes, find_attributes, sentences_by_row
     from ..messages import note
-    from ..output import count, printable, progress_bar, warn
+    from ..output import count, printable, progress_bar, save_picture
 
     prompts = prompts_of(options["prompt"])
     attributes_prompt = prompt_of("--attributes-prompt", options["attributes_prompt"])
@@ -148,14 +127,12 @@ def command(
     train, test, drawn, notes = sides_to_fit(
         features, lexicon, options["train_split"], options["test_share"], seed=seed
     )
-    for told in notes:
-        note(told)
+    for message in notes:
+        note(message)
     load = encoder_loader()
     defaults: dict[str, Any] = {"epochs": 10, "held_out": 0.0} if shots else {}
     defaults |= {"loss": "released"} if head == "attributes" else {}
-    settings = train_settings(
-        defaults, held_out=options["held_out"], **{name: options[name] for name in TRAINING}
-    )
+    settings = train_settings(defaults, **options)
     kept: dict[str, Any]
     with progress_bar("training") as advance:
 
@@ -164,10 +141,7 @@ def command(
 
         if head == "video":
             (config,) = head_configs(
-                (options["classifier"],),
-                (options["temporal"],),
-                (options["pool"],),
-                **{name: options[name] for name in CONFIG},
+                [options["classifier"]], [options["temporal"]], [options["pool"]], **options
             )
             folder = options["text_encoder"]
             classes = texts_for_heads(
@@ -223,11 +197,9 @@ def command(
     )
     as_released.echo()
     if plot:
-        from ...pipeline.report import loss_curve, save_figure
+        from ...pipeline.report import loss_curve
 
-        boxes = save_figure(loss_curve(fitted.epochs, fitted.best_epoch, f"{name} head"), plot)
-        if boxes:
-            warn(f"no font here has {boxes}: {plot} shows boxes.")
+        save_picture(loss_curve(fitted.epochs, fitted.best_epoch, f"{name} head"), plot)
         click.echo(f"{printable(plot)}: the loss of each epoch.")
     if test is not None and head == "video":
         _test(features, lexicon, stored, test, load)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ...pipeline.choices import CLASSIFIERS
-from ..conditions import Condition, with_option, without_option
+from ..conditions import with_option, without_option
 from ..head_options import SEED
 from ..options import (
     cache_option,
@@ -20,36 +20,15 @@ from ..options import (
     prompts_of,
     vidclip_command,
 )
-from ..parameters import OutputFile, argument, option
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_SUFFIXES = (".png", ".svg")
-
-
-def _prompt(needs: Condition):
-    return option(
-        "--prompt", "prompts", multiple=True, default=("bike",), show_default=True, needs=needs,
-        help="Around class names, as in `vidclip eval`.",
-    )  # fmt: skip
+from ..parameters import PICTURES, OutputFile, argument, option
+from ..scoring_options import heads_option, prompts_option
 
 
 def _output(default: str):
     return option(
-        "--output", type=OutputFile(suffixes=_SUFFIXES), default=Path(default), show_default=True,
+        "--output", type=OutputFile(suffixes=PICTURES), default=Path(default), show_default=True,
         help="The picture: .png or .svg.",
     )  # fmt: skip
-
-
-def _save(figure: Figure, output: Path) -> None:
-    from ...pipeline.report import save_figure
-    from ..output import warn
-
-    boxes = save_figure(figure, output)
-    if boxes:
-        shown = boxes if len(boxes) <= 20 else f"{boxes[:20]} ..."
-        warn(f"no font here has {shown}: {output} shows boxes. A .svg shows them where the fonts are.")
 
 
 @click.group(short_help="Pictures: correlations, few-shot curves, confusions.")
@@ -66,12 +45,9 @@ def command() -> None:
     "--classifier", "classifiers", multiple=True, type=click.Choice(CLASSIFIERS[:4]),
     default=("random", "orthogonal", "lda", "text"), show_default=True, help="One map each.",
 )  # fmt: skip
-@option(
-    "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
-    help="Adds the map of a trained head's classifier.",
-)  # fmt: skip
+@heads_option(None, "Adds the map of a trained head's classifier.")
 @lexicon_option
-@_prompt(with_option("--classifier", "text"))
+@prompts_option(with_option("--classifier", "text"))
 @option(
     "--train-split",
     needs=with_option("--classifier", "lda"),
@@ -100,7 +76,7 @@ def correlation(
     from ...pipeline.heads import ClassTexts, HeadConfig, head_over, load_head, untrained_head
     from ...pipeline.report import correlation_maps
     from ...pipeline.scoring import read_frames
-    from ..output import printable
+    from ..output import printable, save_picture
 
     features, classes = open_cache(cache, options["lexicon"])
     load = encoder_loader()
@@ -128,7 +104,7 @@ def correlation(
         maps[name] = trained.class_embeddings.detach().numpy()
     names = classes.labels[: options["first"]]
     figure = correlation_maps({name: rows[: len(names)] for name, rows in maps.items()}, names)
-    _save(figure, output)
+    save_picture(figure, output)
     click.echo(f"{printable(output)}: {len(names)} classes, {', '.join(map(printable, maps))}.")
 
 
@@ -147,7 +123,7 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     from ...pipeline.datasets.text_files import read_bytes
     from ...pipeline.datasets.video_list import DatasetError
     from ...pipeline.report import few_shot_curves
-    from ..output import count, printable
+    from ..output import count, printable, save_picture
 
     found: list[tuple[Path, Any]] = []
     for path in dict.fromkeys(results):
@@ -179,7 +155,7 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
             f"{', '.join(map(printable, results))}: {printable(why)}. Make such a file with `vidclip eval "
             "--protocol few-shot --json FILE`."
         ) from error
-    _save(figure, output)
+    save_picture(figure, output)
     click.echo(f"{printable(output)}: {count(len({r['scorer'] for _, r in found}), 'head')}.")
 
 
@@ -193,7 +169,7 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
     help="A trained head.  [default: the mean frame embedding, zero-shot]",
 )  # fmt: skip
 @lexicon_option
-@_prompt(without_option("--head"))
+@prompts_option(without_option("--head"))
 @option("--split", help="Which videos are tested.  [default: test, then val, else all]")
 @_output("confusion.png")
 @model_options
@@ -207,7 +183,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ...pipeline.heads import HeadScorer, head_over, load_head
     from ...pipeline.report import confusion_counts, confusion_map
     from ...pipeline.scoring import MeanScorer, Scorer, score_batches
-    from ..output import count, printable, warn
+    from ..output import count, printable, save_picture, warn
 
     features, classes = open_cache(cache, options["lexicon"])
     test = select_videos(features, classes, options["split"])
@@ -218,8 +194,8 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         known = len(test.notes)
         trained_on = {f"the head {head.name}": stored.trained_on}
         test = leave_out_trained(features, test, trained_on, asked_for=options["split"] is not None)
-        for told in test.notes[known:]:
-            warn(told)
+        for message in test.notes[known:]:
+            warn(message)
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         stored.check_features(features.shape, str(cache))
         module = head_over(stored, classes, load, features)
@@ -235,7 +211,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     counts = confusion_counts(np.concatenate(predicted), test.targets, len(classes))
     right = 100 * np.trace(counts) / counts.sum()
     title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test), 'video')}"
-    _save(confusion_map(counts, classes.labels, title), output)
+    save_picture(confusion_map(counts, classes.labels, title), output)
     click.echo(f"{printable(output)}: {title}.")
     wrong = counts * (1 - np.eye(len(classes), dtype=int))
     for place in np.argsort(-wrong, axis=None, kind="stable")[:5]:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...pipeline.choices import WORDS
 from ..options import (
-    TEMPERATURE,
     cache_option,
     device_option,
     encoder_loader,
@@ -19,6 +17,7 @@ from ..options import (
     vidclip_command,
 )
 from ..parameters import OutputFile, argument, option
+from ..scoring_options import temperature_option, words_option
 
 if TYPE_CHECKING:
     from ...cache import FeatureCache
@@ -39,14 +38,8 @@ _BAR = 40
     show_default=True,
     help="Sentence around the phrase, as in `vidclip eval`.",
 )
-@option(
-    "--temperature", type=TEMPERATURE, default=0.01, show_default=True,
-    help="Of the softmax over frames.",
-)  # fmt: skip
-@option(
-    "--words", type=click.Choice(WORDS), default="name", show_default=True,
-    help="Which tokens are the words that attend to frames.",
-)  # fmt: skip
+@temperature_option(None)
+@words_option(None)
 @option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")
 @option("--png", type=OutputFile(), help="Draw the frames with their bars.")
 @model_options

@@ -11,7 +11,6 @@ from .build import plan_training as plan_training
 from .build import plan_zero_shot as plan_zero_shot
 from .few_shot import FEW_SHOT_SETTINGS as FEW_SHOT_SETTINGS
 from .few_shot import Run as Run
-from .few_shot import compare_by_shots as compare_by_shots
 from .few_shot import draw_shots as draw_shots
 from .few_shot import train_and_evaluate as train_and_evaluate
 from .few_shot import train_head as train_head
@@ -37,6 +36,7 @@ from .results import Comparison as Comparison
 from .results import EvaluationError as EvaluationError
 from .results import Result as Result
 from .results import compare as compare
+from .results import compare_with_first as compare_with_first
 from .run import evaluate as evaluate
 from .splits import check_disjoint as check_disjoint
 from .splits import drawn_split as drawn_split

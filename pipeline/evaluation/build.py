@@ -88,6 +88,12 @@ class ScoringSettings:
                 f"fusion_form must be one of {', '.join(FUSION_FORMS)}, got {self.fusion_form!r}"
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings for JSON, flat."""
+        nested = vars(self).copy()
+        spotting, attributes = nested.pop("spotting"), nested.pop("attribute_settings")
+        return {**nested, **vars(spotting), "top": attributes.top, "attributes_prompt": attributes.prompt}
+
 
 def build_scorers(
     cache: FeatureCache,

@@ -33,7 +33,7 @@ from ..scoring import FeatureSource, read_frames, view_scores
 from .labels import LabeledVideos
 from .metrics import label_ranks
 from .protocols import Trial
-from .results import Comparison, Result, compare
+from .results import Result
 from .run import result_of_ranks
 
 FEW_SHOT_SHOTS = (0, 1, 2, 4, 8, 16, None)
@@ -274,15 +274,3 @@ def default_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[tuple[int |
         "videos."
     ]
     return tuple(k for k in FEW_SHOT_SHOTS if k not in too_many), notes if too_many else []
-
-
-def compare_by_shots(results: Sequence[Result]) -> list[tuple[int | str, Comparison]]:
-    """(shots, comparison) of every head with the first, where both were trained on as many videos."""
-    first = {r.settings["shots"]: r for r in results if r.scorer == results[0].scorer}
-    return [
-        (result.settings["shots"], compare(result, baseline))
-        for result in results
-        if result.scorer != results[0].scorer
-        and (baseline := first.get(result.settings["shots"])) is not None
-        and len(result.hits) == len(baseline.hits)
-    ]

@@ -1,4 +1,4 @@
-"""What an evaluation gives: estimates, results, and paired comparisons of results."""
+"""The results of an evaluation: estimates, results, and paired comparisons of results."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Result:
     """For `compare`, of multi-label: mean average precisions of resamples of the videos."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The result for JSON."""
+        """Return the result for JSON."""
         return {
             "protocol": self.protocol,
             "scorer": self.scorer,
@@ -99,7 +99,7 @@ class Comparison:
 
 
 def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 10_000) -> Comparison:
-    """How much better `result` is than `baseline`, paired by video: in top-1, or of multi-label in mAP.
+    """Return how much better `result` is than `baseline`, paired by video: in top-1, or of multi-label in mAP.
 
     seed, repeats    of the bootstrap of top-1; mAP has the resamples of the two results
     Raises EvaluationError when the two did not test the same videos, or were not resampled alike.
@@ -123,6 +123,19 @@ def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 1
     return Comparison(name, float(values.mean()), float(low), float(high), bootstrap_p_value(means))
 
 
+def compare_with_first(results: Sequence[Result]) -> list[tuple[int | str | None, Comparison]]:
+    """Return (shots, comparison) of every scorer with the first, where both were trained on as many videos; shots is
+    None where nothing was trained."""
+    first = {result.settings.get("shots"): result for result in results if result.scorer == results[0].scorer}
+    return [
+        (shots, compare(result, first[shots]))
+        for result in results
+        if result.scorer != results[0].scorer
+        and (shots := result.settings.get("shots")) in first
+        and len(result.hits) == len(first[shots].hits)
+    ]
+
+
 def _compare_maps(name: str, result: Result, baseline: Result) -> Comparison:
     mine, theirs = result.resampled, baseline.resampled
     if mine is None or theirs is None or len(mine) != len(theirs):
@@ -136,6 +149,6 @@ def _compare_maps(name: str, result: Result, baseline: Result) -> Comparison:
 
 
 def bootstrap_p_value(differences: np.ndarray) -> float:
-    """How often resampled differences [repeats] have the rarer sign, twice."""
+    """Return how often resampled differences [repeats] have the rarer sign, twice."""
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())
     return float(min(1.0, 2 * (1 + rarer) / (len(differences) + 1)))

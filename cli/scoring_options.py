@@ -1,0 +1,170 @@
+"""The options of scores that nothing is trained for, and the settings that they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..pipeline.choices import (
+    FUSION_FORMS,
+    MULTI_LABEL,
+    POOLS,
+    PROTOCOLS,
+    QUERIES,
+    TRAINING_PROTOCOLS,
+    VIEW_AVERAGES,
+    WORDS,
+)
+from .conditions import Condition, with_option
+from .parameters import Decorator, FiniteRange, option, options
+
+if TYPE_CHECKING:
+    from ..pipeline.evaluation import ScoringSettings
+
+ZERO_SHOT = (*PROTOCOLS, MULTI_LABEL)
+"""Protocols that train nothing."""
+SCORES = with_option("--protocol", *ZERO_SHOT)
+SPOTS = with_option("--pool", "vcs")
+
+
+def prompts_option(needs: Condition) -> Decorator:
+    return option(
+        "--prompt", "prompts", multiple=True, default=("bike",), show_default=True, needs=needs,
+        help="Sentence with {} for the class name, or bike, text4vis, clip-kinetics, x-clip, none; several are averaged.",
+    )  # fmt: skip
+
+
+def words_option(needs: Condition | None) -> Decorator:
+    return option(
+        "--words", type=click.Choice(WORDS), default="name", show_default=True, needs=needs,
+        help="Which tokens are words; released BIKE takes all 77.",
+    )  # fmt: skip
+
+
+def temperature_option(needs: Condition | None) -> Decorator:
+    # The bounds are far beyond what makes a difference, and nothing overflows.
+    return option(
+        "--temperature", type=FiniteRange(1e-6, 1e6), default=0.01, show_default=True, needs=needs,
+        help="Temperature of the softmax over frames.",
+    )  # fmt: skip
+
+
+def renormalize_option(needs: Condition) -> Decorator:
+    return option(
+        "--renormalize/--no-renormalize", default=True, show_default=True, needs=needs,
+        help="The paper's cosine, or the released code's product.",
+    )  # fmt: skip
+
+
+def view_average_option(needs: Condition | None) -> Decorator:
+    return option(
+        "--view-average", type=click.Choice(VIEW_AVERAGES), needs=needs,
+        help="Of several views: the mean of softmaxes of cosines / temperature (BIKE, X-CLIP), of the cosines "
+        "themselves (released BIKE), or the cosine of mean features (Text4Vis).  [default: features for the pool mean, "
+        "a head's own, else probabilities]",
+    )  # fmt: skip
+
+
+def top_option(needs: Condition | None) -> Decorator:
+    return option(
+        "--top", type=click.IntRange(1), default=5, show_default=True, needs=needs, help="Attributes of a video."
+    )  # fmt: skip
+
+
+def attributes_prompt_option(needs: Condition | None, *more: str) -> Decorator:
+    """`more`: other spellings."""
+    return option(
+        "--attributes-prompt", *more, default="bike", show_default=True, needs=needs,
+        help="Around the attributes sentence: a text with {}, bike, or none.",
+    )  # fmt: skip
+
+
+def retriever_option(needs: Condition) -> Decorator:
+    return option(
+        "--retriever", type=click.Path(path_type=Path, file_okay=False), needs=needs,
+        help="The cache whose features retrieve attributes (in the paper ViT-L/14); --cache reads their sentence.",
+    )  # fmt: skip
+
+
+def heads_option(needs: Condition | None, help: str) -> Decorator:
+    return option(
+        "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False), needs=needs, help=help
+    )  # fmt: skip
+
+
+_ATTRIBUTES = with_option("--attributes")
+_FUSES = _ATTRIBUTES | with_option("--head")
+
+scoring_options: Decorator = options(
+    prompts_option(SCORES | with_option("--classifier", "text") | SPOTS),
+    option(
+        "--pool", "pools", multiple=True, type=click.Choice(POOLS), default=("mean",), show_default=True,
+        help="How frames make a score: mean embedding, best frame, mean of softmaxes, concept spotting; as the "
+        "released codes score their halves. Several make one table.",
+    ),
+    option(
+        "--attributes", multiple=True, needs=SCORES,
+        help="Adds the scores of attributes from a lexicon or a .json file of BIKE's, and fusions.",
+    ),
+    heads_option(SCORES, "A head that `vidclip fit` trained: adds its scores."),
+    top_option(_ATTRIBUTES),
+    option(
+        "--fusion", type=FiniteRange(0, 1), needs=_FUSES,
+        help="Weight of the video in fusions.  [default: 0.6; 0.8 for ViT-L and larger]",
+    ),
+    option(
+        "--fusion-form", type=click.Choice(FUSION_FORMS), default="paper", show_default=True, needs=_FUSES,
+        help="What is fused: softmaxes of cosines / temperature, or of the cosines themselves.",
+    ),
+    attributes_prompt_option(_ATTRIBUTES),
+    retriever_option(_ATTRIBUTES),
+    words_option(SPOTS),
+    option(
+        "--saliency", type=click.Choice(QUERIES), default="words", show_default=True, needs=SCORES & SPOTS,
+        help="The query of the softmax over frames.",
+    ),
+    option(
+        "--recognition", type=click.Choice(QUERIES), default="sentence", show_default=True, needs=SCORES & SPOTS,
+        help="What the weighted video is compared with.",
+    ),
+    temperature_option(SPOTS),
+    renormalize_option(SPOTS),
+    view_average_option(
+        with_option("--pool", "mean", "vcs") | with_option("--head") | with_option("--protocol", *TRAINING_PROTOCOLS)
+    ),
+)  # fmt: skip
+"""Those of `scoring_settings`, with `--head` and `--retriever`."""
+
+
+def scoring_settings(
+    *,
+    prompts: tuple[str, ...],
+    pools: tuple[str, ...],
+    words: str,
+    view_average: str | None,
+    attributes: tuple[str, ...],
+    top: int,
+    attributes_prompt: str,
+    fusion: float | None,
+    fusion_form: str,
+    **options: Any,
+) -> ScoringSettings:
+    """Return the settings that options make; `options` may have others too."""
+    from ..pipeline.evaluation import ScoringSettings
+    from ..pipeline.scoring import AttributeSettings, ConceptSpottingConfig
+
+    return ScoringSettings(
+        prompts,
+        pools,
+        words,
+        ConceptSpottingConfig(
+            **{name: options[name] for name in ("saliency", "recognition", "temperature", "renormalize")}
+        ),
+        view_average,
+        attributes,
+        AttributeSettings(top, prompt=attributes_prompt),
+        fusion,
+        fusion_form,
+    )
