@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def dataset_of(classes: Lexicon) -> str:
-    """The data set whose classes these are. Raises click.UsageError where they are of none: the papers' figures are
+    """Return the data set whose classes these are. Raises click.UsageError where they are of none: the papers' figures are
     of whole lists of classes."""
     from ..lexicons import load_lexicon
     from ..pipeline.evaluation import DATASETS
@@ -33,7 +33,8 @@ def dataset_of(classes: Lexicon) -> str:
 def print_published(
     papers: Sequence[str], dataset: str, protocol: str, found: Sequence[PublishedFigure]
 ) -> None:
-    """A table for each paper, or a sentence that says what it has instead."""
+    """Print a table for each paper, or a sentence that says what it has instead."""
+    from ..pipeline.evaluation import METRICS
     from .output import console, printable, table
 
     for paper in dict.fromkeys(papers):
@@ -41,49 +42,36 @@ def print_published(
         if not figures:
             click.echo(_nothing(paper, dataset, protocol))
             continue
-        rows = [_row(figure) for figure in figures]
+        rows = [
+            [
+                figure.method,
+                figure.table,
+                figure.kind,
+                figure.backbone or "?",
+                "?" if figure.frames is None else figure.frames,
+                figure.views or "?",
+                "all" if figure.shots is None else figure.shots,
+                METRICS[figure.metric],
+                str(figure.value) if figure.spread is None else f"{figure.value} ± {figure.spread}",
+            ]
+            for figure in figures
+        ]
         columns = ["method", "table", "kind", "backbone", "frames", "views", "shots", "metric", "%"]
         console().print(table(f"{paper}, {dataset}, {protocol}: as published", columns, rows, left=4))
-        kinds = {figure.kind for figure in figures}
-        if kinds == {"fine-tuned"}:
+        if all(figure.kind == "fine-tuned" for figure in figures):
             click.echo("All of these trained the encoder on videos: no target for frozen features.")
-        for text in dict.fromkeys(filter(None, (f"{figure.source}{_note(figure)}" for figure in figures))):
-            click.echo(printable(text))
-
-
-def _row(figure: PublishedFigure) -> list[object]:
-    from ..pipeline.evaluation import METRICS
-
-    spread = "" if figure.spread is None else f" ± {figure.spread}"
-    unknown = "?"
-    return [
-        figure.method,
-        figure.table,
-        figure.kind,
-        figure.backbone or unknown,
-        unknown if figure.frames is None else figure.frames,
-        figure.views or unknown,
-        "all" if figure.shots is None else figure.shots,
-        METRICS[figure.metric],
-        f"{figure.value}{spread}",
-    ]
-
-
-def _note(figure: PublishedFigure) -> str:
-    return f": {figure.note}" if figure.note else ""
+        for source, note in dict.fromkeys((figure.source, figure.note) for figure in figures):
+            click.echo(printable(f"{source}: {note}" if note else source))
 
 
 def _nothing(paper: str, dataset: str, protocol: str) -> str:
-    """That a paper prints no such figure, and which it does print."""
+    """Return a sentence on a paper without such a figure: which it does print."""
     from ..pipeline.evaluation import load_published
 
-    protocols: dict[str, list[str]] = {}
+    protocols: dict[str, dict[str, None]] = {}
     for figure in load_published():
-        if figure.paper != paper:
-            continue
-        known = protocols.setdefault(figure.dataset, [])
-        if figure.protocol not in known:
-            known.append(figure.protocol)
+        if figure.paper == paper:
+            protocols.setdefault(figure.dataset, {})[figure.protocol] = None
     has = "; ".join(f"{name}: {', '.join(known)}" for name, known in protocols.items())
     return (
         f"{paper} prints no figure for {dataset} under {protocol}, or none that could be read. It has {has}."
@@ -91,5 +79,5 @@ def _nothing(paper: str, dataset: str, protocol: str) -> str:
 
 
 def to_json(papers: Sequence[str], found: Sequence[PublishedFigure]) -> dict[str, Any]:
-    """For JSON: the figures, where some were asked for."""
+    """Return the figures for JSON, where `--compare` names papers."""
     return {"published": [vars(figure) for figure in found]} if papers else {}

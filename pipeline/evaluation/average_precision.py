@@ -28,19 +28,14 @@ class MultiLabelMetrics:
 
     map: float
     """Mean average precision, in percent."""
-
     top1: float
     """Percent of the videos with a label whose best-scored class is one of their labels."""
-
     n_videos: int
     """Videos tested, those without a label included: they are negatives of every class."""
-
     n_unlabeled: int
     """Videos without a label. They count in `map`, not in `top1`."""
-
     n_classes: int
     """Candidate classes, those without positives included."""
-
     n_absent: int
     """Classes that no video has: left out of `map`, or 0 in it under the convention ``released``."""
 

@@ -29,7 +29,7 @@ from ..heads import (
     head_scores,
     untrained_head,
 )
-from ..scoring import FeatureSource, read_frames, view_scores
+from ..scoring import ArrayFeatures, FeatureSource, read_frames, view_scores
 from .labels import LabeledVideos
 from .metrics import label_ranks
 from .protocols import Trial
@@ -54,7 +54,7 @@ class Run:
 
 
 def draw_shots(labels: np.ndarray, names: Sequence[str], shots: int | None, seed: int) -> np.ndarray:
-    """Positions [C * shots] in `labels`, ascending: so many videos of every class, drawn by seed. None: all.
+    """Return positions [C * shots] in `labels`, ascending: so many videos of every class, drawn by seed. None: all.
 
     A draw of more shots holds that of fewer under the same seed. Raises FitError for a class that has no video, or
     fewer than asked for.
@@ -112,8 +112,9 @@ def train_and_evaluate(
     names = classes.names
     plan, notes = plan_runs(train.targets, names, head_configs, shots, source.shape[-1])
     tested_on = replace(test, notes=[*test.notes, *notes])
-    train_frames, test_frames = read_frames(source, train.indices), read_frames(source, test.indices)
-    epoch = epoch_size(train.targets, source.shape[1], fit.held_out)
+    test_frames = read_frames(source, test.indices)
+    in_memory = ArrayFeatures(read_frames(source, train.indices), [source.ids[int(i)] for i in train.indices])
+    train_there = replace(train, indices=np.arange(len(train)))
     inputs: dict[tuple[str, str], torch.Tensor] = {}
     results = []
     last: list[Epoch] = []
@@ -125,8 +126,8 @@ def train_and_evaluate(
             number += 1
             if on_run:
                 on_run(Run(number, n_runs, config.name, k, seed))
-            fitted = _train(
-                train_frames, train.targets, classes, config, k, replace(fit, seed=seed), epoch, device
+            fitted = train_head(
+                in_memory, train_there, classes, config, replace(fit, seed=seed), shots=k, device=device
             )
             head, last = fitted.head, fitted.epochs[-1:]
             key = (config.temporal if config.temporal == "mean" else "", config.pool)
@@ -166,8 +167,8 @@ def plan_runs(
     shots: Sequence[int | None],
     dimension: int,
 ) -> tuple[list[tuple[HeadConfig, int | None]], list[str]]:
-    """([every head, with every number of shots that it can be had from], notes on what is left out): what cannot be
-    done is said before the work begins.
+    """Return ([every head, with every number of shots that it can be trained on], notes on what is left out), before
+    the work begins.
 
     labels       [N] of the training videos
     dimension    D of the frame embeddings
@@ -186,34 +187,22 @@ def plan_runs(
             )
         if config.classifier == "lda" and any(k != 0 for k in shots):
             check_classes_have_videos(labels, names)
-    plan = [(config, k) for config in head_configs for k in shots if _possible(config, k, labels, names)]
-    notes = _left_out(head_configs, shots, plan)
-    if not plan:
-        raise FitError(f"nothing can be trained: {' '.join(notes)}")
-    return plan, notes
-
-
-def _possible(config: HeadConfig, shots: int | None, labels: np.ndarray, names: Sequence[str]) -> bool:
-    """LDA is fitted on more videos than classes."""
-    n_videos = len(labels) if shots is None else shots * len(names)
-    return config.classifier != "lda" or n_videos > len(names)
-
-
-def _left_out(
-    head_configs: Sequence[HeadConfig],
-    shots: Sequence[int | None],
-    plan: Sequence[tuple[HeadConfig, int | None]],
-) -> list[str]:
-    """Notes on the heads that `_possible` leaves out; a trained classifier without any video is not expected."""
+    plan: list[tuple[HeadConfig, int | None]] = []
     notes = []
     for config in head_configs:
-        missing = ["all" if k is None else str(k) for k in shots if k != 0 and (config, k) not in plan]
-        if missing or not any(own is config for own, _ in plan):
+        enough = [k for k in shots if (len(labels) if k is None else k * len(names)) > len(names)]
+        possible = enough if config.classifier == "lda" else shots
+        plan += [(config, k) for k in possible]
+        # That there is no classifier without any video is expected.
+        missing = ["all" if k is None else str(k) for k in shots if k != 0 and k not in possible]
+        if missing or not possible:
             at = f" at {' and '.join(missing)} shot{'s' * (missing != ['1'])}" if missing else ""
             notes.append(
                 f"{config.name} is left out{at}: lda is fitted on more videos than classes, so on 2 of each at least."
             )
-    return notes
+    if not plan:
+        raise FitError(f"nothing can be trained: {' '.join(notes)}")
+    return plan, notes
 
 
 def train_head(
@@ -227,42 +216,23 @@ def train_head(
     device: str | torch.device = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Fitted[VideoHead]:
-    """Train one head on labeled videos, or on so many `shots` of every class, drawn with the seed of `settings`.
+    """Train one head on labeled videos, or on so many `shots` of every class, drawn with the seed of `settings`; 0 gives
+    the untrained head.
 
     An epoch has as many examples as all of `train` give it. Raises FitError, NotFinite.
     """
     drawn = draw_shots(train.targets, classes.names, shots, settings.seed)
+    frames, labels = read_frames(source, train.indices[drawn]), train.targets[drawn]
+    if shots == 0:
+        return Fitted(untrained_head(frames, labels, classes, config, seed=settings.seed), [], 0)
+    epoch = epoch_size(train.targets, source.shape[1], settings.held_out)
     return fit_head(
-        read_frames(source, train.indices[drawn]),
-        train.targets[drawn],
-        classes,
-        config,
-        settings,
-        epoch_size=epoch_size(train.targets, source.shape[1], settings.held_out),
-        device=device,
-        on_epoch=on_epoch,
+        frames, labels, classes, config, settings, epoch_size=epoch, device=device, on_epoch=on_epoch
     )
 
 
-def _train(
-    frames: np.ndarray,
-    labels: np.ndarray,
-    classes: ClassTexts,
-    config: HeadConfig,
-    shots: int | None,
-    settings: TrainSettings,
-    epoch: int,
-    device: str | torch.device,
-) -> Fitted[VideoHead]:
-    if shots == 0:
-        head = untrained_head(frames[:0], labels[:0], classes, config, seed=settings.seed)
-        return Fitted(head, [], 0)
-    drawn = draw_shots(labels, classes.names, shots, settings.seed)
-    return fit_head(frames[drawn], labels[drawn], classes, config, settings, epoch_size=epoch, device=device)
-
-
 def default_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[tuple[int | None, ...], list[str]]:
-    """Those of FEW_SHOT_SHOTS that every class has training videos for, and a note on the others.
+    """Return those of FEW_SHOT_SHOTS that every class has training videos for, and a note on the others.
 
     labels    [N] of the training videos
     """

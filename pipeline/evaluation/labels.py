@@ -39,7 +39,7 @@ class LabeledVideos:
         return len(self.indices)
 
     def take(self, keep: np.ndarray, notes: Sequence[str] = ()) -> LabeledVideos:
-        """Those of the videos where `keep` [n] is true, with more notes."""
+        """Return the videos where `keep` [n] is true, with more notes."""
         place = np.cumsum(keep) - 1
         return replace(
             self,
@@ -51,7 +51,7 @@ class LabeledVideos:
 
 
 def lexicon_from_labels(cache: FeatureCache) -> Lexicon:
-    """The labels of the cache's videos as a lexicon, in alphabetical order. Raises EvaluationError without any."""
+    """Return the labels of the cache's videos as a lexicon, in alphabetical order. Raises EvaluationError without any."""
     labels = [label for labels in cache.labels for label in labels]
     if not labels:
         raise EvaluationError(_no_labels(cache, len(cache)))
@@ -59,13 +59,13 @@ def lexicon_from_labels(cache: FeatureCache) -> Lexicon:
 
 
 def split_names(cache: FeatureCache, *, labeled: bool = False) -> list[str]:
-    """The splits of a cache, each alone (``train1 test2`` is two), in alphabetical order."""
+    """Return the splits of a cache, each alone (``train1 test2`` is two), in alphabetical order."""
     pairs = zip(cache.splits, cache.labels, strict=True)
     return sorted({word for name, labels in pairs if labels or not labeled for word in name.split()})
 
 
 def default_split(cache: FeatureCache) -> str | None:
-    """The split that is tested when none is named: the first of `TEST_SPLITS` with labeled videos, or else the
+    """Return the split that is tested when none is named: the first of `TEST_SPLITS` with labeled videos, or else the
     first that the cache has. Empty for a cache without splits, None where none has such a name."""
     has = split_names(cache)
     known = [name for name in TEST_SPLITS if name in has]
@@ -81,7 +81,7 @@ def select_videos(
     multi_label: bool = False,
     by_split_sets: bool = False,
 ) -> LabeledVideos:
-    """The videos of a split with the classes that their labels are in the lexicon.
+    """Return the videos of a split with the classes that their labels are in the lexicon.
 
     split            None: test where the cache has such a split with labels (see TEST_SPLITS), else all videos of
                      a cache without splits; `all`: every labeled video
@@ -144,7 +144,7 @@ def select_videos(
 
 
 def _choose(cache: FeatureCache, split: str | None) -> tuple[list[int], str, list[str]]:
-    """The videos of a split, its name (empty: all), and what is to be said about the choice. Raises EvaluationError
+    """Return the videos of a split, its name (empty: all), and notes on the choice. Raises EvaluationError
     for a split the cache does not have, and where none can be chosen for the user."""
     has = split_names(cache)
     notes = []
@@ -184,7 +184,7 @@ def _no_labels(cache: FeatureCache, n_videos: int, split: str = "") -> str:
 
 
 def _negatives(targets: np.ndarray) -> list[str]:
-    """Notes on videos without classes, and on classes without videos."""
+    """Return notes on videos without classes, and on classes without videos."""
     unlabeled, absent = int((~targets.any(axis=1)).sum()), int((~targets.any(axis=0)).sum())
     notes = []
     if unlabeled:
@@ -199,7 +199,7 @@ def _negatives(targets: np.ndarray) -> list[str]:
 
 
 def coverage_notes(cache: FeatureCache, splits: Sequence[str]) -> list[str]:
-    """Notes on listed videos that have no features: unreadable ones, and missing ones of these splits (none: all)."""
+    """Return notes on listed videos that have no features: unreadable ones, and missing ones of these splits (none: all)."""
     notes = []
     failures = cache.failures()
     if failures:
@@ -217,7 +217,7 @@ def coverage_notes(cache: FeatureCache, splits: Sequence[str]) -> list[str]:
 
 
 def ambiguity_notes(lexicon: Lexicon) -> list[str]:
-    """Notes on classes with the same text."""
+    """Return notes on classes with the same text."""
     return [
         f"the classes {lexicon.labels[first]!r} and {lexicon.labels[second]!r} read the same: no text "
         "classifier can tell them apart."

@@ -24,16 +24,12 @@ class Metrics:
 
     top1: float
     """Percent of the videos whose true class has the highest score."""
-
     top5: float
     """Percent of the videos whose true class is among the five highest."""
-
     mean_class: float
     """Mean over the classes that have videos of their top-1, in percent."""
-
     n_videos: int
     """Videos tested."""
-
     n_classes: int
     """Candidate classes."""
 

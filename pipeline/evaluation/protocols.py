@@ -22,13 +22,10 @@ class Trial:
 
     name: str
     """Protocol and repetition, such as ``half-classes 3``."""
-
     classes: NDArray[np.intp]
     """[c] indices of the candidates in the list of classes, ascending."""
-
     videos: NDArray[np.intp]
     """[n] positions of the videos tested, ascending: all whose class is a candidate."""
-
     labels: NDArray[np.intp]
     """[n] position of each tested video's class in `classes`."""
 

@@ -21,47 +21,33 @@ class PublishedFigure:
 
     paper: str
     """One of `PAPERS`."""
-
     table: str
     """Its number in the paper, such as ``5`` or ``6c``; or the section whose text has the figure."""
-
     method: str
     """The row of the table, in our words."""
-
     backbone: str | None
     """The image encoder; None where the paper does not say."""
-
     frames: int | None
     """Frames of a clip; None where the paper does not say."""
-
     views: str | None
     """Clips x crops, such as ``4x3``, or ``multiple``; None where the paper does not say."""
-
     dataset: str
     """One of `DATASETS`."""
-
     protocol: str
     """One that `vidclip eval` takes."""
-
     shots: int | None
     """Training videos of each class of this dataset: 0 where none were used, None where all were."""
-
     metric: str
     """top1, top5, mean_class or map, all in percent."""
-
     value: float
     """Percent."""
-
     spread: float | None
     """What the paper prints after its plus-minus sign, in points; None where it prints none."""
-
     kind: str
     """What was trained: `zero-shot` nothing; `head-only` something on the output of frozen encoders; `fine-tuned` an
     encoder, or something inside it. Features from a cache can be put beside the first two."""
-
     source: str
     """Where the figure stands: authors, paper, table, version of the text."""
-
     note: str = ""
     """What else a comparison has to know."""
 

@@ -32,7 +32,7 @@ def stratified_split(
     seed: int = 0,
     sources: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Which videos are kept for testing, [n] booleans: a random share of each class.
+    """Return which videos are kept for testing, [n] booleans: a random share of each class.
 
     ids, labels    of the videos; ids differ
     share          of the videos of a class, rounded; above 0 and below 1
@@ -60,14 +60,10 @@ def stratified_split(
         by_class.setdefault(label, []).append((rank, own))
     tested = np.zeros(len(ids), bool)
     for files in by_class.values():
-        files.sort(key=lambda file: file[0])
-        for _, own in files[: _tested_of_class(len(files), share)]:
+        n_tested = min(max(round(share * len(files)), 1), len(files) - 1)
+        for _, own in sorted(files)[:n_tested]:
             tested[own] = True
     return tested
-
-
-def _tested_of_class(files: int, share: float) -> int:
-    return min(max(round(share * files), 1), files - 1) if files > 1 else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +84,7 @@ class TrainTest:
 
 
 def draws_test_set(cache: FeatureCache, share: float | None, *named: str | None) -> bool:
-    """Whether the test videos are drawn: where a share is given, or where neither the list names splits nor the user
+    """Return whether the test videos are drawn: where a share is given, or where neither the list names splits nor the user
     (`named`)."""
     return share is not None or not (any(name is not None for name in named) or split_names(cache))
 
@@ -102,7 +98,7 @@ def train_and_test(
     *,
     seed: int = 0,
 ) -> TrainTest:
-    """What is trained on and what is tested: the list's splits, or where there are none a random split by `seed`.
+    """Return what is trained on and what is tested: the list's splits, or where there are none a random split by `seed`.
 
     Raises EvaluationError as `drawn_split`, `training_set`, `select_videos` and `check_disjoint` do.
     """
@@ -122,7 +118,7 @@ def sides_to_fit(
     *,
     seed: int = 0,
 ) -> tuple[LabeledVideos, LabeledVideos | None, dict[str, float | int | None], list[str]]:
-    """(videos to train on, videos to test where there are any, how they were drawn, notes).
+    """Return (videos to train on, videos to test where there are any, how they were drawn, notes).
 
     Tested is a random split, or else the default split, where its labels are known and none of its videos is
     trained on. Raises EvaluationError where nothing can be trained on, or a `share` cannot be drawn.
@@ -130,14 +126,12 @@ def sides_to_fit(
     notes: list[str] = []
     if draws_test_set(cache, share, train_split):
         try:
-            sides = drawn_split(cache, lexicon, train_split, share, seed=seed)
+            sides = train_and_test(cache, lexicon, train_split, None, share, seed=seed)
+            return sides.train, sides.test, sides.settings, list(sides.test.notes)
         except EvaluationError as error:
             if share is not None:
                 raise
             notes.append(f"{error} The head is not tested.")
-        else:
-            notes = [*sides.test.notes, *check_disjoint(cache, sides.train, sides.test)]
-            return sides.train, sides.test, sides.settings, notes
     train, test = training_set(cache, lexicon, train_split), None
     notes += train.notes
     split = default_split(cache)
@@ -152,7 +146,7 @@ def sides_to_fit(
 
 
 def training_set(cache: FeatureCache, lexicon: Lexicon, train_split: str | None = None) -> LabeledVideos:
-    """The labeled videos of the split that is trained on.
+    """Return the labeled videos of the split that is trained on.
 
     train_split    None: `train`; of a cache without splits, all
     Raises EvaluationError as `select_videos` does.
@@ -170,14 +164,14 @@ def drawn_split(
     *,
     seed: int = 0,
 ) -> TrainTest:
-    """A stratified random split of the videos of `train_split`, or of all of a cache without splits.
+    """Return a stratified random split of the videos of `train_split`, or of all of a cache without splits.
 
     share    None: TEST_SHARE
     Raises EvaluationError where no class has two files.
     """
     share = TEST_SHARE if share is None else share
     pool = training_set(cache, lexicon, train_split)
-    videos = [cache.videos[row] for row in pool.indices]
+    videos = [cache.videos[i] for i in pool.indices]
     tested = stratified_split(
         [video.id for video in videos], pool.targets, share, seed=seed, sources=[v.path for v in videos]
     )
@@ -204,17 +198,20 @@ def drawn_split(
 
 
 def check_disjoint(cache: FeatureCache, train: LabeledVideos, test: LabeledVideos) -> list[str]:
-    """Raises EvaluationError where a video would be trained on and tested; returns notes on files that are on both
-    sides, as segments or under two ids."""
+    """Return notes on files that are on both sides, as segments or under two ids.
+
+    Raises EvaluationError where a video would be trained on and tested.
+    """
     both = np.intersect1d(train.indices, test.indices)
     if len(both):
         some = "" if len(both) == len(test.indices) else f"{len(both)} of "
+        named = f" of split {test.split!r}" if test.split else ""
         raise EvaluationError(
-            f"{some}the {len(test.indices)} test videos{_named(test)} would be trained on and tested (the first is "
+            f"{some}the {len(test.indices)} test videos{named} would be trained on and tested (the first is "
             f"{cache.ids[both[0]]!r}). Name another split."
         )
-    trained = {cache.videos[row].path for row in train.indices}
-    shared = [row for row in test.indices if cache.videos[row].path in trained]
+    trained = {cache.videos[i].path for i in train.indices}
+    shared = [i for i in test.indices if cache.videos[i].path in trained]
     if not shared:
         return []
     return [
@@ -223,22 +220,17 @@ def check_disjoint(cache: FeatureCache, train: LabeledVideos, test: LabeledVideo
     ]
 
 
-def _named(chosen: LabeledVideos) -> str:
-    return f" of split {chosen.split!r}" if chosen.split else ""
-
-
 # --- what a head remembers of its training videos
 
 
 def video_fingerprints(cache: FeatureCache, indices: np.ndarray) -> np.ndarray:
-    """[n, 2] int64 of videos: a hash of the id, and one of the features of the first clip's center crop."""
-    made = np.empty((len(indices), 2), np.int64)
-    place = 0
-    for piece, frames in cache.single_view().batches(1024, indices):
-        for index, own in zip(piece, frames, strict=True):
-            made[place] = _hash(cache.ids[index].encode("utf-8", "surrogatepass")), _hash(own.tobytes())
-            place += 1
-    return made
+    """Return [n, 2] int64 of videos: a hash of the id, and one of the features of the first clip's center crop."""
+    pairs = [
+        (_hash(cache.ids[index].encode("utf-8", "surrogatepass")), _hash(own.tobytes()))
+        for batch, frames in cache.single_view().batches(1024, indices)
+        for index, own in zip(batch, frames, strict=True)
+    ]
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 def _hash(data: bytes) -> int:
@@ -248,7 +240,7 @@ def _hash(data: bytes) -> int:
 def leave_out_trained(
     cache: FeatureCache, test: LabeledVideos, heads: Mapping[str, np.ndarray | None], *, asked_for: bool
 ) -> LabeledVideos:
-    """The videos without those that a head was trained on, with notes.
+    """Return the videos without those that a head was trained on, with notes.
 
     heads        name -> `video_fingerprints` of its training videos, in any order; None: the head does not say
     asked_for    whether the user named these videos: then they are tested, and the note says that they were trained on
