@@ -58,12 +58,13 @@ def print_results(
         heads = dict.fromkeys(result.scorer for result in results)
         rows = [[head, *(cell.get((head, k), "-") for k in shots)] for head in heads]
         rows.append(["chance", chance[0], *("" for _ in shots[1:])])
-        names = ["top-1 %", *(f"{k}-shot" if k != "all" else "all" for k in shots)]
+        names = ["top-1 %", *map(_shots, shots)]
         console().print(table(title, names, rows))
     else:
         figures_table(title, results, ["chance", *chance])
     for k, comparison in comparisons:
-        click.echo(f"{f'{k}-shot: ' if few else ''}{printable(comparison)}")
+        prefix = f"{_shots(k)}: " if few else ""
+        click.echo(f"{prefix}{printable(comparison)}")
     shown = " | ".join(settings["prompts"][:2]) + (" | ..." if len(settings["prompts"]) > 2 else "")
     n_repetitions = max(len(result.repetitions) for result in results)
     over = f"{n_repetitions} seeds" if "train_split" in settings else "the repetitions"
@@ -74,3 +75,7 @@ def print_results(
     released.echo()
     for message in first.notes:
         warn(message)
+
+
+def _shots(shots: int | str | None) -> str:
+    return "all" if shots == "all" else f"{shots}-shot"

@@ -240,7 +240,7 @@ def default_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[tuple[int |
     fewest = int(count.argmin())
     too_many = [shots for shots in FEW_SHOT_SHOTS if shots and shots > count[fewest]]
     notes = [
-        f"{', '.join(map(str, too_many))} shots are left out: the class {names[fewest]!r} has {count[fewest]} training "
-        "videos."
+        f"{', '.join(map(str, too_many))} shots are left out: the class {names[fewest]!r} has "
+        f"{count[fewest]} training video{'s' * int(count[fewest] != 1)}."
     ]
     return tuple(k for k in FEW_SHOT_SHOTS if k not in too_many), notes if too_many else []
