@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from .messages import suggestion
 from .parameters import CONFIG_FILE, RENAMED, VidclipParameter, spellings, values_of
 
 if sys.version_info >= (3, 11):
@@ -100,10 +101,7 @@ def check_environment(
     for name in sorted(environment):
         if not name.startswith(f"{prefix}_") or name in known or not environment[name]:
             continue
-        import difflib
-
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]}?" if close else f" They are called {prefix}_<COMMAND>_<OPTION>."
+        hint = suggestion(name, known, f" They are called {prefix}_<COMMAND>_<OPTION>.")
         raise click.UsageError(f"the environment has {name}, and no command has such an option.{hint}")
 
 
@@ -126,10 +124,7 @@ def _name(key: str) -> str:
 
 
 def _unknown(key: str, why: str, known: set[str]) -> click.UsageError:
-    import difflib
-
-    close = difflib.get_close_matches(_name(key.strip("[]")), known, n=1)
-    hint = f" Did you mean {close[0].replace('_', '-')}?" if close else ""
+    hint = suggestion(key.strip("[]").replace("_", "-"), {name.replace("_", "-") for name in known})
     if key.replace("_", "-") in RENAMED:
         hint = f" It is called {RENAMED[key.replace('_', '-')]} now."
     return click.UsageError(f"{CONFIG_FILE}: {key}: {why}.{hint}")

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .config import check_environment, read_config
-from .messages import one_line, quoted
+from .messages import one_line, quoted, suggestion
 from .parameters import CONFIG_FILE
 
 COMMANDS = {
@@ -56,10 +56,7 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            import difflib
-
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" Commands are {', '.join(COMMANDS)}."
+            hint = suggestion(args[0], COMMANDS, f" Commands are {', '.join(COMMANDS)}.")
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx) from error
 
     def _read_settings(self, ctx: click.Context) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 
@@ -32,6 +32,14 @@ def _escaped(text: str) -> str:
     return "".join(
         chr(byte) if 32 <= byte < 127 and chr(byte) not in "\\'" else f"\\x{byte:02x}" for byte in raw
     )
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return ` Did you mean ...?` where one of the known names is much like this one, else `otherwise`."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else otherwise
 
 
 def note(message: str) -> None:

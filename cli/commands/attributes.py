@@ -20,12 +20,9 @@ from ..options import (
 from ..parameters import OutputFile, option
 from ..scoring_options import attributes_prompt_option, retriever_option, top_option
 
-_SHOWN = 5
-
 
 @vidclip_command(
     epilog="Example:  vidclip attributes --lexicon k400 --json attributes.json",
-    short_help="The phrases that are nearest to each video.",
 )
 @cache_option
 @option(
@@ -82,7 +79,7 @@ def command(
         released_form,
     )
     from ..messages import note
-    from ..output import count, printable, warn, write_json
+    from ..output import count, echo_some, printable, warn, write_json
 
     prompt = prompt_of("--attributes-prompt", attributes_prompt)
     phrase_prompt = prompt_of("--phrase-prompt", phrase_prompt)
@@ -102,10 +99,10 @@ def command(
     load.note(found.without_note(features))
     if found.unknown:
         note(f"{count(found.unknown, 'video')} of the files not in {cache}.")
-    for text in truncated[:_SHOWN]:
+    for text in truncated[:5]:
         warn(f"{text!r} is longer than the text encoder's context, and was cut.")
-    if len(truncated) > _SHOWN:
-        warn(f"... and so were {len(truncated) - _SHOWN:,} more.")
+    if len(truncated) > 5:
+        warn(f"... and so were {len(truncated) - 5:,} more.")
     if recall is not None and recall < LEAST_RECALL:
         warn(
             f"the index {index} misses {100 * (1 - recall):.0f} % of the attributes: use --index exact, or "
@@ -124,7 +121,4 @@ def command(
         click.echo(
             f"{index} found {100 * recall:.1f} % of what the exact search finds (1,000 videos at most)."
         )
-    for row in range(min(_SHOWN, len(stored.ids))):
-        click.echo(f"  {printable(stored.ids[row])}: {printable(', '.join(stored.of(row)))}")
-    if len(stored.ids) > _SHOWN:
-        click.echo("  ...")
+    echo_some([f"{id}: {', '.join(stored.of(row))}" for row, id in enumerate(stored.ids)])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...pipeline.datasets import Video, VideoList
 
 
-@click.group(short_help="Look at a public data set on this disk.")
+@click.group()
 def command() -> None:
     """Looks at a public data set on this disk."""
 

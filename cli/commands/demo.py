@@ -35,7 +35,6 @@ lexicon = "demo-classes"
 
 @vidclip_command(
     epilog="Example:  vidclip demo && cd vidclip-demo && vidclip eval --split test-idle",
-    short_help="Render a small world, and see everything at work in it.",
 )
 @argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path("vidclip-demo"))
 @option("--videos-only", is_flag=True, help="Render the videos and their list, and stop.")

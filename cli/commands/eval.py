@@ -44,7 +44,6 @@ TRAINS = Condition(
 
 @vidclip_command(
     epilog="Example:  vidclip eval --protocol half-classes --pool mean --pool vcs --attributes k400",
-    short_help="Accuracy, from the cache: zero-shot, few-shot, general.",
     groups={
         "Scores without training": "--prompt --pool --head --view-average --as-released --compare",
         "Concept spotting (--pool vcs)": "--words --saliency --recognition --temperature --renormalize",

@@ -49,7 +49,6 @@ class Part(click.ParamType):
 
 @vidclip_command(
     epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8",
-    short_help="Read videos once; keep their CLIP embeddings.",
 )
 @argument("source", nargs=-1, type=click.Path(path_type=Path))
 @cache_option

@@ -49,7 +49,6 @@ _ATTRIBUTES = with_option("--head", "attributes")
 
 @vidclip_command(
     epilog="Example:  vidclip fit --classifier text --temporal transformer --output head.safetensors --plot loss.png",
-    short_help="Train a light head on the cache.",
     groups={
         "Training": "--loss --epochs --batch-size --learning-rate --weight-decay --train-split --test-share --shots "
         "--held-out --seed",

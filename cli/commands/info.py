@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 @vidclip_command(
     epilog="Example:  vidclip info features\n\n          vidclip info features-b16 features-l14",
-    short_help="What a cache holds; what two caches differ in.",
 )
 @argument("cache", nargs=-1, type=click.Path(path_type=Path), envvar="VIDCLIP_CACHE")
 @json_option

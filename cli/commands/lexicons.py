@@ -11,7 +11,7 @@ from ..parameters import argument, option
 NAMED = Condition(lambda call: bool(call.values("name")), "NAME")
 
 
-@vidclip_command(epilog="Example:  vidclip lexicons k400", short_help="List the phrase lists, or print one.")
+@vidclip_command(epilog="Example:  vidclip lexicons k400")
 @argument("name", required=False)
 @option("--labels", is_flag=True, needs=NAMED, help="Print the dataset's own spelling of each label.")
 def command(name: str | None, labels: bool) -> None:

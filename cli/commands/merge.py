@@ -12,7 +12,6 @@ from ..parameters import argument, option
 
 @vidclip_command(
     epilog="Example:  vidclip merge features-0 features-1 --output features",
-    short_help="Join caches of one encoder and sampling.",
 )
 @argument("caches", nargs=-1, required=True, type=click.Path(path_type=Path))
 @option("--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The joined cache.")

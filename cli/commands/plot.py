@@ -31,7 +31,7 @@ def _output(default: str):
     )  # fmt: skip
 
 
-@click.group(short_help="Pictures: correlations, few-shot curves, confusions.")
+@click.group()
 def command() -> None:
     """Draws what was found, as .png or .svg."""
 

@@ -21,7 +21,6 @@ from ..parameters import argument, option
 
 @vidclip_command(
     epilog="Example:  vidclip predict clip.mp4 other.mp4 --head head.safetensors",
-    short_help="The classes of video files, by a trained head.",
 )
 @argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @option(

@@ -27,7 +27,6 @@ _BAR = 40
 
 @vidclip_command(
     epilog='Example:  vidclip saliency juggling/clip.mp4 "juggling balls" --png saliency.png',
-    short_help="Which frames of a video a phrase attends to.",
 )
 @argument("video")
 @argument("phrases", nargs=-1, required=True)

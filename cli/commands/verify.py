@@ -9,9 +9,7 @@ import click
 from ..options import cache_option, vidclip_command
 
 
-@vidclip_command(
-    epilog="Example:  vidclip verify --cache features", short_help="Check every byte of a cache."
-)
+@vidclip_command(epilog="Example:  vidclip verify --cache features")
 @cache_option
 @click.pass_context
 def command(ctx: click.Context, cache: Path) -> None:

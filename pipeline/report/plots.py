@@ -1,4 +1,4 @@
-"""Charts of what was found: the loss of a training, correlations of classes, accuracy over shots, confusions.
+"""Charts of results: the loss of a training, correlations of classes, accuracy over shots, confusions.
 
 Each function returns a matplotlib figure; `save_figure` writes it. Class names are drawn as they are: a `$` or `_`
 in a label is that character, not markup.
@@ -6,7 +6,7 @@ in a label is that character, not markup.
 
 from __future__ import annotations
 
-import os
+import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ...cache import write_whole
 from ..heads import Epoch
 from ..scoring import l2_normalize
 
@@ -49,28 +50,24 @@ _STYLE: dict[Any, Any] = {
 
 
 def save_figure(figure: Figure, path: Path) -> str:
-    """Writes a .png or .svg, whole or not at all. Raises ValueError for another suffix, OSError.
+    """Write a .png or .svg, whole or not at all. Raises ValueError for another suffix, OSError.
 
     Returns the characters that no font here has, drawn as boxes: of a .png, as a .svg leaves them to its reader.
     """
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: pictures end in {' or '.join(FORMATS)}")
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    svg = path.suffix.lower() == ".svg"
-    with warnings.catch_warnings(record=True) as caught:
+    svg, picture = path.suffix.lower() == ".svg", io.BytesIO()
+    with warnings.catch_warnings(record=True) as caught, mpl.rc_context(_style()):
         warnings.simplefilter("always")
-        try:
-            with mpl.rc_context(_style()):
-                figure.savefig(
-                    temporary,
-                    dpi=150,
-                    metadata={"Date": None} if svg else {},
-                    bbox_inches="tight",
-                    pad_inches=0.15,
-                )
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        figure.savefig(
+            picture,
+            format=path.suffix[1:].lower(),
+            dpi=150,
+            metadata={"Date": None} if svg else {},
+            bbox_inches="tight",
+            pad_inches=0.15,
+        )
+    write_whole(path, picture.getvalue())
     boxes = set()
     for warning in caught:
         glyph = re.match(r"Glyph (\d+) .*missing from", str(warning.message))
@@ -82,7 +79,7 @@ def save_figure(figure: Figure, path: Path) -> str:
 
 
 def loss_curve(epochs: Sequence[Epoch], best_epoch: int, title: str) -> Figure:
-    """The loss of each epoch, and below it the top-1 on the held-out part, where there is one."""
+    """Draw the loss of each epoch, and below it the top-1 on the held-out part, where there is one."""
     numbers = [epoch.number for epoch in epochs]
     held = [epoch.held_out_top1 for epoch in epochs if epoch.held_out_top1 is not None]
     with mpl.rc_context(_style()):
@@ -101,7 +98,7 @@ def loss_curve(epochs: Sequence[Epoch], best_epoch: int, title: str) -> Figure:
 
 
 def correlations(weights: np.ndarray) -> np.ndarray:
-    """Cosines [C, C] between the rows of a classifier [C, D].
+    """Return cosines [C, C] between the rows of a classifier [C, D].
 
     Source: Wu et al. 2023 (Text4Vis), Figure 1: the correlation of the embeddings of class labels.
     """
@@ -110,7 +107,7 @@ def correlations(weights: np.ndarray) -> np.ndarray:
 
 
 def correlation_maps(classifiers: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
-    """The correlations of several classifiers side by side: {name: rows [C, D]}, C class names.
+    """Draw the correlations of several classifiers side by side: {name: rows [C, D]}, C class names.
 
     One color scale for all, from the lowest cosine between two classes to the highest. Raises ValueError where
     rows and names do not fit, and for fewer than two classes.
@@ -141,7 +138,7 @@ def correlation_maps(classifiers: Mapping[str, np.ndarray], names: Sequence[str]
 
 
 def few_shot_curves(results: Sequence[Mapping[str, Any]]) -> Figure:
-    """Top-1 over the number of videos of a class, a line for each head; bands are one standard deviation over seeds.
+    """Draw top-1 over the number of videos of a class, a line for each head; bands are one standard deviation over seeds.
 
     results    of `vidclip eval --protocol few-shot --json`: dictionaries with scorer, figures and settings.shots
     Raises ValueError where there is none, where a head has two for one number of videos, and for results over
@@ -191,12 +188,12 @@ def few_shot_curves(results: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def confusion_counts(predicted: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """[C, C] int64: how many videos of class (row) were taken for class (column)."""
+    """Return [C, C] int64: how many videos of class (row) were taken for class (column)."""
     return np.bincount(labels * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def confusion_map(counts: np.ndarray, names: Sequence[str], title: str) -> Figure:
-    """Shares of each class's videos [C, C]: rows the true class, columns what it was taken for; classes without
+    """Draw shares of each class's videos [C, C]: rows the true class, columns what it was taken for; classes without
     videos are blank rows. Raises ValueError where counts and names do not fit."""
     if counts.shape != (len(names), len(names)):
         raise ValueError(f"{len(names)} names, but counts {counts.shape}")
@@ -215,12 +212,12 @@ def confusion_map(counts: np.ndarray, names: Sequence[str], title: str) -> Figur
 
 
 def _beside(names: Sequence[str]) -> float:
-    """Inches that the names along an axis take, about."""
+    """Return the inches that the names along an axis take, about."""
     return 0.4 if len(names) > _MOST_NAMES else 0.06 * min(_LONGEST_NAME, max(map(len, names)))
 
 
 def _name_axes(panel: Axes, names: Sequence[str], side: float) -> None:
-    """Class names along both axes of a map `side` inches wide; of too many, their numbers in the list."""
+    """Write class names along both axes of a map `side` inches wide; of too many, their numbers in the list."""
     if len(names) > _MOST_NAMES:
         return
     shown = [_drawn(name) for name in names]
@@ -231,7 +228,7 @@ def _name_axes(panel: Axes, names: Sequence[str], side: float) -> None:
 
 
 def _drawn(name: str) -> str:
-    """A name as a font takes it: labels that were folders may hold bytes that are no text."""
+    """Return a name as a font takes it: labels that were folders may hold bytes that are no text."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

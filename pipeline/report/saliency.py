@@ -1,4 +1,4 @@
-"""Pictures of what was found."""
+"""The saliency of the frames of a video, as a picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INK, _PAPER, _TRACK, _BARS = (32, 33, 36), (255, 255, 255), (236, 238, 241), (2
 def saliency_strip(
     frames: np.ndarray, shares: np.ndarray, phrases: Sequence[str], captions: Sequence[str]
 ) -> Image.Image:
-    """The frames of a video side by side, and under them, for each phrase, the share of each as a bar.
+    """Draw the frames of a video side by side, and under them, for each phrase, the share of each as a bar.
 
     frames     [T, h, w, 3] uint8
     shares     [P, T] saliency, each row sums to 1

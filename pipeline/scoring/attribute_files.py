@@ -1,4 +1,4 @@
-"""Attributes that somebody else has found: the JSON files that BIKE publishes.
+"""Attributes from files: the JSON files that BIKE publishes.
 
     {"abseiling/0347ZoDXyP0_000095_000105": {"classname_topk": ["abseiling", "rock climbing", ...]}, ...}
 
@@ -19,15 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...cache import (
-    FeatureCache,
-    Identity,
-    StoredAttributes,
-    attributes_path,
-    read_attributes,
-    where_writable,
-    write_attributes,
-)
+from ...cache import FeatureCache, Identity, StoredAttributes
 from ...lexicons import load_lexicon
 from ..datasets.folders import stem_of
 from .attributes import (
@@ -36,8 +28,8 @@ from .attributes import (
     AttributeSettings,
     VideoAttributes,
     attributes_of,
-    attributes_sentence,
-    embed_sentences,
+    keep_attributes,
+    kept_attributes,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +43,7 @@ _MOST_BYTES = 512 * 2**20
 _LONGEST_PHRASE = 1000
 _MOST_PHRASES = 10_000
 _PARTS = 8
-"""So many parts of a path are compared, from its end."""
+"""How many parts of a path are compared, from its end."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class AttributeFile:
 
 
 def read_attribute_file(path: Path) -> AttributeFile:
-    """Raises AttributesError for what is no such file, or is too large for one."""
+    """Read one file. Raises AttributesError for what is no such file, or is too large for one."""
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
@@ -118,7 +110,7 @@ def _phrases(path: Path, video: str, entry: Any) -> tuple[str, ...]:
 
 
 def match_videos(ids: Iterable[str], names: Iterable[str], what: str = "the file") -> dict[str, str]:
-    """Which of the `names` each of the `ids` is: id -> name, without those that have none.
+    """Return which of the `names` each of the `ids` is: id -> name, without those that have none.
 
     A name that is the id itself is taken first; else that which has most of the end of the path in common with it, at
     least the file's name without the suffix of a video. Of several ids that one name would fit, it goes to that with
@@ -221,19 +213,14 @@ def attributes_from_files(
         "without": tuple(id for id in cache.ids if id not in name_of),
         "unknown": len(phrases) - len(name_of),
     }
-    path = attributes_path(cache.folder, key["lexicon"], key)
-    if path.exists():
-        stored = read_attributes(path)
-        if stored.ids == ids:
-            return VideoAttributes(stored, computed=False, **coverage)
+    stored = kept_attributes(cache, key, ids)
+    if stored is not None:
+        return VideoAttributes(stored, computed=False, **coverage)
     lexicon = tuple(dict.fromkeys(phrase for own in of_video for phrase in own))
     place = {phrase: i for i, phrase in enumerate(lexicon)}
     indices = np.array([[place[phrase] for phrase in own] for own in of_video], np.int64)
-    embedded, truncated = embed_sentences(cache, [attributes_sentence(own) for own in of_video], prompt, load)
-    # The files do not say how near a phrase is.
-    stored = StoredAttributes(lexicon, ids, indices, np.zeros(indices.shape, np.float32), embedded, key)
-    with where_writable(path):
-        write_attributes(path, stored)
+    unknown = np.zeros(indices.shape, np.float32)  # the files do not say how near a phrase is
+    stored, truncated = keep_attributes(cache, key, ids, lexicon, indices, unknown, load)
     return VideoAttributes(stored, True, truncated=truncated, **coverage)
 
 
@@ -268,7 +255,7 @@ def find_attributes(
 
 
 def sentences_by_row(stored: StoredAttributes, cache: FeatureCache) -> np.ndarray:
-    """[N, D] embeddings of the attributes sentences, by position in the cache; NaN where a video has none."""
+    """Return the embeddings [N, D] of the attributes sentences, by position in the cache; NaN where a video has none."""
     place = {id: i for i, id in enumerate(stored.ids)}
     found = np.full((len(cache), stored.sentence.shape[1]), np.nan, np.float32)
     indices = [index for index, id in enumerate(cache.ids) if id in place]

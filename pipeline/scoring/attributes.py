@@ -9,7 +9,7 @@ N videos, P phrases, K attributes, D dimensions. Source: Wu et al. 2023 (BIKE), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 LEAST_RECALL = 0.95
 """The recall of an approximate index below which a warning is given."""
 PROMPT = "This is a video about {}"
-SEPARATOR = ","
-"""Between attributes, as in the released code: no space, no full stop at the end."""
 
 
 class AttributesError(ValueError):
@@ -60,7 +58,7 @@ class Found:
 def retrieve(
     videos: np.ndarray, phrases: np.ndarray, top: int = 5, *, index: str = "exact", seed: int = 0
 ) -> Found:
-    """The `top` phrases nearest to each video by cosine, with FAISS (on a GPU where it sees one).
+    """Return the `top` phrases nearest to each video by cosine, with FAISS (on a GPU where it sees one).
 
     videos     [N, D] embeddings
     phrases    [P, D] embeddings
@@ -111,8 +109,8 @@ def _index(phrases: np.ndarray, kind: str, seed: int) -> Any:
 
 
 def attributes_sentence(phrases: Sequence[str]) -> str:
-    """`ball,park,running`: what goes into the prompt."""
-    return SEPARATOR.join(phrases)
+    """Return `ball,park,running`, which goes into the prompt: no space, no full stop, as in the released code."""
+    return ",".join(phrases)
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ class AttributeSettings:
     def key(
         self, cache: FeatureCache, lexicons: Sequence[Lexicon], retriever: FeatureCache
     ) -> dict[str, Any]:
-        """All that shapes attributes: they are kept under its digest."""
+        """Return all that shapes attributes: they are kept under its digest."""
         read_anew = {video.id: video.generation for video in retriever.videos if video.generation}
         precisions = sorted({shard.precision for shard in retriever.shards} - {"", "fp32"})
         return {
@@ -170,7 +168,7 @@ class VideoAttributes:
     """Videos of such files that the cache does not have."""
 
     def without_note(self, cache: FeatureCache) -> str:
-        """A sentence on the videos without attributes; empty where all have some."""
+        """Return a sentence on the videos without attributes; empty where all have some."""
         if not self.without:
             return ""
         named = ", ".join(self.without[:3]) + (", ..." if len(self.without) > 3 else "")
@@ -199,11 +197,9 @@ def attributes_of(
     settings = settings or AttributeSettings()
     phrases = tuple(dict.fromkeys(phrase for lexicon in lexicons for phrase in lexicon.phrases))
     key = settings.key(cache, lexicons, retriever)
-    path = attributes_path(cache.folder, key["lexicon"], key)
-    if path.exists():
-        stored = read_attributes(path)
-        if list(stored.ids) == cache.ids:
-            return VideoAttributes(stored, computed=False)
+    stored = kept_attributes(cache, key, cache.ids)
+    if stored is not None:
+        return VideoAttributes(stored, computed=False)
     if len(cache) == 0:
         raise AttributesError(f"{cache.folder} has no videos yet; run `vidclip extract` first.")
     missing = [id for id in cache.ids if id not in retriever]
@@ -223,26 +219,46 @@ def attributes_of(
     indices = np.array([retriever.index(id) for id in cache.ids])
     videos = np.concatenate([mean_embeddings(frames) for _, frames in retriever.batches(1024, indices)])
     found = retrieve(videos, texts.sentence, settings.top, index=settings.index)
-    sentences = [attributes_sentence([phrases[i] for i in own]) for own in found.top]
-    embedded, truncated = embed_sentences(cache, sentences, settings.prompt, load)
-    stored = StoredAttributes(phrases, tuple(cache.ids), found.top, found.similarity, embedded, key)
-    with where_writable(path):
-        write_attributes(path, stored)
+    stored, truncated = keep_attributes(cache, key, cache.ids, phrases, found.top, found.similarity, load)
     return VideoAttributes(stored, True, found.recall, (*texts.truncated, *truncated))
 
 
-def embed_sentences(
-    cache: FeatureCache, sentences: Sequence[str], prompt: str, load: Callable[[Identity], Encoder] | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """([n, D] embeddings of attributes sentences by the cache's encoder, the prompted ones that were cut)."""
+def kept_attributes(
+    cache: FeatureCache, key: Mapping[str, Any], ids: Sequence[str]
+) -> StoredAttributes | None:
+    """Return the attributes of these videos that the cache keeps under `key`; None where it has none."""
+    path = attributes_path(cache.folder, key["lexicon"], key)
+    stored = read_attributes(path) if path.exists() else None
+    return stored if stored is not None and list(stored.ids) == list(ids) else None
+
+
+def keep_attributes(
+    cache: FeatureCache,
+    key: Mapping[str, Any],
+    ids: Sequence[str],
+    phrases: tuple[str, ...],
+    top: np.ndarray,
+    similarity: np.ndarray,
+    load: Callable[[Identity], Encoder] | None,
+) -> tuple[StoredAttributes, tuple[str, ...]]:
+    """Embed the attributes sentences of n videos with the cache's encoder, and keep the attributes under `key`.
+
+    top           [n, K] int64 indices of phrases, best first
+    similarity    [n, K] float32
+    Returns (the attributes, the prompted sentences that were cut).
+    """
+    sentences = [attributes_sentence([phrases[i] for i in own]) for own in top]
     different = list(dict.fromkeys(sentences))
-    read = (load or EncoderLoader())(cache.identity).encode_text(different, [prompt], words="none")
+    read = (load or EncoderLoader())(cache.identity).encode_text(different, [key["prompt"]], words="none")
     place = {sentence: i for i, sentence in enumerate(different)}
-    return read.sentence[[place[sentence] for sentence in sentences]], read.truncated
+    embedded = read.sentence[[place[sentence] for sentence in sentences]]
+    stored = StoredAttributes(phrases, tuple(ids), top, similarity, embedded, dict(key))
+    path = attributes_path(cache.folder, key["lexicon"], key)
+    with where_writable(path):
+        write_attributes(path, stored)
+    return stored, read.truncated
 
 
-def released_form(
-    attributes: StoredAttributes, name: str = "classname_topk"
-) -> dict[str, dict[str, list[str]]]:
-    """What the released BIKE training code reads: {video id: {"classname_topk": [phrases, best first]}}."""
-    return {id: {name: attributes.of(row)} for row, id in enumerate(attributes.ids)}
+def released_form(attributes: StoredAttributes) -> dict[str, dict[str, list[str]]]:
+    """Return what the released BIKE training code reads: {video id: {"classname_topk": [phrases, best first]}}."""
+    return {id: {"classname_topk": attributes.of(row)} for row, id in enumerate(attributes.ids)}

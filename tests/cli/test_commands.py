@@ -74,7 +74,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_a_misspelt_command_is_guessed():
     done = vidclip("extrakt")
     assert done.returncode == 2
-    assert "Did you mean 'extract'?" in done.stderr
+    assert "Did you mean extract?" in done.stderr
 
 
 # --- extract
