@@ -90,24 +90,24 @@ def fit_head(
         scores = head(x[batch].to(device, torch.float32), embeddings)
         return scores_loss(scores, y[batch], temperature=settings.temperature, form=settings.loss)
 
-    def val_scores() -> np.ndarray:
-        return head_scores(head, x[_views(validation, views)], views)
-
     def sync_prompt() -> None:
         if context is not None:
-            head.class_embeddings = classes.class_embeddings(context).detach().to(head.class_embeddings)
+            with torch.no_grad():
+                head.class_embeddings = classes.class_embeddings(context).to(head.class_embeddings)
+
+    def val_scores() -> np.ndarray:
+        sync_prompt()
+        return head_scores(head, x[_views(validation, views)], views)
 
     epochs, best_epoch = train(
         trained,
         loss_of,
         Batches(examples, len(examples) if epoch_size is None else epoch_size, settings, rng),
         settings,
-        validation=Validation(val_scores, labels[validation], settings.temperature, config.view_average)
-        if len(validation)
-        else None,
-        before_validation=sync_prompt,
+        Validation(val_scores, labels[validation], settings.temperature, config.view_average),
         on_epoch=on_epoch,
     )
+    sync_prompt()
     learned = None if context is None else context.detach().cpu().clone()
     return Fitted(head.cpu().eval(), epochs, best_epoch, learned)
 
@@ -212,9 +212,7 @@ def fit_attributes(
         loss_of,
         Batches(training, len(training), settings, rng),
         settings,
-        validation=Validation(val_scores, labels[validation], settings.temperature)
-        if len(validation)
-        else None,
+        Validation(val_scores, labels[validation], settings.temperature),
         on_epoch=on_epoch,
     )
     return Fitted(head.cpu().eval(), epochs, best_epoch)

@@ -138,16 +138,14 @@ def train(
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     batches: Batches,
     settings: TrainSettings,
+    validation: Validation,
     *,
-    validation: Validation | None = None,
-    before_validation: Callable[[], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[list[Epoch], int]:
     """Train a module in place; return all epochs and the number of the best one, whose weights it is left with.
 
-    loss_of              indices of a batch -> its loss, a scalar with gradient
-    validation           chooses the epoch, by top-1 and then by loss; None: the last one is kept
-    before_validation    called without gradient after each epoch, validation or not
+    loss_of       indices of a batch -> its loss, a scalar with gradient
+    validation    chooses the epoch, by top-1 and then by loss; without videos, the last one is kept
 
     Raises FitError where no parameter would be trained, and for a loss that is not finite.
     """
@@ -182,11 +180,9 @@ def train(
                 f"than {settings.learning_rate:g}."
             )
         module.eval()
+        n_val = len(validation.labels)
         with torch.no_grad():
-            if before_validation:
-                before_validation()
-            top1, val_loss = validation() if validation else (None, None)
-        n_val = len(validation.labels) if validation else 0
+            top1, val_loss = validation() if n_val else (None, None)
         epochs.append(Epoch(number, total / count, top1, val_loss, int(count), n_val))
         if on_epoch:
             on_epoch(epochs[-1])

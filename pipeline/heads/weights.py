@@ -32,17 +32,16 @@ def classifier_weights(
     features: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     text: ArrayLike | None = None,
-    max_per_class: int | None = 60,
     seed: int = 0,
 ) -> NDArray[np.float32]:
     """Return the class embeddings W [C, D] float32 of a classifier, not normalized.
 
     kind           one of CLASSIFIERS
     dimension      D of the video embeddings and of W, except for `text`, which keeps its own
-    features       lda: video embeddings [N, D] of the pre-trained encoder
+    features       lda: video embeddings [N, D] of the pre-trained encoder; at most 60 videos of a class (as in the
+                   paper) are drawn with the seed
     labels         lda: their classes [N], integers in 0..C-1, each class at least once
     text           text: sentence embeddings of the class names [C, D']
-    max_per_class  lda: at most so many videos of a class, drawn with the seed; None: all. The paper's 60
 
     What a kind does not use is not looked at. Of two classes, scikit-learn's LDA keeps one vector w = W_2 - W_1; this
     returns [-w, w].
@@ -58,11 +57,17 @@ def classifier_weights(
     if kind == "text":
         if text is None:
             raise ValueError("the text classifier needs text, the sentence embeddings [C, D'] of its classes")
-        return _checked_embeddings(text, n_classes)
+        embeddings = np.array(text, np.float32)
+        if embeddings.ndim != 2 or len(embeddings) != n_classes or not embeddings.shape[1]:
+            raise ValueError(f"text must be [C, D'] of {n_classes} classes, got the shape {embeddings.shape}")
+        bad = ~np.isfinite(embeddings).all(axis=1) | ~embeddings.any(axis=1)
+        if bad.any():
+            raise ValueError(f"text has an embedding of class {np.argmax(bad)} that is zero or not finite")
+        return embeddings
     if kind == "lda":
         if features is None or labels is None:
             raise ValueError("the lda classifier needs features [N, D] and labels [N] to be computed from")
-        return _lda(features, labels, n_classes, dimension, max_per_class, rng)
+        return _lda(features, labels, n_classes, dimension, rng)
     if kind == "orthogonal":
         if n_classes > dimension:
             raise ValueError(
@@ -72,22 +77,11 @@ def classifier_weights(
     return rng.standard_normal((n_classes, dimension)).astype(np.float32)
 
 
-def _checked_embeddings(text: ArrayLike, n_classes: int) -> NDArray[np.float32]:
-    embeddings = np.array(text, np.float32)
-    if embeddings.ndim != 2 or len(embeddings) != n_classes or not embeddings.shape[1]:
-        raise ValueError(f"text must be [C, D'] of {n_classes} classes, got the shape {embeddings.shape}")
-    bad = ~np.isfinite(embeddings).all(axis=1) | ~embeddings.any(axis=1)
-    if bad.any():
-        raise ValueError(f"text has an embedding of class {np.argmax(bad)} that is zero or not finite")
-    return embeddings
-
-
 def _lda(
     features: ArrayLike,
     labels: ArrayLike,
     n_classes: int,
     dimension: int,
-    max_per_class: int | None,
     rng: np.random.RandomState,
 ) -> NDArray[np.float32]:
     from sklearn.utils import check_X_y
@@ -109,4 +103,4 @@ def _lda(
             f"{len(absent)} of {n_classes} classes have no videos to compute the lda classifier from, class "
             f"{absent[0]} the first. Give at least one video of each, or use the text classifier."
         )
-    return LDAClassifier(max_per_class, rng).fit(videos, codes).weights_.astype(np.float32)
+    return LDAClassifier(random_state=rng).fit(videos, codes).weights_.astype(np.float32)

@@ -46,17 +46,17 @@ def test_lda_of_two_classes_is_the_difference_and_its_negative(rng):
     assert_allclose(directions(found), directions(both), atol=1e-6)
 
 
-def test_lda_is_fitted_on_the_drawn_videos(rng):
-    X, labels, _ = some_videos(rng)
-    one, same, other, of_all = (
-        classifier_weights(
-            "lda", n_classes=5, dimension=16, features=X, labels=labels, max_per_class=most, seed=seed
-        )
-        for most, seed in ((7, 1), (7, 1), (7, 2), (None, 1))
+@pytest.mark.parametrize(("per_class", "drawn"), [(70, True), (20, False)])
+def test_lda_draws_sixty_videos_of_a_class_with_the_seed(rng, per_class, drawn):
+    X, labels, _ = some_videos(rng, per_class=per_class)
+    one, same, other = (
+        classifier_weights("lda", n_classes=5, dimension=16, features=X, labels=labels, seed=seed)
+        for seed in (1, 1, 2)
     )
+    of_all = LinearDiscriminantAnalysis().fit(X, labels).coef_.astype(np.float32)
     assert_array_equal(one, same)
-    assert not np.allclose(one, other)
-    assert_array_equal(of_all, LinearDiscriminantAnalysis().fit(X, labels).coef_.astype(np.float32))
+    assert np.array_equal(one, other) != drawn
+    assert np.array_equal(one, of_all) != drawn
 
 
 def test_random_embeddings_are_standard_normal():
@@ -72,9 +72,7 @@ def test_noise_depends_on_the_seed_alone(rng):
     size = {"n_classes": 5, "dimension": 16}
     for kind in ("random", "linear", "orthogonal"):
         alone = classifier_weights(kind, **size, seed=4)
-        with_all = classifier_weights(
-            kind, **size, seed=4, features=X, labels=labels, text=centers, max_per_class=2
-        )
+        with_all = classifier_weights(kind, **size, seed=4, features=X, labels=labels, text=centers)
         assert_array_equal(alone, with_all)
         assert not np.allclose(alone, classifier_weights(kind, **size, seed=5))
     assert_array_equal(
