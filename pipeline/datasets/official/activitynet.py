@@ -21,11 +21,11 @@ _SHAPE = '{"database": {ID: {"subset": ..., "annotations": [{"label": ..., "segm
 
 
 def read_activitynet(request: Request) -> Listing:
-    """A row for each video, with the labels of all its segments: what the papers classify.
+    """Return a row for each video, with the labels of all its segments: what the papers classify.
 
     segments   True: a row for each segment instead, without the videos that have none (the test videos).
                Segments that end before they begin, of which the published file may have some, are left out
-               and told.
+               and counted in a note.
     """
     files = find_annotations(
         request,
@@ -63,7 +63,7 @@ def _names(video: str) -> tuple[str, ...]:
 
 
 def _facts(facts: Any, where: str) -> tuple[str, list[tuple[str, Any]]]:
-    """The split, and the labels with their segments."""
+    """Return the split, and the labels with their segments."""
     subset = facts.get("subset") if isinstance(facts, dict) else None
     split = SPLIT_WORDS.get(subset.lower()) if isinstance(subset, str) else None
     if split is None:

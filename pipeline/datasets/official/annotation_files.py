@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ....lexicons import Lexicon
-from ..folders import is_true
+from ..folders import is_true, walk
+from ..text_files import read_lines
 from ..video_list import DatasetError, natural_key
 
 _EVERYWHERE = ("annotations", "annotation", "labels", "lists", "splits")
@@ -45,12 +45,12 @@ class Request:
 def find_annotations(
     request: Request,
     *,
-    accept: Callable[[str], bool],
+    accept: Callable[[str], object],
     folders: Sequence[str] = (),
     what: str,
     advice: str,
 ) -> list[Path]:
-    """The files of a data set, in natural order, all from one folder.
+    """Return the files of a data set, in natural order, all from one folder.
 
     request      Its annotations where they are named: the file itself, whatever it is called, or a folder to
                  look in. Else its root is looked in. The folders below that are called like one of `folders`,
@@ -72,11 +72,13 @@ def find_annotations(
         below: list[Path] = []
         for folder in level:
             looked.append(folder)
-            files, deeper = _listed(folder, known)
-            found = sorted((name for name in files if accept(name)), key=natural_key)
+            _, entries, folders_here = next(walk(str(folder), enter=lambda _: False))
+            found = [entry.name for entry in entries if accept(entry.name) and is_true(entry.is_file)]
             if found:
-                return [folder / name for name in found]
-            below += [folder / name for name in sorted(deeper, key=natural_key)]
+                return [folder / name for name in sorted(found, key=natural_key)]
+            below += [
+                folder / name for name in sorted(folders_here, key=natural_key) if name.lower() in known
+            ]
         level = below
     raise DatasetError(
         f"{top} holds no {what}; looked in {', '.join(map(str, looked))}. {advice}, and put them there or say "
@@ -84,29 +86,33 @@ def find_annotations(
     )
 
 
-def _listed(folder: Path, known: set[str]) -> tuple[list[str], list[str]]:
-    files, folders = [], []
-    try:
-        with os.scandir(folder) as scan:
-            for entry in scan:
-                if is_true(entry.is_file):
-                    files.append(entry.name)
-                elif entry.name.lower() in known and is_true(entry.is_dir):
-                    folders.append(entry.name)
-    except OSError as error:
-        raise DatasetError(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
-    return files, folders
+def need_folder(request: Request, name: str) -> None:
+    """Raise DatasetError where the annotations are one file of several that are needed, such as `name`."""
+    if request.annotations is not None and request.annotations.is_file():
+        raise DatasetError(f"The annotations {request.annotations} are a file: give the folder of {name}.")
+
+
+def matched_lines(path: Path, pattern: str, what: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """Yield where each line of a file is, and how it matches; lines that are blank are left out.
+
+    Raises DatasetError, which says `what` a line should be, for one that does not match.
+    """
+    for number, line in read_lines(path):
+        match, where = re.fullmatch(pattern, line), f"{path}, row {number}"
+        if not match:
+            raise DatasetError(f"{where} is {line[:80]!r} instead of {what}: use the file as published.")
+        yield where, match
 
 
 def split_of(name: str) -> str:
-    """The split that the name of a file speaks of: ``val`` of ``kinetics_600_validate.csv``; else empty."""
+    """Return the split that the name of a file speaks of: ``val`` of ``kinetics_600_validate.csv``; else empty."""
     words = re.findall(r"[a-z]+", name.lower())
     splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     return splits.pop() if len(splits) == 1 else ""
 
 
 def one_each(files: Iterable[Path]) -> dict[str, Path]:
-    """{split: its file}. Raises DatasetError where two files are of one split, or one is of none."""
+    """Return {split: its file}. Raises DatasetError where two files are of one split, or one is of none."""
     by_split: dict[str, Path] = {}
     for file in files:
         split = split_of(file.name)
@@ -119,22 +125,22 @@ def one_each(files: Iterable[Path]) -> dict[str, Path]:
     return by_split
 
 
-def check_order(path: Path, classes: Iterable[tuple[int, int, str]], lexicon: Lexicon) -> None:
+def check_order(classes: Iterable[tuple[str, int, str]], lexicon: Lexicon) -> None:
     """Check that a file has the classes in the official order.
 
-    classes   (row, class index from 0, name) of each line
-    Raises DatasetError, with the row, for the first that is elsewhere in the lexicon, or not in it.
+    classes   (file and row, class index from 0, name) of each line
+    Raises DatasetError, with file and row, for the first that is elsewhere in the lexicon, or not in it.
     """
-    for row, index, name in classes:
+    for where, index, name in classes:
         found = lexicon.find(name)
         if not found:
             close = ", ".join(map(repr, lexicon.close_labels(name)))
             raise DatasetError(
-                f"{path}, row {row} names the class {name!r}, which the lexicon {lexicon.name} does not have"
+                f"{where} names the class {name!r}, which the lexicon {lexicon.name} does not have"
                 f"{f' (closest: {close})' if close else ''}: is this the file of another data set?"
             )
         if index not in found:
             raise DatasetError(
-                f"{path}, row {row} has the class {name!r} in place {index} (from 0), where the official list, "
+                f"{where} has the class {name!r} in place {index} (from 0), where the official list, "
                 f"the lexicon {lexicon.name}, has it in place {found[0]}: use the file as published."
             )

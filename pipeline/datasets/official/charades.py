@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ....lexicons import Lexicon
-from ..text_files import Table, read_lines
+from ..text_files import Table
 from ..video_list import DatasetError
-from .annotation_files import Request, check_order, find_annotations, one_each, split_of
+from .annotation_files import Request, check_order, find_annotations, matched_lines, one_each, split_of
 from .matching import Listed, Listing
 
 _FILE = re.compile(r"charades_v1_(train|test)\.csv", re.IGNORECASE)
@@ -24,34 +24,24 @@ _CLASSES = "Charades_v1_classes.txt"
 
 
 def read_charades(request: Request) -> Listing:
-    """A row for each video, with the labels of all its actions, in the order of the file.
+    """Return a row for each video, with the labels of all its actions, in the order of the file.
 
     Where the class list lies beside the files, its order is checked. Raises DatasetError for a class that is
     not c000 to c156.
     """
     files = find_annotations(
         request,
-        accept=lambda name: _FILE.fullmatch(name) is not None,
+        accept=_FILE.fullmatch,
         folders=("Charades", "Charades_v1"),
         what="Charades_v1_train.csv or Charades_v1_test.csv",
         advice="Download Charades.zip from prior.allenai.org/projects/charades",
     )
     classes_file = files[0].with_name(_CLASSES)
     if classes_file.is_file():
-        check_order(classes_file, _classes(classes_file), request.lexicon)
+        lines = matched_lines(classes_file, r"c([0-9]{3})\s+(.+)", "a code such as c000 and a name")
+        check_order(((where, int(match[1]), match[2]) for where, match in lines), request.lexicon)
     by_split = one_each(files)
     return Listing([row for path in by_split.values() for row in _read_file(path, request.lexicon)])
-
-
-def _classes(path: Path) -> Iterator[tuple[int, int, str]]:
-    for row, line in read_lines(path):
-        match = re.fullmatch(r"c([0-9]{3})\s+(.+)", line)
-        if not match:
-            raise DatasetError(
-                f"{path}, row {row} is {line[:80]!r} instead of a code such as c000 and a name: use the file as "
-                f"published."
-            )
-        yield row, int(match[1]), match[2]
 
 
 def _read_file(path: Path, lexicon: Lexicon) -> Iterator[Listed]:

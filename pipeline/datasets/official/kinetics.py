@@ -23,21 +23,17 @@ _NEEDED = ("youtube_id", "time_start", "time_end")
 
 
 def read_kinetics(request: Request) -> Listing:
-    """The rows of all lists. Test lists may come without labels.
+    """Return the rows of all lists. Test lists may come without labels.
 
     segments   False: a file named by its YouTube id alone is a clip as well
     """
     size = request.lexicon.name.removeprefix("kinetics")
 
-    def accept(name: str) -> bool:
+    def accept(name: str) -> object:
         lowered = name.lower()
         sizes = set(re.findall(r"(?<![0-9])[4-7]00(?![0-9])", lowered))
-        return bool(
-            lowered.endswith(".csv")
-            and split_of(name)
-            and "holdout" not in lowered
-            and (not sizes or size in sizes)
-        )
+        known_size = not sizes or size in sizes
+        return lowered.endswith(".csv") and split_of(name) and "holdout" not in lowered and known_size
 
     files = find_annotations(
         request,

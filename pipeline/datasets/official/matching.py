@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ....lexicons import Lexicon
 from ....lexicons.lexicon import loose
@@ -52,6 +52,30 @@ class Listing:
 
     rows: list[Listed]
     notes: list[str] = field(default_factory=list)
+
+
+def merge_splits(rows: Iterable[tuple[Listed, int, str]]) -> list[Listed]:
+    """Return one row for each video of a data set with three ways to split it (UCF101, HMDB51), of the rows of all
+    its lists. A video says where it stands in each, ``train1 test2 train3``, so that one extraction serves all.
+
+    rows    a row of a list, the number of the list's split, and what the video is there: train, test, or
+            empty for neither
+    Raises DatasetError for a video that one split has twice.
+    """
+    by_path: dict[str, Listed] = {}
+    places: dict[str, dict[int, tuple[str, str]]] = {}
+    for row, number, part in rows:
+        by_path.setdefault(row.published, row)
+        mine = places.setdefault(row.published, {})
+        if number in mine:
+            raise DatasetError(
+                f"{row.where} has the video {row.published!r} a second time in split {number} (first: "
+                f"{mine[number][1]}): use the lists as published."
+            )
+        mine[number] = (part, row.where)
+    for path, row in by_path.items():
+        row.split = " ".join(f"{part}{number}" for number, (part, _) in sorted(places[path].items()) if part)
+    return list(by_path.values())
 
 
 def match(
@@ -117,12 +141,9 @@ def _candidates(row: Listed, tree: _Tree) -> tuple[Sequence[str], bool]:
 
 
 def _in_folder(names: Sequence[str], folder: str) -> list[str]:
-    inside = [name for name in names if folder and loose(_parent(name)) == loose(folder)]
+    """Return those of the paths that are in a folder of this name, or else all, in natural order."""
+    inside = [name for name in names if folder and loose(PurePosixPath(name).parent.name) == loose(folder)]
     return sorted(inside or names, key=natural_key)
-
-
-def _parent(name: str) -> str:
-    return name.rpartition("/")[0].rpartition("/")[2]
 
 
 def _notes(tree: _Tree, several: list[str], n_segments: int) -> Iterable[str]:

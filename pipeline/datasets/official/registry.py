@@ -18,11 +18,9 @@ from .charades import read_charades
 from .hmdb51 import read_hmdb51
 from .kinetics import read_kinetics
 from .matching import Listed, Listing, match
-from .numbered_splits import part_in
 from .something_something import read_something_something
 from .ucf101 import read_ucf101
 
-_NAMED = ("train", "val", "test")
 _NUMBERED = ("1", "2", "3")
 
 
@@ -36,7 +34,7 @@ class Dataset:
     read: Callable[[Request], Listing]
     """Reads the rows of all its lists."""
 
-    splits: tuple[str, ...] = _NAMED
+    splits: tuple[str, ...] = ("train", "val", "test")
     """What `read_dataset` can be asked for."""
 
     has_segments: bool = False
@@ -148,8 +146,8 @@ def _of_split(rows: list[Listed], wanted: str) -> list[Listed]:
     """Return the rows of a split; for a numbered split, with what each video is in it."""
     if wanted not in _NUMBERED:
         return [row for row in rows if wanted == row.split]
-    parts = ((row, part_in(row, wanted)) for row in rows)
-    return [replace(row, split=part) for row, part in parts if part]
+    parts = ((row, word) for row in rows for word in row.split.split() if word.endswith(wanted))
+    return [replace(row, split=word.removesuffix(wanted)) for row, word in parts]
 
 
 def _split(dataset: Dataset, split: int | str | None) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..text_files import read_json, read_lines
 from ..video_list import DatasetError
-from .annotation_files import Request, check_order, find_annotations, one_each, split_of
+from .annotation_files import Request, check_order, find_annotations, matched_lines, one_each, split_of
 from .matching import Listed, Listing
 
 _LABELS = "something-something-v1-labels.csv"
@@ -23,14 +23,14 @@ _HEADERS = {"id", "video_id", "video"}
 
 
 def read_something_something(request: Request) -> Listing:
-    """The rows of all lists. Test lists have no labels.
+    """Return the rows of all lists. Test lists have no labels.
 
     Where the label file lies beside them, its order is checked.
     """
 
-    def accept(name: str) -> bool:
+    def accept(name: str) -> object:
         lowered = name.lower()
-        return bool(lowered.endswith((".csv", ".json")) and split_of(name) and "v2" not in lowered)
+        return lowered.endswith((".csv", ".json")) and split_of(name) and "v2" not in lowered
 
     files = find_annotations(
         request,
@@ -41,10 +41,8 @@ def read_something_something(request: Request) -> Listing:
     )
     labels_file = files[0].with_name(_LABELS)
     if labels_file.is_file():
-        lines = enumerate(read_lines(labels_file))
-        check_order(
-            labels_file, ((row, index, line.strip('"')) for index, (row, line) in lines), request.lexicon
-        )
+        lines = enumerate(matched_lines(labels_file, ".*", "a label"))
+        check_order(((where, index, line[0].strip('"')) for index, (where, line) in lines), request.lexicon)
     by_split = one_each(files)
     return Listing([row for split, path in by_split.items() for row in _read_file(path, split)])
 

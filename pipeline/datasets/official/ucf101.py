@@ -13,13 +13,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ....lexicons import Lexicon
 from ..folders import stem_of
-from ..text_files import read_lines
 from ..video_list import DatasetError
-from .annotation_files import Request, check_order, find_annotations
-from .matching import Listed, Listing
-from .numbered_splits import gathered
+from .annotation_files import Request, check_order, find_annotations, matched_lines, need_folder
+from .matching import Listed, Listing, merge_splits
 
 _LIST = re.compile(r"(train|test)list0?([123])\.txt", re.IGNORECASE)
 _CLASSES = "classind.txt"
@@ -27,14 +24,11 @@ _ADVICE = "Download UCF101TrainTestSplits-RecognitionTask.zip from www.crcv.ucf.
 
 
 def read_ucf101(request: Request) -> Listing:
-    """All videos that the lists name, each with its place in every split.
+    """Return all videos that the lists name, each with its place in every split.
 
     Raises DatasetError when classInd.txt does not have the official order, and for rows that do not fit it.
     """
-    if request.annotations is not None and request.annotations.is_file():
-        raise DatasetError(
-            f"The annotations {request.annotations} are a file: give the folder of classInd.txt."
-        )
+    need_folder(request, "classInd.txt")
     classes_file, *_ = find_annotations(
         request,
         accept=lambda name: name.lower() == _CLASSES,
@@ -49,9 +43,12 @@ def read_ucf101(request: Request) -> Listing:
             f"{folder} holds classInd.txt, but no trainlist01.txt or testlist01.txt. {_ADVICE}, and put its files "
             f"together there."
         )
-    numbers = _read_classes(classes_file, request.lexicon)
+    lines = matched_lines(classes_file, r"([0-9]{1,9})\s+(\S+)", "a number and a class")
+    classes = [(where, int(match[1]) - 1, match[2]) for where, match in lines]
+    check_order(classes, request.lexicon)
+    numbers = {name: index + 1 for _, index, name in classes}
     return Listing(
-        gathered(
+        merge_splits(
             (row, int(match[2]), match[1].lower())
             for path, match in lists
             for row in _read_list(path, numbers, classes_file)
@@ -59,30 +56,8 @@ def read_ucf101(request: Request) -> Listing:
     )
 
 
-def _read_classes(path: Path, lexicon: Lexicon) -> dict[str, int]:
-    """{class name: its number, from 1}."""
-    numbers: dict[str, int] = {}
-    classes = []
-    for row, line in read_lines(path):
-        match = re.fullmatch(r"([0-9]{1,9})\s+(\S+)", line)
-        if not match:
-            raise DatasetError(
-                f"{path}, row {row} is {line[:80]!r} instead of a number and a class: use the file as published."
-            )
-        numbers[match[2]] = int(match[1])
-        classes.append((row, int(match[1]) - 1, match[2]))
-    check_order(path, classes, lexicon)
-    return numbers
-
-
 def _read_list(path: Path, numbers: dict[str, int], classes_file: Path) -> Iterator[Listed]:
-    for number, line in read_lines(path):
-        where = f"{path}, row {number}"
-        match = re.fullmatch(r"([^/]+)/([^/]+?)(?:\s+([0-9]{1,9}))?", line)
-        if not match:
-            raise DatasetError(
-                f"{where} is {line[:80]!r} instead of CLASS/VIDEO.avi: use the file as published."
-            )
+    for where, match in matched_lines(path, r"([^/]+)/([^/]+?)(?:\s+([0-9]{1,9}))?", "CLASS/VIDEO.avi"):
         label, file, stated = match.groups()
         if label not in numbers:
             raise DatasetError(
