@@ -1,16 +1,11 @@
 """A CSV list of videos: a header, and a row for each video."""
 
-# Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH118, PTH120
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
-from .folders import Found
-from .ids import check_segment, id_below, seconds, segment_id, without_dots
-from .presence import without_file
+from .ids import check_segment, id_below, seconds, segment_id
 from .text_files import csv_rows
 from .video_list import DatasetError, Video, plural, preview
 
@@ -20,7 +15,7 @@ LABEL_SEPARATOR = ";"
 """Between the labels in a cell of the column ``labels``."""
 
 
-def read_csv_list(path: Path, root: str | None) -> Found:
+def read_csv_list(path: Path, base: str) -> list[Video]:
     """Return the videos of a CSV list (see `read_videos`)."""
     rows = csv_rows(path)
     if not rows:
@@ -43,7 +38,6 @@ def read_csv_list(path: Path, root: str | None) -> Found:
         raise DatasetError(f"{path} has rows without a path: {preview(blank)}. Fill them in, or remove them.")
     if not rows:
         raise DatasetError(f"{path} lists no video: below the header, each row is one video.")
-    base = os.path.dirname(without_dots(str(path))) if root is None else root
     videos = []
     for number, row in rows:
         given = cell(row, "path")
@@ -52,18 +46,20 @@ def read_csv_list(path: Path, root: str | None) -> Found:
             seconds(cell(row, name), name, origin) if cell(row, name) else None for name in ("start", "end")
         )
         check_segment(start, end, origin)
+        several = "labels" in position
+        labels = cell(row, "labels").split(LABEL_SEPARATOR) if several else [cell(row, "label")]
         videos.append(
             Video(
                 id=segment_id(id_below(base, given), start, end),
                 path=Path(os.path.join(base, given)),
-                labels=_labels(cell(row, "label"), cell(row, "labels")),
+                labels=tuple(dict.fromkeys(label for part in labels if (label := part.strip()))),
                 split=cell(row, "split"),
                 origin=origin,
                 start_seconds=start,
                 end_seconds=end,
             )
         )
-    return Found(videos, without_file(videos), Counter())
+    return videos
 
 
 def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], int]:
@@ -85,10 +81,3 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], int]:
             f"labels (with {LABEL_SEPARATOR} between them) where some have several."
         )
     return {name: columns.index(name) for name in COLUMNS if name in columns}, len(columns)
-
-
-def _labels(label: str, labels: str) -> tuple[str, ...]:
-    if label:
-        return (label,)
-    each = (part.strip() for part in labels.split(LABEL_SEPARATOR))
-    return tuple(dict.fromkeys(part for part in each if part))

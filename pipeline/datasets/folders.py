@@ -1,7 +1,5 @@
 """Videos in a tree of folders: files called like videos, and folders of frame images."""
 
-# Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH116
 from __future__ import annotations
 
 import os

@@ -6,19 +6,15 @@
 The labels count the classes of a lexicon from 0.
 """
 
-# Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH118, PTH119, PTH120
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from pathlib import Path
 
 from ...lexicons import Lexicon
-from .folders import Found
-from .ids import id_below, without_dots
-from .presence import Completer, without_file
+from .ids import id_below
+from .presence import Completer
 from .text_files import read_lines
 from .video_list import DatasetError, Video, preview
 
@@ -28,10 +24,10 @@ _PATH_LABEL = re.compile(r"(\S.*?)\s+([0-9]+)")
 _PATH_FRAMES_LABEL = re.compile(r"(\S.*?)\s+([0-9]+)\s+([0-9]+)")
 
 
-def read_list(path: Path, root: str | None, lexicon: Lexicon | None) -> Found:
-    """The videos of such a list. Paths may hold spaces: a line is read from its right end.
+def read_list(path: Path, base: str, lexicon: Lexicon | None) -> list[Video]:
+    """Return the videos of such a list. Paths may hold spaces: a line is read from its right end.
 
-    root       what the paths are relative to; default: the folder of the list
+    base       the folder that the paths are relative to
     lexicon    the classes that the labels count, from 0
 
     A list is of the first form when most of its lines are. The number of frames is not used: the frames
@@ -60,7 +56,6 @@ def read_list(path: Path, root: str | None, lexicon: Lexicon | None) -> Found:
         raise DatasetError(
             f"{path} gives labels as numbers: say with --lexicon which classes they count, in their order."
         )
-    base = os.path.dirname(without_dots(str(path))) if root is None else root
     complete = Completer()
     folder_class: dict[str, tuple[int, ...]] = {}
     videos = []
@@ -82,7 +77,7 @@ def read_list(path: Path, root: str | None, lexicon: Lexicon | None) -> Found:
                 origin=origin,
             )
         )
-    return Found(videos, without_file(videos), Counter())
+    return videos
 
 
 def _label(label: str, folder: str, folder_class: tuple[int, ...], lexicon: Lexicon, where: str) -> str:

@@ -1,7 +1,5 @@
 """Video lists from what a user names: a folder, a list file, or videos one by one."""
 
-# Paths are text until the list is whole: pathlib would take most of the time of 250,000 rows.
-# ruff: noqa: PTH112, PTH120
 from __future__ import annotations
 
 import os
@@ -62,21 +60,24 @@ def read_videos(
     if root is not None and not os.path.isdir(root):
         raise DatasetError(f"The root {root} is not a folder: give the folder that holds the videos.")
     base = None if root is None else without_dots(str(root))
-    single = sources[0] if len(sources) == 1 else None
-    if single and single.is_dir() and not is_frame_folder(single):
-        found = find_in_folder(single, base)
-    elif single and single.suffix.lower() == ".csv":
-        found = read_csv_list(single, base)
-    elif single and single.suffix.lower() == ".txt" and single.exists() and not single.is_dir():
-        found = read_list(single, base, lexicon)
+    first, single = sources[0], len(sources) == 1
+    beside = base or os.path.dirname(without_dots(str(first)))
+    if single and first.is_dir() and not is_frame_folder(first):
+        found = find_in_folder(first, base)
     else:
-        found = _take_files(sources, base)
+        if single and first.suffix.lower() == ".csv":
+            videos = read_csv_list(first, beside)
+        elif single and first.suffix.lower() == ".txt" and first.exists() and not first.is_dir():
+            videos = read_list(first, beside, lexicon)
+        else:
+            videos = _take_files(sources, base)
+        found = Found(videos, without_file(videos), Counter())
     below = "" if root is None else Path(root).absolute()
     named = f"{' '.join(str(path.absolute()) for path in sources)} below {below}"
     return _checked(found, named, allow_missing=allow_missing)
 
 
-def _take_files(files: list[Path], root: str | None) -> Found:
+def _take_files(files: list[Path], root: str | None) -> list[Video]:
     for file in files:
         if not os.path.lexists(file):
             raise DatasetError(f"There is no file or folder {file}.")
@@ -91,11 +92,10 @@ def _take_files(files: list[Path], root: str | None) -> Found:
             )
     paths = [without_dots(str(file)) for file in files]
     base = os.path.commonpath([os.path.dirname(path) for path in paths]) if root is None else root
-    videos = [
+    return [
         Video(id=id_below(base, path), path=Path(path), origin=str(file))
         for file, path in zip(files, paths, strict=True)
     ]
-    return Found(videos, without_file(videos), Counter())
 
 
 def _checked(found: Found, source: str, *, allow_missing: bool) -> VideoList:

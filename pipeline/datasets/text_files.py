@@ -48,16 +48,14 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def csv_rows(path: Path, *, delimiter: str = ",", strict: bool = True) -> list[tuple[int, list[str]]]:
+def csv_rows(path: Path, *, strict: bool = True) -> list[tuple[int, list[str]]]:
     """Return the rows that are not blank, with their numbers as a spreadsheet counts them, from 1.
 
     strict    Whether a quotation mark in an odd place is an error; free text often has some.
     """
     rows: list[tuple[int, list[str]]] = []
     number = 0
-    reader = csv.reader(
-        io.StringIO(read_text(path, "CSV text"), newline=""), delimiter=delimiter, strict=strict
-    )
+    reader = csv.reader(io.StringIO(read_text(path, "CSV text"), newline=""), strict=strict)
     try:
         for number, row in enumerate(reader, start=1):
             if any(cell.strip() for cell in row):

@@ -118,14 +118,8 @@ class VideoList(Sequence[Video]):
 def natural_key(text: str) -> str:
     """Return a sort key that orders numbers by their value and paths folder by folder: ``a2/x``, ``a10/x``."""
     # The text itself comes last, for names that differ only in leading zeros.
-    return f"{_DIGITS.sub(_padded, text).replace('/', chr(0))}{chr(0)}{text}"
-
-
-_DIGITS = re.compile(r"[0-9]+")
-
-
-def _padded(digits: re.Match[str]) -> str:
-    return digits.group().zfill(20)
+    padded = re.sub(r"[0-9]+", lambda digits: digits.group().zfill(20), text)
+    return f"{padded.replace('/', chr(0))}{chr(0)}{text}"
 
 
 def preview(problems: Sequence[str], count: int | None = None) -> str:
