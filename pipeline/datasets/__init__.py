@@ -5,8 +5,6 @@ that a public data set is published with (`read_dataset`). Whatever cannot be ri
 video listed twice, an unknown label) is reported here, with its row, before any video is opened.
 """
 
-from .folders import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from .folders import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .ids import segment_of as segment_of
 from .labels import check_labels as check_labels
 from .official.registry import DATASETS as DATASETS

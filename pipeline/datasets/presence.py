@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
-from .folders import VIDEO_SUFFIXES, is_frame_folder, is_true, suffix_of
+from ..video import VIDEO_SUFFIXES
+from .folders import is_frame_folder, is_true, suffix_of
 from .video_list import Video, natural_key
 
 _FEW = 5

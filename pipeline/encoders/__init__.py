@@ -1,7 +1,4 @@
-"""Pixels and phrases -> embeddings: open_clip models, transformers text towers, tokens and prompts.
-
-The names are in `__init__.pyi`, and each is imported when it is asked for.
-"""
+"""Pixels and phrases -> embeddings: open_clip models, transformers text towers, tokens and prompts."""
 
 import lazy_loader
 

@@ -1,7 +1,4 @@
-"""Cache + protocol + scorers -> results: test sets, metrics, comparisons, predictions, published figures.
-
-The names are in `__init__.pyi`, and each is imported when it is asked for.
-"""
+"""Cache + protocol + scorers -> results: test sets, metrics, comparisons, predictions, published figures."""
 
 import lazy_loader
 

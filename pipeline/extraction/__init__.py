@@ -1,7 +1,4 @@
-"""Videos + encoder -> a cache of frame embeddings.
-
-The names are in `__init__.pyi`, and each is imported when it is asked for.
-"""
+"""Videos + encoder -> a cache of frame embeddings."""
 
 import lazy_loader
 

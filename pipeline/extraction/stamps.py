@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
-from ..datasets import IMAGE_SUFFIXES, Video
+from ..datasets import Video
+from ..video import IMAGE_SUFFIXES
 
 
 class Stamp(NamedTuple):

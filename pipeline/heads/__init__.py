@@ -1,7 +1,4 @@
-"""Cached embeddings + labels -> trained heads: classifiers, temporal modules, learned prompts, their files.
-
-The names are in `__init__.pyi`, and each is imported when it is asked for.
-"""
+"""Cached embeddings + labels -> trained heads: classifiers, temporal modules, learned prompts, their files."""
 
 import lazy_loader
 

@@ -1,7 +1,4 @@
-"""Results -> pictures.
-
-The names are in `__init__.pyi`, and each is imported when it is asked for.
-"""
+"""Results -> pictures."""
 
 import lazy_loader
 

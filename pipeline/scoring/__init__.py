@@ -1,7 +1,4 @@
-"""Embeddings -> scores, with nothing trained: pooling, concept spotting, attributes, fusion.
-
-The names are in `__init__.pyi`, and each is imported when it is asked for.
-"""
+"""Embeddings -> scores, with nothing trained: pooling, concept spotting, attributes, fusion."""
 
 import lazy_loader
 

@@ -1,7 +1,4 @@
-"""Video files, image folders and segments -> uint8 pixels of chosen frames. Uses numpy, decord and PyAV, never torch.
-
-The names are in `__init__.pyi`, and each is imported when it is asked for.
-"""
+"""Video files, image folders and segments -> uint8 pixels of chosen frames. Uses numpy, decord and PyAV, never torch."""
 
 import lazy_loader
 

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from ....lexicons import Lexicon
 from ....lexicons.lexicon import loose
-from ..folders import VIDEO_SUFFIXES, is_true, suffix_of, walk
+from ...video import VIDEO_SUFFIXES
+from ..folders import is_true, suffix_of, walk
 from ..ids import check_unicode, segment_id, without_dots
 from ..labels import check_labels
 from ..video_list import DatasetError, Video, VideoList, natural_key, plural, preview
