@@ -1,7 +1,12 @@
 """The names that settings may have, each once: the packages check them, the command line offers them.
 
-Nothing is imported here: the help of a command needs no torch.
+Nothing heavy is imported here: the help of a command needs no torch.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 # frames and pixels
 MODES = ("uniform", "dense")
@@ -52,3 +57,9 @@ PAPERS = ("bike", "text4vis", "x-clip", "temporal-prompts")
 """Those whose figures are known."""
 RELEASED = ("bike", "text4vis", "x-clip")
 """Those whose released code has forms of its own."""
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`; True is not 1."""
+    if value not in allowed or isinstance(value, bool):
+        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")

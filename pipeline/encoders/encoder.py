@@ -11,6 +11,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...cache import TextEmbeddings
+from ..choices import check_choice
 from ..video import Preprocess
 from .identity import activation_of, tokenizer_identity, weights_digest
 from .prompts import check_prompt
@@ -95,8 +96,7 @@ class OpenClipEncoder:
         """
         if not phrases:
             raise ValueError("no phrases to encode")
-        if words not in WORD_MODES:
-            raise ValueError(f"words must be one of {', '.join(WORD_MODES)}, got {words!r}")
+        check_choice("words", words, WORD_MODES)
         for prompt in prompts:
             check_prompt(prompt)
         sentences: list[np.ndarray] = []

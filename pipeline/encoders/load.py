@@ -20,7 +20,7 @@ import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-from ..choices import PRECISIONS
+from ..choices import PRECISIONS, check_choice
 from ..devices import DeviceError, choose_device
 from ..video import Preprocess
 from .encoder import OpenClipEncoder
@@ -53,8 +53,7 @@ def load_encoder(
 
     Raises EncoderError for unknown names, weights that cannot be fetched, read, or do not fit.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    check_choice("precision", precision, PRECISIONS)
     try:
         chosen = choose_device(device)
     except DeviceError as error:

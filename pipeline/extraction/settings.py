@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..choices import CHANGED
+from ..choices import CHANGED, check_choice
 from ..video import WORKER_MEMORY_GIB
 
 
@@ -41,5 +41,4 @@ class ExtractSettings:
                 raise ValueError(f"{name} must be above 0, got {value}")
         if self.part is not None and not 0 <= self.part[0] < self.part[1]:
             raise ValueError(f"part must be (i, n) with 0 <= i < n, got {self.part}")
-        if self.changed not in CHANGED:
-            raise ValueError(f"changed must be one of {', '.join(CHANGED)}, got {self.changed!r}")
+        check_choice("changed", self.changed, CHANGED)

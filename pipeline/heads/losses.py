@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..choices import LOSSES
+from ..choices import LOSSES, check_choice
 
 
 def scores_loss(
@@ -26,8 +26,7 @@ def scores_loss(
     Scores are enough: concept spotting has a video embedding for each class. Raises ValueError for an unknown form or
     shapes that do not fit.
     """
-    if form not in LOSSES:
-        raise ValueError(f"the loss must be one of {', '.join(LOSSES)}, got {form!r}")
+    check_choice("the loss", form, LOSSES)
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} do not fit")
     if form == "cross-entropy":

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..choices import TEMPORAL
+from ..choices import TEMPORAL, check_choice
 
 
 def temporal_module(
@@ -44,16 +44,15 @@ def temporal_module(
 
     Raises ValueError for an unknown kind, and for dimensions that the heads do not divide.
     """
+    check_choice("the temporal module", kind, TEMPORAL)
     if kind == "mean":
         return nn.Identity()
     if kind == "conv":
         return TemporalConvolution(dimension)
     if kind == "transformer":
         layers, default = 6, max(1, dimension // 64)
-    elif kind == "mit":
-        layers, default = 1, 12 if dimension >= 768 and dimension % 12 == 0 else 8
     else:
-        raise ValueError(f"the temporal module must be one of {', '.join(TEMPORAL)}, got {kind!r}")
+        layers, default = 1, 12 if dimension >= 768 and dimension % 12 == 0 else 8
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return TemporalTransformer(dimension, num_frames, layers, heads or default, position_std)

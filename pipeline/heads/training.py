@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..choices import LOSSES
+from ..choices import LOSSES, check_choice
 from ..scoring import check_temperature, view_scores
 
 CLASSIFIER_LR_MULTIPLIER = 10
@@ -52,8 +52,7 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        check_choice("loss", self.loss, LOSSES)
         for name in ("epochs", "batch_size", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:

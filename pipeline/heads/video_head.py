@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...cache import TextEmbeddings
-from ..choices import CLASSIFIERS, HEAD_POOLS, TEMPORAL, VIEW_AVERAGES, WORDS
+from ..choices import CLASSIFIERS, HEAD_POOLS, TEMPORAL, VIEW_AVERAGES, WORDS, check_choice
 from ..scoring import NO_FEATURES, check_owners, check_temperature, spotting_scores
 from .temporal import temporal_module
 
@@ -68,8 +68,7 @@ class HeadConfig:
             "view_average": VIEW_AVERAGES,
         }
         for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), known)
         if self.prompt_context < 0:
             raise ValueError(f"prompt_context must be at least 0, got {self.prompt_context}")
         if self.prompt_context and self.classifier != "text":

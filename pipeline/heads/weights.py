@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..choices import CLASSIFIERS
+from ..choices import CLASSIFIERS, check_choice
 
 
 def classifier_weights(
@@ -48,8 +48,7 @@ def classifier_weights(
     Raises ValueError for an unknown kind, inputs that are missing or do not fit, orthogonal embeddings with C > D, a
     class without videos, and for lda no more videos than classes.
     """
-    if kind not in CLASSIFIERS:
-        raise ValueError(f"kind must be one of {', '.join(CLASSIFIERS)}, got {kind!r}")
+    check_choice("kind", kind, CLASSIFIERS)
     for name, value in (("n_classes", n_classes), ("dimension", dimension)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

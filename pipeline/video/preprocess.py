@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..choices import CROP_POSITIONS
-from .sampling import CROPS, check_choice, check_names
+from ..choices import CROP_POSITIONS, check_choice
+from .sampling import CROPS, check_names
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -14,13 +14,13 @@ import contextlib
 import os
 from dataclasses import replace
 
+from ..choices import check_choice
 from .clip_spec import ClipSpec
 from .decord_reader import ConcealedErrors, read_with_decord
 from .frame_selection import EmptySegmentError, FrameSelection
 from .packets import check_file, read_packets
 from .pyav_reader import UnexpectedFrame, read_by_counting, read_by_time_stamp
 from .request import DAMAGED, DECODERS, Decoded, DecodeError, VideoRequest
-from .sampling import check_choice
 
 
 def decode_video(

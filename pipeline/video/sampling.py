@@ -14,13 +14,13 @@ training sampler of TSN (`random`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from ..choices import CROP_POSITIONS, MODES, POSITIONS
+from ..choices import CROP_POSITIONS, MODES, POSITIONS, check_choice
 
 DENSE_SPAN = 128
 """Frames that a dense clip spans (released BIKE and Text4Vis)."""
@@ -138,12 +138,6 @@ class Sampling:
         """Return the sampling that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
         check_names({"crop_positions": "", **data}, {field.name for field in fields(cls)}, "sampling")
         return cls(**data)
-
-
-def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Raise ValueError unless `value` is one of `allowed`; True is not 1."""
-    if value not in allowed or isinstance(value, bool):
-        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
 
 
 def check_names(data: Mapping[str, Any], expected: set[str], what: str) -> None:
