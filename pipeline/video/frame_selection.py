@@ -10,7 +10,6 @@ import numpy as np
 
 from .clip_spec import ClipSpec
 from .request import Decoded, DecodeError, VideoRequest
-from .timing import end_seconds, format_seconds, frame_seconds
 
 if TYPE_CHECKING:
     from .packets import Packets
@@ -115,8 +114,8 @@ class FrameSelection:
         self, packets: Packets, read: Callable[[list[int]], Iterator[tuple[int, np.ndarray]]], decoder: str
     ) -> Decoded:
         """Choose and decode frames of a video whose time stamps name them: all of them can be read."""
-        seconds = frame_seconds(packets, packets.display_pts)
-        end = end_seconds(packets, seconds)
+        seconds = packets.frame_seconds(packets.display_pts)
+        end = packets.end_seconds(seconds)
         chosen = self.choose(seconds, end)
         return self.decode(
             chosen,
@@ -129,3 +128,9 @@ class FrameSelection:
             decoder=decoder,
             note=self.overshoot(end),
         )
+
+
+def format_seconds(seconds: float) -> str:
+    """Return seconds for a person, to the millisecond: 30.0, 2.36."""
+    short = f"{seconds:.3f}".rstrip("0")
+    return f"{short}0" if short.endswith(".") else short

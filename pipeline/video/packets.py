@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,9 @@ import av.logging
 import numpy as np
 
 from .request import MAX_PIXELS, DecodeError, check_n_pixels
+
+DEFAULT_RATE = 25.0
+"""Frames a second where neither time stamps nor the header tell."""
 
 # Containers and codecs in which a packet is a frame and carries its own time stamp.
 DECORD_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
@@ -108,6 +111,36 @@ class Packets:
         """Number of frames that the video claims to show; for a damaged file, as many as its header says."""
         counted = len(self.pts) - len(self.discarded)
         return max(counted, self.header_frames) if self.damage else counted
+
+    def frame_seconds(self, stamps: Sequence[int | None]) -> np.ndarray:
+        """Return when frames are shown, counted from the first; [n] seconds. `stamps` are in the order of showing.
+
+        AVI keeps times of decoding alone, and PyAV's guesses are then out of order: sorted, they are right,
+        and where even that leaves two frames at one time, the frame rate tells.
+        """
+        known = [stamp for stamp in stamps if stamp is not None]
+        if len(known) == len(stamps) == len(set(known)):
+            times = np.array(sorted(known), dtype=np.float64)
+            return (times - times[0]) * self.time_base
+        return np.arange(len(stamps)) / (self.rate or DEFAULT_RATE)
+
+    def end_seconds(self, seconds: np.ndarray) -> float:
+        """Return when the last frame has been shown; frames are shown at `seconds` [n], in order."""
+        last = self.last_duration * self.time_base or 1 / (self.rate or DEFAULT_RATE)
+        return float(seconds[-1] + last)
+
+    def late_start_seconds(self, stamps: Sequence[int | None], *, named: bool) -> float:
+        """Return the seconds from the first frame to show to the first that the decoder gives.
+
+        stamps  [n] of the frames that the decoder gives, in the order of showing
+        named   whether the stamps are those of the packets; guesses otherwise, and the video then starts at most as
+                late as the frames that did not come
+        """
+        if stamps[0] is None or not self.display_pts:
+            return 0.0
+        late = max(0, stamps[0] - self.display_pts[0]) * self.time_base
+        missing = max(0, len(self.display_pts) - len(stamps))
+        return late if named else min(late, missing / (self.rate or DEFAULT_RATE))
 
     @property
     def decord_unsafe_reason(self) -> str:

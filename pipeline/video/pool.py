@@ -18,13 +18,12 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from ..choices import check_choice
 from .clip_spec import ClipSpec
 from .frame_selection import FrameSelection
 from .request import DECODERS, Decoded, DecodeFailure, VideoRequest
-from .sampling import check_choice
 from .shared_memory import anonymous_file
-from .tasks import Task, TaskBoard
-from .worker_thread import WorkerThread
+from .worker_thread import Task, TaskBoard, WorkerThread
 
 STUCK_SECONDS = 60.0
 """How long all slots may be held, while nothing is decoded, by threads that might give one back."""
@@ -79,7 +78,8 @@ class DecodePool:
         check_choice("decoder", decoder, DECODERS)
         slot_bytes = math.prod(clip_spec.shape)
         self._clip_spec = clip_spec
-        self._n_slots = slots or max(1, min(2 * workers + 2, _machine_bytes() // 2 // slot_bytes))
+        machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self._n_slots = slots or max(1, min(2 * workers + 2, machine_bytes // 2 // slot_bytes))
         self._memory = anonymous_file("vidclip-pixels")
         self._memory.truncate(self._n_slots * slot_bytes)
         self._board = TaskBoard(self._n_slots)
@@ -168,7 +168,3 @@ class DecodePool:
                 f"All {self._n_slots} slots of the DecodePool are held, and nobody is there to give one back: "
                 f"call release() on results that are done with, or ask for more slots"
             )
-
-
-def _machine_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

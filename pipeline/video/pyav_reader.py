@@ -17,7 +17,6 @@ from .frame_selection import FrameSelection
 from .native_stderr import concealed_errors
 from .packets import Packets, capture_pyav_log, open_video
 from .request import Decoded, DecodeError, check_n_pixels
-from .timing import end_seconds, frame_seconds, late_start_seconds
 
 PYAV = f"pyav {av.__version__}"
 _TOO_LARGE = re.compile(r"Picture size ([0-9]+)x([0-9]+) (is invalid|exceeds)")
@@ -103,8 +102,8 @@ def read_by_counting(path: str, packets: Packets, selection: FrameSelection, dam
 
     lost = max(packets.n_frames, len(found)) - len(readable)
     given = [pts for pts, _ in found]
-    seconds = frame_seconds(packets, given)[readable] + late_start_seconds(packets, given, named=named)
-    end = end_seconds(packets, seconds)
+    seconds = packets.frame_seconds(given)[readable] + packets.late_start_seconds(given, named=named)
+    end = packets.end_seconds(seconds)
     chosen = selection.choose(seconds, end, lost)
     numbers = [packets.rank.get(stamps[ordinal], ordinal) for ordinal in readable] if named else readable
 
