@@ -36,6 +36,13 @@ def prompts_option(needs: Condition) -> Decorator:
     )  # fmt: skip
 
 
+def prompt_option() -> Decorator:
+    return option(
+        "--prompt", default="This is a video about {}", show_default=True,
+        help="Sentence with {} for the class name or phrase.",
+    )  # fmt: skip
+
+
 def words_option(needs: Condition | None) -> Decorator:
     return option(
         "--words", type=click.Choice(WORDS), default="name", show_default=True, needs=needs,

@@ -21,9 +21,7 @@ from ..parameters import OutputFile, option
 from ..scoring_options import attributes_prompt_option, retriever_option, top_option
 
 
-@vidclip_command(
-    epilog="Example:  vidclip attributes --lexicon k400 --json attributes.json",
-)
+@vidclip_command(epilog="Example:  vidclip attributes --lexicon k400 --json attributes.json")
 @cache_option
 @option(
     "--lexicon", "lexicons", multiple=True, default=("kinetics400",), show_default=True,

@@ -33,9 +33,7 @@ lexicon = "demo-classes"
 """
 
 
-@vidclip_command(
-    epilog="Example:  vidclip demo && cd vidclip-demo && vidclip eval --split test-idle",
-)
+@vidclip_command(epilog="Example:  vidclip demo && cd vidclip-demo && vidclip eval --split test-idle")
 @argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path("vidclip-demo"))
 @option("--videos-only", is_flag=True, help="Render the videos and their list, and stop.")
 @option(
@@ -84,19 +82,14 @@ def command(folder: Path, videos_only: bool, count: int | None, workers: int | N
 
 
 def _render(folder: Path, clips: list, workers: int | None) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     from ...demo.videos import LIST_FILE, write_world
-    from ..output import console, count, printable
+    from ..output import count, printable, progress_bar
 
-    screen = console(err=True)
-    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TextColumn("videos"))
-    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=len(clips))
+    with progress_bar("rendering videos") as advance:
         there = None
         for done, _ in write_world(folder, clips, workers=workers or 0):
             there = done if there is None else there
-            bar.update(task, completed=done)
+            advance(done, len(clips), "")
     new = len(clips) - (there or 0)
     click.echo(
         f"{printable(folder / LIST_FILE)}: {count(len(clips), 'video')}, {new:,} of them rendered now."

@@ -47,9 +47,7 @@ class Part(click.ParamType):
         return int(index), int(count)
 
 
-@vidclip_command(
-    epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8",
-)
+@vidclip_command(epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8")
 @argument("source", nargs=-1, type=click.Path(path_type=Path))
 @cache_option
 @option(

@@ -26,6 +26,7 @@ from ..parameters import PICTURES, FiniteRange, OutputFile, option
 from ..released import AsReleased, as_released_option
 from ..scoring_options import (
     attributes_prompt_option,
+    prompt_option,
     renormalize_option,
     retriever_option,
     temperature_option,
@@ -64,7 +65,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
     "frozen text embeddings of BIKE's attributes branch.",
 )  # fmt: skip
 @lexicon_option
-@option("--prompt", default="This is a video about {}", show_default=True, help="Around class names.")
+@prompt_option()
 @option(
     "--pool", type=click.Choice(HEAD_POOLS), default="mean", show_default=True,
     needs=_VIDEO,

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from ...cache import FeatureCache, VideoInfo
 
 
-@vidclip_command(
-    epilog="Example:  vidclip info features\n\n          vidclip info features-b16 features-l14",
-)
+@vidclip_command(epilog="Example:  vidclip info features\n\n          vidclip info features-b16 features-l14")
 @argument("cache", nargs=-1, type=click.Path(path_type=Path), envvar="VIDCLIP_CACHE")
 @json_option
 def command(cache: tuple[Path, ...], json_file: Path | None) -> None:

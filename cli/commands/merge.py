@@ -10,9 +10,7 @@ from ..options import vidclip_command
 from ..parameters import argument, option
 
 
-@vidclip_command(
-    epilog="Example:  vidclip merge features-0 features-1 --output features",
-)
+@vidclip_command(epilog="Example:  vidclip merge features-0 features-1 --output features")
 @argument("caches", nargs=-1, required=True, type=click.Path(path_type=Path))
 @option("--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The joined cache.")
 def command(caches: tuple[Path, ...], output: Path) -> None:

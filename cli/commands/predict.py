@@ -19,9 +19,7 @@ from ..options import (
 from ..parameters import argument, option
 
 
-@vidclip_command(
-    epilog="Example:  vidclip predict clip.mp4 other.mp4 --head head.safetensors",
-)
+@vidclip_command(epilog="Example:  vidclip predict clip.mp4 other.mp4 --head head.safetensors")
 @argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @option(
     "--head", required=True, type=click.Path(path_type=Path, dir_okay=False),

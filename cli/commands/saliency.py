@@ -17,7 +17,7 @@ from ..options import (
     vidclip_command,
 )
 from ..parameters import OutputFile, argument, option
-from ..scoring_options import temperature_option, words_option
+from ..scoring_options import prompt_option, temperature_option, words_option
 
 if TYPE_CHECKING:
     from ...cache import FeatureCache
@@ -25,18 +25,11 @@ if TYPE_CHECKING:
 _BAR = 40
 
 
-@vidclip_command(
-    epilog='Example:  vidclip saliency juggling/clip.mp4 "juggling balls" --png saliency.png',
-)
+@vidclip_command(epilog='Example:  vidclip saliency juggling/clip.mp4 "juggling balls" --png saliency.png')
 @argument("video")
 @argument("phrases", nargs=-1, required=True)
 @cache_option
-@option(
-    "--prompt",
-    default="This is a video about {}",
-    show_default=True,
-    help="Sentence around the phrase, as in `vidclip eval`.",
-)
+@prompt_option()
 @temperature_option(None)
 @words_option(None)
 @option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")

@@ -15,9 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from .metrics import BLOCK_ELEMENTS, Interval, checked_scores
 
-CONVENTIONS = ("standard", "released")
-"""Names that `mean_average_precision` takes."""
-
 # Elements of a block of resamples, which should fit a CPU's cache.
 _BLOCK_WEIGHTS = 1 << 18
 
@@ -37,11 +34,11 @@ class MultiLabelMetrics:
     n_classes: int
     """Candidate classes, those without positives included."""
     n_absent: int
-    """Classes that no video has: left out of `map`, or 0 in it under the convention ``released``."""
+    """Classes that no video has: left out of `map`, or 0 in it as released code counts."""
 
 
 def multi_label_metrics(
-    scores: ArrayLike, targets: ArrayLike, *, convention: str = "standard"
+    scores: ArrayLike, targets: ArrayLike, *, released: bool = False
 ) -> MultiLabelMetrics:
     """Return all figures, for scores [N, C] and targets [N, C] as `mean_average_precision` takes them.
 
@@ -51,7 +48,7 @@ def multi_label_metrics(
     labeled = targets.any(axis=1)
     hits = targets[np.arange(len(scores)), scores.argmax(axis=1)]
     return MultiLabelMetrics(
-        map=mean_average_precision(scores, targets, convention=convention),
+        map=mean_average_precision(scores, targets, released=released),
         top1=100 * float(np.mean(hits[labeled])),
         n_videos=len(scores),
         n_unlabeled=int(np.sum(~labeled)),
@@ -60,28 +57,26 @@ def multi_label_metrics(
     )
 
 
-def mean_average_precision(scores: ArrayLike, targets: ArrayLike, *, convention: str = "standard") -> float:
+def mean_average_precision(scores: ArrayLike, targets: ArrayLike, *, released: bool = False) -> float:
     """Return the mean over the classes of their average precision, in percent.
 
     scores      [N, C] larger is likelier; infinities are allowed
     targets     [N, C] booleans: which classes each video has; some, one or none
-    convention  ``standard``: `average_precisions`, with classes without positives left out.
-                ``released``: as the meter counts that released BIKE (Charades) and Text4Vis (ActivityNet)
+    released    False: `average_precisions`, with classes without positives left out.
+                True: as the meter counts that released BIKE (Charades) and Text4Vis (ActivityNet)
                 share. The precision at the place of each positive, averaged over the positives, in a
                 list where equal scores keep the order of the videos; a class without positives scores 0
                 and counts.
-    Raises ValueError as `average_precisions` does, when no video has any label, and for another convention.
+    Raises ValueError as `average_precisions` does, and when no video has any label.
 
-    Under ``released``, ties make the figure depend on the order of the videos. The scripts leave that order
+    As released, ties make the figure depend on the order of the videos. The scripts leave that order
     open (`torch.sort`, not stable), so with many ties their figure can be met only by chance. The rest of
     what they do is up to the caller: they rank float32 scores that went through two or three softmaxes over
     the classes, and the Charades script prints, as its result, the mean over batches, weighted by their
     videos, of this figure for all videos up to that batch.
     """
-    _check_convention(convention)
-    scores, targets = _checked(scores, targets)
-    _check_labeled(targets)
-    if convention == "released":
+    scores, targets = _checked_labeled(scores, targets)
+    if released:
         return 100 * float(np.mean([_precision_at_positives(*pair) for pair in _by_class(scores, targets)]))
     return 100 * float(np.nanmean(average_precisions(scores, targets)))
 
@@ -143,13 +138,13 @@ def resampled_maps(
     rng: np.random.Generator,
     repeats: int,
     *,
-    convention: str = "standard",
+    released: bool = False,
 ) -> NDArray[np.float64]:
     """Return mean average precisions [repeats], in percent, of N of the videos drawn with replacement.
 
     scores [N, C], targets [N, C], and errors, as in `mean_average_precision`.
-    convention  ``standard``: classes of which a resample has no positive are left out of its mean; NaN where
-                that leaves no class. ``released``: they count as 0, as in the figure itself; equal scores
+    released    False: classes of which a resample has no positive are left out of its mean; NaN where
+                that leaves no class. True: they count as 0, as in the figure itself; equal scores
                 are taken together all the same, as the order of drawn videos means nothing.
 
     The draws depend on the generator and N alone: two scorers of the same videos, each with a generator of
@@ -157,9 +152,7 @@ def resampled_maps(
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
-    _check_convention(convention)
-    scores, targets = _checked(scores, targets)
-    _check_labeled(targets)
+    scores, targets = _checked_labeled(scores, targets)
     # A resample is the number of times each video was drawn, as weights: each class is sorted once.
     rankings = [_rank(of_class, truth) for of_class, truth in _by_class(scores, targets) if truth.any()]
     n_videos, n_classes = scores.shape
@@ -172,7 +165,7 @@ def resampled_maps(
             areas = _areas(ranking, weights)
             total += np.nan_to_num(areas)
             n_present += ~np.isnan(areas)
-        if convention == "released":
+        if released:
             n_present[:] = n_classes
         np.divide(100 * total, n_present, out=means[start : start + at_once], where=n_present > 0)
     return means
@@ -264,14 +257,11 @@ def _checked(scores: ArrayLike, targets: ArrayLike) -> tuple[NDArray, NDArray[np
     return scores, targets
 
 
-def _check_convention(convention: str) -> None:
-    if convention not in CONVENTIONS:
-        raise ValueError(f"There is no convention {convention!r}; known: {', '.join(CONVENTIONS)}.")
-
-
-def _check_labeled(targets: NDArray[np.bool_]) -> None:
+def _checked_labeled(scores: ArrayLike, targets: ArrayLike) -> tuple[NDArray, NDArray[np.bool_]]:
+    scores, targets = _checked(scores, targets)
     if not targets.any():
         n_videos, n_classes = targets.shape
         raise ValueError(
             f"none of the {n_videos} videos has any of the {n_classes} classes, so there is nothing to find"
         )
+    return scores, targets

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
 from ...cache import FeatureCache, attributes_path, read_attributes
 from ...lexicons import Lexicon, load_lexicon
 from ..choices import FUSION_FORMS, MULTI_LABEL, POOLS
@@ -252,12 +250,12 @@ def plan_zero_shot(
     repeats: int = 10,
     map_convention: str = "standard",
 ) -> ZeroShotPlan:
-    """Choose what a protocol tests: a later protocol's faults are said before an earlier one has worked for an hour.
+    """Choose what a protocol tests, and check that it can be tested, before any work.
 
     split             see `select_videos`
     heads             their training videos are left out, unless `split` names them
     repeats           halves of half-classes
-    map_convention    of multi-label: one of CONVENTIONS, or `released`: that of the lexicon's data set
+    map_convention    of multi-label: one of MAP_CONVENTIONS, or `released`: that of the lexicon's data set
 
     Raises EvaluationError as `select_videos`, `leave_out_trained` and `plan_trials` do.
     """
@@ -307,7 +305,6 @@ class TrainingPlan:
             self.configs,
             protocol=self.protocol,
             shots=self.shots,
-            first_seed=self.train.seed,
             seeds=self.seeds,
             fit=self.train,
             settings={**(settings or {}), **self.sides.settings, "seed": self.train.seed},
@@ -339,11 +336,10 @@ def plan_training(
     """
     sides = train_and_test(cache, lexicon, train_split, split, test_share, seed=train.seed)
     few = protocol == "few-shot"
-    notes: list[str] = []
     if not few:
         shots = (None,)
     elif not shots:
         shots, notes = default_shots(sides.train.targets, lexicon.labels)
-    sides = replace(sides, test=sides.test.take(np.ones(len(sides.test), bool), notes))
+        sides = replace(sides, test=replace(sides.test, notes=[*sides.test.notes, *notes]))
     plan_runs(sides.train.targets, lexicon.labels, configs, shots, cache.shape[3])
     return TrainingPlan(cache, protocol, configs, sides, shots, seeds or (3 if few else 1), train)

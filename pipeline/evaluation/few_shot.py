@@ -91,7 +91,6 @@ def train_and_evaluate(
     protocol: str = "few-shot",
     shots: Sequence[int | None] = FEW_SHOT_SHOTS,
     seeds: int = 3,
-    first_seed: int = 0,
     fit: TrainSettings = FEW_SHOT_SETTINGS,
     settings: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
@@ -101,7 +100,7 @@ def train_and_evaluate(
 
     shots    of every class; 0 tests the untrained head, None trains on all. Heads that cannot be had from so
              few videos are left out there, with a note: lda needs more videos than classes
-    seeds    so many draws, the first with the seed `first_seed`; of the videos and of the head's own initialization
+    seeds    so many draws, the first with the seed of `fit`; of the videos and of the head's own initialization
     Every run has as many iterations an epoch as the whole training set would take.
 
     Returns for each config and number of shots a Result over the seeds: mean and standard deviation, and the
@@ -122,7 +121,7 @@ def train_and_evaluate(
     number = 0
     for config, k in plan:
         ranks, tested = [], []
-        for seed in range(first_seed, first_seed + (1 if k == 0 else seeds)):
+        for seed in range(fit.seed, fit.seed + (1 if k == 0 else seeds)):
             number += 1
             if on_run:
                 on_run(Run(number, n_runs, config.name, k, seed))

@@ -7,6 +7,7 @@ softmax before ranking, which would create ties.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,8 +35,7 @@ class Metrics:
     """Candidate classes."""
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """The ends of a confidence interval, in the unit of what was averaged."""
 
     low: float

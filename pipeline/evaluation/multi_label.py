@@ -37,7 +37,7 @@ RELEASED_BATCH = 256
 
 
 def chance(targets: np.ndarray, convention: str) -> dict[str, float]:
-    """What scores that know nothing reach on average, in percent, under one of MAP_CONVENTIONS.
+    """Return what scores that know nothing reach on average, in percent, under one of MAP_CONVENTIONS.
 
     targets    [n, C] booleans
     Of a class with P of n videos, the positive at place k of a random list has (k - 1) (P - 1) / (n - 1) others
@@ -59,7 +59,7 @@ def chance(targets: np.ndarray, convention: str) -> dict[str, float]:
 
 
 def released_convention(lexicon: str) -> str:
-    """The convention of the script that tested the data set of this lexicon: Charades has one of its own."""
+    """Return the convention of the script that tested the data set of this lexicon: Charades has one of its own."""
     return "released-charades" if lexicon == "charades" else "released-activitynet"
 
 
@@ -73,7 +73,7 @@ def evaluate_multi_label(
     seed: int = 0,
     repeats: int = REPEATS,
 ) -> list[Result]:
-    """The mean average precision and top-1 of every scorer, in one pass over the features.
+    """Return the mean average precision and top-1 of every scorer, in one pass over the features.
 
     test          targets [n, C]
     convention    one of MAP_CONVENTIONS
@@ -103,7 +103,7 @@ def evaluate_multi_label(
 
 
 def _released_scores(scorer: Scorer, similarities: Any, classes: np.ndarray, convention: str) -> np.ndarray:
-    """What the scripts rank: float32, with the ties that a softmax of probabilities makes."""
+    """Return what the scripts rank: float32, with the ties that a softmax of probabilities makes."""
     scores = scorer.probabilities(similarities, classes).astype(np.float32)
     twice = convention == "released-activitynet" and getattr(scorer, "view_average", "") == "unscaled"
     for _ in range(2 if twice else 1):
@@ -113,7 +113,7 @@ def _released_scores(scorer: Scorer, similarities: Any, classes: np.ndarray, con
 
 
 def _figure(convention: str, figure: Callable[..., float], *arrays: np.ndarray) -> float:
-    """The figure of arrays [n, C]; under `released-charades`, the mean over batches, weighted by their videos, of the
+    """Return the figure of arrays [n, C]; under `released-charades`, the mean over batches, weighted by their videos, of the
     figure for all videos up to each batch, in the order that its sampler draws (seed 0)."""
     if convention != "released-charades":
         return figure(*arrays)
@@ -127,8 +127,8 @@ def _figure(convention: str, figure: Callable[..., float], *arrays: np.ndarray) 
 
 
 def _released_meter(scores: np.ndarray, targets: np.ndarray) -> float:
-    """In percent; 0 for a beginning of the videos that has no label."""
-    return mean_average_precision(scores, targets, convention="released") if targets.any() else 0.0
+    """Return the figure in percent; 0 for a beginning of the videos that has no label."""
+    return mean_average_precision(scores, targets, released=True) if targets.any() else 0.0
 
 
 def _result(
@@ -140,21 +140,21 @@ def _result(
     seed: int,
     repeats: int,
 ) -> Result:
-    meter = "standard" if convention == "standard" else "released"
-    metrics = multi_label_metrics(scores, test.targets, convention=meter)
+    released = convention != "standard"
+    metrics = multi_label_metrics(scores, test.targets, released=released)
     if convention == "released-charades":
         metrics = replace(metrics, map=_figure(convention, _released_meter, scores, test.targets))
     labeled = np.flatnonzero(test.targets.any(axis=1))
     hits = test.targets[labeled, scores[labeled].argmax(axis=1)]
-    maps = resampled_maps(scores, test.targets, np.random.default_rng(seed), repeats, convention=meter)
+    maps = resampled_maps(scores, test.targets, np.random.default_rng(seed), repeats, released=released)
     of_map = moved_interval(maps, metrics.map, limits=(0, 100))
     of_top1 = bootstrap_interval(100.0 * hits, np.random.default_rng(seed))
     return Result(
         protocol=MULTI_LABEL,
         scorer=name,
         figures={
-            "map": Estimate(metrics.map, None, of_map.low, of_map.high),
-            "top1": Estimate(metrics.top1, None, of_top1.low, of_top1.high),
+            "map": Estimate(metrics.map, None, *of_map),
+            "top1": Estimate(metrics.top1, None, *of_top1),
         },
         repetitions=[(MULTI_LABEL, metrics)],
         n_videos=metrics.n_videos,

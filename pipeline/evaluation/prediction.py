@@ -20,14 +20,14 @@ from ..video import ClipSpec
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a head says of one video."""
+    """The probabilities that a head gives one video."""
 
     id: str
     probabilities: np.ndarray
     """[C] over the head's classes; several views: the mean of theirs."""
 
     def best(self, count: int) -> list[int]:
-        """The likeliest classes, best first."""
+        """Return the likeliest classes, best first."""
         return np.argsort(-self.probabilities, kind="stable")[:count].tolist()
 
 
@@ -40,7 +40,7 @@ def predict(
     *,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[list[Prediction], list[Failure]]:
-    """Reads the videos with the sampling of the head's training features, and scores them with `head`.
+    """Read the videos with the sampling of the head's training features, and score them with `head`.
 
     stored     the head as its file has it
     head       the same, or the same over other classes
@@ -60,10 +60,8 @@ def predict(
         if summary.interrupted:
             raise KeyboardInterrupt
         cache = FeatureCache(features)
-        scorer, every = (
-            HeadScorer(head, temperature=stored.temperature),
-            np.arange(len(head.class_embeddings)),
-        )
+        scorer = HeadScorer(head, temperature=stored.temperature)
+        every = np.arange(len(head.class_embeddings))
         found: dict[str, Prediction] = {}
         for batch, (similarities,) in score_batches(cache, [scorer]):
             for index, own in zip(batch, scorer.probabilities(similarities, every), strict=True):

@@ -143,9 +143,8 @@ def _compare_maps(name: str, result: Result, baseline: Result) -> Comparison:
     difference = result.figures["map"].mean - baseline.figures["map"].mean
     differences = mine - theirs
     differences = differences[~np.isnan(differences)]
-    interval = moved_interval(differences, difference)
     p = bootstrap_p_value(differences - differences.mean() + difference)
-    return Comparison(name, difference, interval.low, interval.high, p, "map")
+    return Comparison(name, difference, *moved_interval(differences, difference), p, "map")
 
 
 def bootstrap_p_value(differences: np.ndarray) -> float:

@@ -18,7 +18,7 @@ _HITS_WITHIN = {"top1": 1, "top5": 5}
 
 
 def plan_trials(protocol: str, test: LabeledVideos, n_classes: int, **options: Any) -> list[Trial]:
-    """The trials of a protocol, with the options of `protocols.trials`. Raises EvaluationError where it cannot run."""
+    """Return the trials of a protocol, with the options of `protocols.trials`. Raises EvaluationError where it cannot run."""
     try:
         return trials(protocol, test.targets, n_classes, **options)
     except ValueError as error:
@@ -75,7 +75,7 @@ def result_of_ranks(
     *,
     seed: int = 0,
 ) -> Result:
-    """The result of R trials with the ranks [n] of their labels, as `label_ranks` gives them.
+    """Return the result of R trials with the ranks [n] of their labels, as `label_ranks` gives them.
 
     Repetitions give mean and standard deviation; where all test the same videos among all classes (or there
     is one), the bootstrap interval over videos too.
@@ -91,13 +91,12 @@ def result_of_ranks(
     figures = {}
     for name in _FIGURES:
         values = [getattr(metrics, name) for _, metrics in found]
-        low = high = None
+        interval = (None, None)
         if same and name in _HITS_WITHIN:
             hits = np.mean([100.0 * (of_run < _HITS_WITHIN[name]) for of_run in ranks], axis=0)
             interval = bootstrap_interval(hits, np.random.default_rng(seed))
-            low, high = interval.low, interval.high
         spread = float(np.std(values)) if len(values) > 1 else None
-        figures[name] = Estimate(float(np.mean(values)), spread, low, high)
+        figures[name] = Estimate(float(np.mean(values)), spread, *interval)
     return Result(
         protocol=protocol,
         scorer=scorer,

@@ -46,10 +46,10 @@ def of_scikit_learn(scores, targets):
     return np.where(targets.any(axis=0), areas, np.nan)
 
 
-def bootstrap(scores, targets, rng, repeats=1000, level=0.95, **convention):
+def bootstrap(scores, targets, rng, repeats=1000, level=0.95, **form):
     """The interval of the figure, as `evaluate_multi_label` makes it."""
-    means = resampled_maps(scores, targets, rng, repeats, **convention)
-    return moved_interval(means, mean_average_precision(scores, targets, **convention), level, (0, 100))
+    means = resampled_maps(scores, targets, rng, repeats, **form)
+    return moved_interval(means, mean_average_precision(scores, targets, **form), level, (0, 100))
 
 
 def test_areas_by_hand():
@@ -91,17 +91,17 @@ def test_constant_scores_are_worth_the_share_of_positives():
 def test_perfect_scores_are_worth_all(rng):
     targets = rng.random((30, 4)) < 0.3
     assert mean_average_precision(targets.astype(np.float32), targets) == 100
-    assert mean_average_precision(targets, targets, convention="released") == 100
+    assert mean_average_precision(targets, targets, released=True) == 100
 
 
-@pytest.mark.parametrize("convention", ["standard", "released"])
+@pytest.mark.parametrize("released", [False, True])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8, np.uint8, np.int64])
-def test_scores_are_compared_in_their_own_type(rng, convention, dtype):
+def test_scores_are_compared_in_their_own_type(rng, released, dtype):
     # The smallest int8 has no negative, and negated unsigned numbers wrap.
     scores, targets = rng.integers(0, 256, (50, 3)).astype(np.uint8), rng.random((50, 3)) < 0.2
-    expected = mean_average_precision(scores.astype(float), targets, convention=convention)
+    expected = mean_average_precision(scores.astype(float), targets, released=released)
     shifted = (scores.astype(int) - (128 if dtype == np.int8 else 0)).astype(dtype)
-    assert mean_average_precision(shifted, targets, convention=convention) == expected
+    assert mean_average_precision(shifted, targets, released=released) == expected
 
 
 def test_scores_too_close_for_a_narrower_type_are_still_apart():
@@ -110,12 +110,12 @@ def test_scores_too_close_for_a_narrower_type_are_still_apart():
     assert_array_equal(average_precisions(scores.astype(float), [[False], [True]]), [1 / 2])
 
 
-@pytest.mark.parametrize("convention", ["standard", "released"])
-def test_infinite_scores_are_scores(rng, convention):
+@pytest.mark.parametrize("released", [False, True])
+def test_infinite_scores_are_scores(rng, released):
     scores, targets = rng.integers(-3, 4, (60, 4)).astype(float), rng.random((60, 4)) < 0.3
     infinite = np.select([scores == 3, scores == -3], [np.inf, -np.inf], scores)
-    assert mean_average_precision(infinite, targets, convention=convention) == mean_average_precision(
-        scores, targets, convention=convention
+    assert mean_average_precision(infinite, targets, released=released) == mean_average_precision(
+        scores, targets, released=released
     )
 
 
@@ -140,7 +140,7 @@ def counted_by_hand(scores, targets):
 def test_released_is_the_precision_at_each_positive_with_absent_classes_as_0(test):
     scores, targets = test
     assume(targets.any())
-    released = mean_average_precision(scores, targets, convention="released")
+    released = mean_average_precision(scores, targets, released=True)
     assert_allclose(released, counted_by_hand(scores, targets), rtol=1e-12)
 
 
@@ -148,7 +148,7 @@ def test_without_ties_and_absent_classes_the_conventions_agree(rng):
     scores, targets = rng.normal(size=(80, 6)), np.arange(80)[:, None] % 6 == np.arange(6)
     assert_allclose(
         mean_average_precision(scores, targets),
-        mean_average_precision(scores, targets, convention="released"),
+        mean_average_precision(scores, targets, released=True),
     )
 
 
@@ -157,14 +157,14 @@ def test_absent_classes_are_left_out_or_count_as_0(rng):
     targets[:, [1, 4]] = False
     present = mean_average_precision(scores[:, [0, 2, 3, 5]], targets[:, [0, 2, 3, 5]])
     assert_allclose(mean_average_precision(scores, targets), present)
-    assert_allclose(mean_average_precision(scores, targets, convention="released"), present * 4 / 6)
+    assert_allclose(mean_average_precision(scores, targets, released=True), present * 4 / 6)
     assert_array_equal(np.isnan(average_precisions(scores, targets)), [0, 1, 0, 0, 1, 0])
 
 
 def test_released_ties_keep_the_order_of_the_videos_and_standard_ones_do_not_care():
     for positive, released in ((0, 100), (3, 25)):
         targets = np.arange(4)[:, None] == positive
-        assert mean_average_precision(np.zeros((4, 1)), targets, convention="released") == released
+        assert mean_average_precision(np.zeros((4, 1)), targets, released=True) == released
         assert mean_average_precision(np.zeros((4, 1)), targets) == 25
 
 
@@ -178,8 +178,8 @@ def test_figures_by_hand():
     assert_allclose(metrics.top1, 100 * 2 / 3)  # the last video has no label, and is not tested at top-1
     assert metrics.map == mean_average_precision(scores, targets)
     assert (metrics.n_videos, metrics.n_unlabeled, metrics.n_classes, metrics.n_absent) == (4, 1, 4, 1)
-    released = multi_label_metrics(scores, targets, convention="released")
-    assert released.map == mean_average_precision(scores, targets, convention="released") < metrics.map
+    released = multi_label_metrics(scores, targets, released=True)
+    assert released.map == mean_average_precision(scores, targets, released=True) < metrics.map
     assert released.top1 == metrics.top1
 
 
@@ -288,7 +288,7 @@ def resamples(scores, targets):
 
 
 def released(scores, targets):
-    return mean_average_precision(scores, targets, convention="released")
+    return mean_average_precision(scores, targets, released=True)
 
 
 @pytest.mark.parametrize(
@@ -324,12 +324,6 @@ def test_no_label_at_all_is_an_error_but_not_class_by_class(of):
     assert_array_equal(average_precisions(np.zeros((3, 2)), np.zeros((3, 2), bool)), [np.nan, np.nan])
 
 
-def test_conventions_are_known_by_name():
-    for of in (mean_average_precision, multi_label_metrics):
-        with pytest.raises(ValueError, match="There is no convention 'charades'; known: standard, released"):
-            of(np.zeros((2, 2)), TRUE, convention="charades")
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -347,9 +341,7 @@ def test_absent_classes_count_as_0_in_resamples_too_under_released(rng):
     alone = resampled_maps(scores, targets, np.random.default_rng(0), 20)
     scores, targets = np.column_stack([scores, scores[:, 0]]), np.column_stack([targets, np.zeros(50, bool)])
     np.testing.assert_allclose(resampled_maps(scores, targets, np.random.default_rng(0), 20), alone)
-    released = resampled_maps(scores, targets, np.random.default_rng(0), 20, convention="released")
+    released = resampled_maps(scores, targets, np.random.default_rng(0), 20, released=True)
     np.testing.assert_allclose(released, alone * 3 / 4)
-    interval = bootstrap(scores, targets, rng, convention="released")
-    assert interval.low < mean_average_precision(scores, targets, convention="released") < interval.high
-    with pytest.raises(ValueError, match="no convention 'other'"):
-        resampled_maps(scores, targets, rng, 1, convention="other")
+    interval = bootstrap(scores, targets, rng, released=True)
+    assert interval.low < mean_average_precision(scores, targets, released=True) < interval.high
