@@ -43,7 +43,7 @@ class Condition:
 
 
 def with_option(option: str, *values: object) -> Condition:
-    """That `option` has one of the values, among others where it may be repeated; without values, that it was
+    """Return the condition that `option` has one of the values, among others where it may be repeated; without values, that it was
     given at all."""
 
     def holds(call: Call) -> bool:
@@ -54,7 +54,7 @@ def with_option(option: str, *values: object) -> Condition:
 
 
 def without_option(option: str) -> Condition:
-    """That `option` was not given."""
+    """Return the condition that `option` was not given."""
     return Condition(lambda call: not call.values(option), f"calls without {option}")
 
 
@@ -68,7 +68,7 @@ class Call:
         }
 
     def values(self, option: str) -> tuple[Any, ...]:
-        """What an option stands at, one or several; nothing where it is not given, or has no part itself."""
+        """Return what an option stands at, one or several; nothing where it is not given, or has no part itself."""
         parameter = self._by_name[option]
         value = self._ctx.params.get(parameter.name or "")
         if value is None or value is False or not self.has_part(parameter):
@@ -80,7 +80,7 @@ class Call:
         return needs is None or needs.holds(self)
 
     def nearness(self, option: str) -> int:
-        """0 on the command line, 1 in the environment, 2 in the file, 3 nowhere."""
+        """Return 0 on the command line, 1 in the environment, 2 in the file, 3 nowhere."""
         source = self._ctx.get_parameter_source(self._by_name[option].name or "")
         return NEARNESS.index(source) if source in NEARNESS else len(NEARNESS)
 

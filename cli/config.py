@@ -25,7 +25,7 @@ else:
 
 
 def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, Any]]:
-    """The file's settings as click's default map: command -> parameter -> value.
+    """Return the file's settings as click's default map: command -> parameter -> value.
 
     Raises click.UsageError for a file that is no TOML, and for a name that no command, or not this
     command, has: a setting that is misspelt would otherwise be a setting that is not there.
@@ -59,7 +59,7 @@ def read_config(commands: Mapping[str, click.Command]) -> dict[str, dict[str, An
 
 
 def _set(settings: dict[str, Any], command: click.Command, key: str, value: Any) -> None:
-    """To a command; of a group, to those of its commands that have such an option: click looks there by their names."""
+    """Set a value of a command; of a group, of those of its commands that have such an option: click looks there by their names."""
     if isinstance(command, click.Group):
         for name, own in command.commands.items():
             if _name(key) in _parameters(own):
@@ -73,7 +73,7 @@ def _set(settings: dict[str, Any], command: click.Command, key: str, value: Any)
 
 
 def _parameters(command: click.Command) -> dict[str, click.Parameter]:
-    """By what a user calls them: `lexicon`, of --lexicon."""
+    """Return parameters by what a user calls them: `lexicon`, of --lexicon."""
     names: dict[str, click.Parameter] = {}
     if isinstance(command, click.Group):
         for own in command.commands.values():
@@ -85,7 +85,7 @@ def _parameters(command: click.Command) -> dict[str, click.Parameter]:
 
 
 def read_array(text: str) -> Any:
-    """The value of a setting as the file has it: `["mean", "vcs"]`. Raises ValueError where it is none."""
+    """Return the value of a setting as the file has it: `["mean", "vcs"]`. Raises ValueError where it is none."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except RecursionError:
@@ -95,7 +95,7 @@ def read_array(text: str) -> Any:
 def check_environment(
     commands: Mapping[str, click.Command], prefix: str, environment: Mapping[str, str]
 ) -> None:
-    """Raises click.UsageError for a variable VIDCLIP_... that sets nothing: misspelt, it would be a setting that is
+    """Raise click.UsageError for a variable VIDCLIP_... that sets nothing: misspelt, it would be a setting that is
     not there."""
     known = {name for command, own in commands.items() for name in _variables(own, f"{prefix}_{command}")}
     for name in sorted(environment):
@@ -106,7 +106,7 @@ def check_environment(
 
 
 def _variables(command: click.Command, prefix: str) -> set[str]:
-    """What a command and those below it listen to."""
+    """Return the variables that a command and those below it read."""
     prefix = prefix.upper().replace("-", "_")
     if isinstance(command, click.Group):
         return {name for key, own in command.commands.items() for name in _variables(own, f"{prefix}_{key}")}

@@ -16,7 +16,7 @@ from .messages import printable
 
 
 def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
-    """Before the work begins: raises click.UsageError where `path` could not be written afterwards."""
+    """Raise click.UsageError, before the work begins, where `path` could not be written afterwards."""
     from ..cache.files import check_folder_writable
 
     shown = f"{option} {printable(path)}"
@@ -44,7 +44,7 @@ def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> Non
 
 
 def write_text(path: Path, text: str) -> None:
-    """To a file, whole or not at all; or to standard output for `-`. Raises OSError."""
+    """Write to a file, whole or not at all; or to standard output for `-`. Raises OSError."""
     from ..cache import write_whole
 
     if str(path) == "-":
@@ -58,7 +58,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """As `write_text`. Raises Failed for nan and inf, which JSON does not have, by the name of the
+    """Write as `write_text` does. Raises Failed for nan and inf, which JSON does not have, by the name of the
     field: what may be unknown is None, and any other such number is the sign of damaged data."""
     try:
         text = json.dumps(document, indent=2, allow_nan=False)
@@ -74,7 +74,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def _not_finite(document: Any, field: str = "") -> Iterator[str]:
-    """`results[0].figures.top1`: where such numbers are."""
+    """Yield where such numbers are, such as `results[0].figures.top1`."""
     if isinstance(document, float) and not math.isfinite(document):
         yield field or "it"
     elif isinstance(document, Mapping):
@@ -86,5 +86,5 @@ def _not_finite(document: Any, field: str = "") -> Iterator[str]:
 
 
 def _target(path: Path) -> Path:
-    """What a link stands for: it stays a link."""
+    """Return what a link stands for: it stays a link."""
     return Path(os.path.realpath(path))

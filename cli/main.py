@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx) from error
 
     def _read_settings(self, ctx: click.Context) -> None:
-        """Those of the file and of the environment. Only where there are any are all commands imported."""
+        """Read the settings of the file and of the environment. Only where there are any are all commands imported."""
         there = os.path.exists(CONFIG_FILE)  # noqa: PTH110 (pathlib is slow to import)
         prefix = ctx.auto_envvar_prefix or ""
         if not there and not any(name.startswith(f"{prefix}_") for name in os.environ):
@@ -102,7 +102,7 @@ class LazyGroup(click.Group):
 
 
 def _with_options(ctx: click.Context, error: Exception) -> str:
-    """The same command line with the options that an error asks for, to be copied; empty where it asks for none."""
+    """Return the same command line with the options that an error asks for, to be copied; empty where it asks for none."""
     options = getattr(error, "options", None)
     if not options:
         return ""
@@ -113,14 +113,14 @@ def _with_options(ctx: click.Context, error: Exception) -> str:
 
 
 def _printable(error: click.ClickException) -> click.ClickException:
-    """The same, its text fit for a terminal: it may quote labels and paths, which may hold anything."""
+    """Return the same error, its text fit for a terminal: it may quote labels and paths, which may hold anything."""
     text = one_line(error.format_message())
     error.format_message = lambda: text
     return error
 
 
 def explain(error: Exception) -> str:
-    """What a user reads instead of a traceback."""
+    """Return what a user reads instead of a traceback."""
     if type(error).__module__.startswith("vidclip."):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -8,19 +8,19 @@ import click
 
 
 def printable(text: object) -> str:
-    """Names of files and labels as any terminal can show them: no control characters, no broken Unicode."""
+    """Return names of files and labels as any terminal can show them: no control characters, no broken Unicode."""
     shown = str(text).encode("utf-8", "backslashreplace").decode()
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in shown)
 
 
 def one_line(message: object) -> str:
-    """A message of several lines as one, printable: what is quoted in it can neither move the cursor nor begin a
+    """Return a message of several lines as one, printable: what is quoted in it can neither move the cursor nor begin a
     line of its own."""
     return printable(" ".join(part.strip() for part in str(message).splitlines()))
 
 
 def quoted(arguments: Sequence[str]) -> str:
-    """A command line for a shell, printable, that means these arguments."""
+    """Return a command line for a shell, printable, that means these arguments."""
     import shlex
 
     return " ".join(shlex.quote(each) if each.isprintable() else f"$'{_escaped(each)}'" for each in arguments)

@@ -19,20 +19,13 @@ if TYPE_CHECKING:
     from ..pipeline.encoders import EncoderLoader
 
 cache_option: Decorator = option(
-    "--cache",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("features"),
-    show_default=True,
-    envvar="VIDCLIP_CACHE",
-    help="Folder of the cache.",
-)
+    "--cache", type=click.Path(path_type=Path, file_okay=False), default=Path("features"), show_default=True,
+    envvar="VIDCLIP_CACHE", help="Folder of the cache.",
+)  # fmt: skip
 json_option: Decorator = option(
-    "--json",
-    "json_file",
-    type=OutputFile(dash=True),
-    metavar="FILE",
+    "--json", "json_file", type=OutputFile(dash=True), metavar="FILE",
     help="Write the result as JSON too; - for standard output, instead of the table.",
-)
+)  # fmt: skip
 device_option: Decorator = option(
     "--device", type=Device(), default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )

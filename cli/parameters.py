@@ -67,8 +67,8 @@ class OutputFile(click.Path):
 
 
 def values_of(parameter: click.Parameter, value: Any) -> Any:
-    """A value of the file, or of an array in the environment, as it would be typed: the command line's checks hold
-    for it. Raises ValueError for one that cannot be typed."""
+    """Return a value of the file, or of an array in the environment, as it would be typed: the command line's checks
+    hold for it. Raises ValueError for one that cannot be typed."""
     if takes_several(parameter):
         return [_typed(parameter, each) for each in (value if isinstance(value, list) else [value])]
     return _typed(parameter, value)
@@ -93,14 +93,14 @@ class VidclipParameter(click.Parameter):
     """What options and arguments have in common."""
 
     def variables(self, ctx: click.Context) -> list[str]:
-        """The variables that set this parameter of this command, the nearer first."""
+        """Return the variables that set this parameter of this command, the nearer first."""
         prefix = ctx.auto_envvar_prefix
         own = [f"{prefix}_{spelling.upper()}" for spelling in spellings(self)] if prefix else []
         shared = [self.envvar] if isinstance(self.envvar, str) else list(self.envvar or ())
         return own + shared
 
     def variable(self, ctx: click.Context) -> str | None:
-        """The variable that is set."""
+        """Return the variable that is set."""
         return next((name for name in self.variables(ctx) if os.environ.get(name)), None)
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
@@ -108,7 +108,7 @@ class VidclipParameter(click.Parameter):
         return None if name is None else os.environ[name]
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
-        """One value as it stands, or several as in the file: ["mean", "vcs"]."""
+        """Return one value as it stands, or several as in the file: ["mean", "vcs"]."""
         text = self.resolve_envvar_value(ctx)
         if text is None or not takes_several(self):
             return text
@@ -187,7 +187,7 @@ def options(*several: Decorator) -> Decorator:
 
 
 def spellings(parameter: click.Parameter) -> list[str]:
-    """What a user calls it, with underscores: `prompt_context` of --prompt-context, `source` of SOURCE."""
+    """Return what a user calls it, with underscores: `prompt_context` of --prompt-context, `source` of SOURCE."""
     long = [name.removeprefix("--") for name in parameter.opts if name.startswith("--")]
     return [name.replace("-", "_") for name in long or [parameter.name or ""]]
 
@@ -257,7 +257,7 @@ class Command(click.Command):
                 raise click.UsageError(f"{_spelt(parameter)} is given twice, and takes one value.", ctx)
 
     def _settle_parts(self, ctx: click.Context) -> None:
-        """Refuses what was typed and has no part. What the environment or the file sets stands for every call in
+        """Refuse what was typed and has no part. What the environment or the file sets stands for every call in
         which it has one: in the others the default takes its place, and a variable is mentioned."""
         call = Call(ctx)
         idle = [
@@ -273,7 +273,6 @@ class Command(click.Command):
                 raise click.UsageError(f"{_spelt(parameter)} {where}: it has no part here.{hint}", ctx)
             if source is ParameterSource.ENVIRONMENT:
                 note(f"{parameter.variable(ctx)} has no part here: {_spelt(parameter)} {where}.")
-        for parameter, _ in idle:
             ctx.params[parameter.name or ""] = _default(parameter, ctx)
 
     def _check_outputs(self, ctx: click.Context) -> None:
@@ -295,12 +294,12 @@ class Command(click.Command):
 
 
 def _spelt(parameter: click.Parameter) -> str:
-    """`--pool`; `--projection` of --projection/--no-projection."""
+    """Return `--pool`; `--projection` of --projection/--no-projection."""
     return next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
 
 
 def _default(parameter: click.Parameter, ctx: click.Context) -> Any:
-    """The value of a parameter that is not given."""
+    """Return the value of a parameter that is not given."""
     value = parameter.default() if callable(parameter.default) else parameter.default
     if value is None or value is _UNSET:
         return () if takes_several(parameter) else None
@@ -308,24 +307,15 @@ def _default(parameter: click.Parameter, ctx: click.Context) -> Any:
 
 
 def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.meta["vidclip.debug"] = True
+    ctx.meta["vidclip.debug"] = value
 
 
 def vidclip_command(
     name: str | None = None, **attributes: Any
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command with `--debug`."""
-
-    def decorate(function: Callable[..., Any]) -> click.Command:
-        debug = option(
-            "--debug",
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_set_debug,
-            help="Show the traceback of an error.",
-        )
-        return click.command(name, cls=Command, **attributes)(debug(function))
-
-    return decorate
+    """Return the decorator that makes a command with `--debug`."""
+    debug = option(
+        "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_set_debug,
+        help="Show the traceback of an error.",
+    )  # fmt: skip
+    return lambda function: click.command(name, cls=Command, **attributes)(debug(function))

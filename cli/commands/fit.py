@@ -137,7 +137,8 @@ def command(
     with progress_bar("training") as advance:
 
         def show(epoch: Epoch) -> None:
-            advance(epoch.number, settings.epochs, progress_text(epoch))
+            held = "" if epoch.held_out_top1 is None else f", held out {epoch.held_out_top1:.1f} %"
+            advance(epoch.number, settings.epochs, f"loss {epoch.loss:.3f}{held}")
 
         if head == "video":
             (config,) = head_configs(
@@ -163,18 +164,14 @@ def command(
             sentences = sentences_by_row(found.stored, features)
             check_attributes(sentences, train.indices)
             texts = text_embeddings(features, lexicon, prompts, words="none", load=load)
+            own = sentences[train.indices]
             fitted = fit_attributes(
-                sentences[train.indices],
-                train.targets,
-                texts.sentence,
-                settings,
-                device=device,
-                on_epoch=show,
+                own, train.targets, texts.sentence, settings, device=device, on_epoch=show
             )
             name, kept = "attributes", {"attributes": dict(found.stored.settings)}
-    trained = train.indices
-    if shots:
-        trained = trained[draw_shots(train.targets, lexicon.labels, shots, seed)]
+    trained = (
+        train.indices[draw_shots(train.targets, lexicon.labels, shots, seed)] if shots else train.indices
+    )
     n_train = len(trained)
     if drawn["test_share"] is not None:  # `eval --head` then tests the same videos as this
         trained = train.indices
@@ -204,11 +201,6 @@ def command(
     if test is not None and head == "video":
         _test(features, lexicon, stored, test, load)
     click.echo(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
-
-
-def progress_text(epoch: Epoch) -> str:
-    held = "" if epoch.held_out_top1 is None else f", held out {epoch.held_out_top1:.1f} %"
-    return f"loss {epoch.loss:.3f}{held}"
 
 
 def _test(

@@ -49,19 +49,14 @@ def command() -> None:
 @lexicon_option
 @prompts_option(with_option("--classifier", "text"))
 @option(
-    "--train-split",
-    needs=with_option("--classifier", "lda"),
+    "--train-split", needs=with_option("--classifier", "lda"),
     help="Of the videos that lda is fitted on.  [default: train; all of a cache without splits]",
-)
+)  # fmt: skip
 @option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
 @option(
-    "--seed",
-    type=SEED,
-    default=0,
-    show_default=True,
-    needs=with_option("--classifier", "random", "orthogonal"),
+    "--seed", type=SEED, default=0, show_default=True, needs=with_option("--classifier", "random", "orthogonal"),
     help="Of random and orthogonal.",
-)
+)  # fmt: skip
 @_output("correlation.png")
 @model_options
 @device_option
@@ -84,14 +79,15 @@ def correlation(
     if len(classes) < 2:
         raise click.UsageError("a correlation is between classes, and there is only one.")
     prompts = prompts_of(*options["prompts"])
+    none = np.empty(0, np.int64)
     for kind in dict.fromkeys(classifiers):
-        texts = None
+        texts, indices, labels = None, none, none
         if kind == "text":
             texts = text_embeddings(features, classes, prompts, words="none", load=load)
-        chosen = training_set(features, classes, options["train_split"]) if kind == "lda" else None
-        frames = read_frames(features, chosen.indices if chosen else np.empty(0, np.int64))
-        labels = chosen.targets if chosen else np.empty(0, np.int64)
-        known = ClassTexts(classes.labels, texts)
+        if kind == "lda":
+            chosen = training_set(features, classes, options["train_split"])
+            indices, labels = chosen.indices, chosen.targets
+        known, frames = ClassTexts(classes.labels, texts), read_frames(features, indices)
         head = untrained_head(frames, labels, known, HeadConfig(kind), seed=options["seed"])
         maps[kind] = head.class_embeddings.detach().numpy()
     for path in heads:

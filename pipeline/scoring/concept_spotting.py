@@ -98,14 +98,14 @@ def spotting_scores(
 
 
 def _averaging(owners: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
-    """[Q, C]: the product with it is the mean over the queries of each class. Sums by index would run in another
+    """Return [Q, C]: the product with it is the mean over the queries of each class. Sums by index would run in another
     order every time on a GPU."""
     counts = check_owners(owners, classes)
     return F.one_hot(owners, classes).to(dtype) / counts.to(dtype)
 
 
 def check_owners(owners: torch.Tensor, classes: int) -> torch.Tensor:
-    """How many queries each class has, [C]. Raises ValueError for owners beyond the classes, or a class without a
+    """Return how many queries each class has, [C]. Raises ValueError for owners beyond the classes, or a class without a
     query."""
     if len(owners) and (int(owners.min()) < 0 or int(owners.max()) >= classes):
         raise ValueError(f"owners must be between 0 and {classes - 1}, the last of the {classes} targets")
@@ -165,7 +165,7 @@ class ConceptSpotter:
         return len(self._targets)
 
     def scores(self, frames: np.ndarray | torch.Tensor) -> np.ndarray:
-        """Scores [N, C] float32 of videos, one view each.
+        """Return scores [N, C] float32 of videos, one view each.
 
         frames    [N, T, D], as the encoder gave them or L2-normalized
         Memory is that of the result and of a block, whatever N.
@@ -186,7 +186,7 @@ class ConceptSpotter:
         return scores
 
     def saliency(self, frames: np.ndarray | torch.Tensor) -> np.ndarray:
-        """Share of attention that each class gives each frame: [N, C, T] float32, sums to 1 over T.
+        """Return the share of attention that each class gives each frame: [N, C, T] float32, sums to 1 over T.
 
         frames    [N, T, D], as the encoder gave them or L2-normalized
         """
@@ -198,7 +198,7 @@ class ConceptSpotter:
         return shares
 
     def _saliency(self, block: torch.Tensor) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """(classes, saliency [T, c, n]) of a block [T, D, n] of L2-normalized frames, classes of equal word count."""
+        """Yield (classes, saliency [T, c, n]) of a block [T, D, n] of L2-normalized frames, classes of equal word count."""
         times, _, n = block.shape
         per_query = 4 * times * n
         for count, all_members, all_queries in self._groups:
@@ -222,7 +222,7 @@ class ConceptSpotter:
                 yield members, shares
 
     def _blocks(self, videos: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """(slice of videos, L2-normalized frames [T, D, n], the same [n, T, D]): most steps run along n."""
+        """Yield (slice of videos, L2-normalized frames [T, D, n], the same [n, T, D]): most steps run along n."""
         for start in range(0, len(videos), _BLOCK_VIDEOS):
             rows = slice(start, min(len(videos), start + _BLOCK_VIDEOS))
             normalized = _normalize(videos[rows].to(self.device, torch.float32))
@@ -233,7 +233,7 @@ class ConceptSpotter:
         return (4 if self.device.type == "cpu" else 256) * 2**20  # what a cache keeps near
 
     def _room(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """A tensor of this shape in memory that is used again."""
+        """Return a tensor of this shape in memory that is used again."""
         size = math.prod(shape)
         if name not in self._workspace or self._workspace[name].numel() < size:
             self._workspace[name] = torch.empty(size, device=self.device)
@@ -250,7 +250,7 @@ class ConceptSpotter:
 
 
 def _squared_lengths(saliency: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
-    """saliency^T G saliency: [c, n] of saliency [T, c, n] and G [T, T, n]."""
+    """Return saliency^T G saliency, [c, n], of saliency [T, c, n] and G [T, T, n]."""
     total = torch.zeros_like(saliency[0])
     for t, own in enumerate(saliency):
         inner = own * gram[t, t]

@@ -29,7 +29,7 @@ def mean_embeddings(frames: np.ndarray) -> np.ndarray:
 
 
 def cosine_scores(videos: np.ndarray, sentences: np.ndarray) -> np.ndarray:
-    """Scores [N, C] float32 of video embeddings [N, D] against sentence embeddings [C, D].
+    """Return scores [N, C] float32 of video embeddings [N, D] against sentence embeddings [C, D].
 
     Raises ValueError where the two D differ.
     """

@@ -78,7 +78,7 @@ def finite_batches(
 
 
 def read_frames(source: FeatureSource, indices: np.ndarray) -> np.ndarray:
-    """Frames [n, V, T, D] of the videos at `indices`, all in memory. Raises NotFinite."""
+    """Return frames [n, V, T, D] of the videos at `indices`, all in memory. Raises NotFinite."""
     out = None
     start = 0
     for batch, frames in finite_batches(source, indices):
