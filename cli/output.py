@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .files import check_writable as check_writable
 from .files import write_json as write_json
 from .messages import printable as printable
 from .messages import warn as warn

@@ -70,15 +70,13 @@ def evaluate_multi_label(
     *,
     convention: str = "standard",
     settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
     repeats: int = REPEATS,
 ) -> list[Result]:
     """Return the mean average precision and top-1 of every scorer, in one pass over the features.
 
     test          targets [n, C]
     convention    one of MAP_CONVENTIONS
-    seed          of the bootstrap over videos, the same for every scorer: they are resampled in pairs
-    repeats       resamples
+    repeats       resamples of the videos, the same for every scorer: they are compared in pairs
     Memory is that of a batch, and of the scores [n, C] of every scorer, in its own type: float32 would make
     ties of small probabilities. Raises ValueError for another convention, EvaluationError without labels, NotFinite.
     """
@@ -98,7 +96,7 @@ def evaluate_multi_label(
     for scorer, of_scorer in zip(scorers, pieces, strict=True):
         scores = np.concatenate(of_scorer)
         of_scorer.clear()
-        results.append(_result(scorer.name, scores, test, convention, settings or {}, seed, repeats))
+        results.append(_result(scorer.name, scores, test, convention, settings or {}, repeats))
     return results
 
 
@@ -137,7 +135,6 @@ def _result(
     test: LabeledVideos,
     convention: str,
     settings: Mapping[str, Any],
-    seed: int,
     repeats: int,
 ) -> Result:
     released = convention != "standard"
@@ -146,9 +143,9 @@ def _result(
         metrics = replace(metrics, map=_figure(convention, _released_meter, scores, test.targets))
     labeled = np.flatnonzero(test.targets.any(axis=1))
     hits = test.targets[labeled, scores[labeled].argmax(axis=1)]
-    maps = resampled_maps(scores, test.targets, np.random.default_rng(seed), repeats, released=released)
+    maps = resampled_maps(scores, test.targets, np.random.default_rng(0), repeats, released=released)
     of_map = moved_interval(maps, metrics.map, limits=(0, 100))
-    of_top1 = bootstrap_interval(100.0 * hits, np.random.default_rng(seed))
+    of_top1 = bootstrap_interval(100.0 * hits, np.random.default_rng(0))
     return Result(
         protocol=MULTI_LABEL,
         scorer=name,

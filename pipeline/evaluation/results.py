@@ -98,10 +98,9 @@ class Comparison:
         return f"{metric}{self.name}: {self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}], {p}"
 
 
-def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 10_000) -> Comparison:
+def compare(result: Result, baseline: Result) -> Comparison:
     """Return how much better `result` is than `baseline`, paired by video: in top-1, or of multi-label in mAP.
 
-    seed, repeats    of the bootstrap of top-1; mAP has the resamples of the two results
     Raises EvaluationError when the two did not test the same videos, or were not resampled alike.
     """
     if len(result.hits) != len(baseline.hits) or any(
@@ -118,7 +117,7 @@ def compare(result: Result, baseline: Result, *, seed: int = 0, repeats: int = 1
         shares[videos] += 100 * (mine.astype(float) - theirs) / len(videos) / len(result.hits)
     tested = np.unique(np.concatenate([videos for videos, _ in result.hits]))
     values = shares[tested] * len(tested)
-    means = resampled_means(values, np.random.default_rng(seed), repeats)
+    means = resampled_means(values, np.random.default_rng(0), 10_000)
     low, high = np.quantile(means, [0.025, 0.975])
     return Comparison(name, float(values.mean()), float(low), float(high), bootstrap_p_value(means))
 

@@ -33,14 +33,12 @@ def evaluate(
     n_classes: int,
     *,
     settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
     **options: Any,
 ) -> list[Result]:
     """Run a protocol for every scorer, in one pass over the features.
 
     scorers    names must differ
     options    of `protocols.trials`: repeats, keep_absent, class_sets, video_sets
-    seed       of the bootstrap over videos
     Memory is that of a batch, and of one rank for each scorer, trial and video.
     Raises EvaluationError where the protocol cannot run (too few classes, no videos); NotFinite.
     """
@@ -59,7 +57,7 @@ def evaluate(
                 of_run[first:last] = label_ranks(scores, run.labels[first:last])
         start = stop
     return [
-        result_of_ranks(scorer.name, protocol, runs, of_scorer, test, n_classes, settings, seed=seed)
+        result_of_ranks(scorer.name, protocol, runs, of_scorer, test, n_classes, settings)
         for scorer, of_scorer in zip(scorers, ranks, strict=True)
     ]
 
@@ -72,8 +70,6 @@ def result_of_ranks(
     test: LabeledVideos,
     n_classes: int,
     settings: Mapping[str, Any] | None = None,
-    *,
-    seed: int = 0,
 ) -> Result:
     """Return the result of R trials with the ranks [n] of their labels, as `label_ranks` gives them.
 
@@ -94,7 +90,7 @@ def result_of_ranks(
         interval = (None, None)
         if same and name in _HITS_WITHIN:
             hits = np.mean([100.0 * (of_run < _HITS_WITHIN[name]) for of_run in ranks], axis=0)
-            interval = bootstrap_interval(hits, np.random.default_rng(seed))
+            interval = bootstrap_interval(hits, np.random.default_rng(0))
         spread = float(np.std(values)) if len(values) > 1 else None
         figures[name] = Estimate(float(np.mean(values)), spread, *interval)
     return Result(
