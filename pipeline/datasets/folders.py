@@ -149,21 +149,17 @@ def _videos_below(top: str) -> tuple[list[str], set[str], Counter[str]]:
     other_files: Counter[str] = Counter()
     for prefix, files, folders in walk(top):
         n_before = len(names)
-        others: Counter[str] = Counter()
+        images: Counter[str] = Counter()
         for entry in files:
-            suffix = suffix_of(entry.name)
-            is_video = suffix in VIDEO_SUFFIXES and not entry.name.startswith(".")
-            if is_video and (entry.is_symlink() or entry.is_file()):
+            suffix, hidden = suffix_of(entry.name), entry.name.startswith(".")
+            if suffix in VIDEO_SUFFIXES and not hidden and (entry.is_symlink() or entry.is_file()):
                 names.append(prefix + entry.name)
                 if not is_true(entry.is_file):
                     missing.add(prefix + entry.name)
             else:
-                hidden = entry.name.startswith(".")
-                others[f"hidden {suffix}" if hidden else suffix] += 1
-        if prefix and len(names) == n_before and not folders and others.keys() & IMAGE_SUFFIXES:
+                (images if suffix in IMAGE_SUFFIXES and not hidden else other_files)[suffix] += 1
+        if prefix and len(names) == n_before and not folders and images:
             names.append(prefix[:-1])
-            for suffix in IMAGE_SUFFIXES:
-                del others[suffix]
-        for suffix, count in others.items():
-            other_files[suffix.removeprefix("hidden ")] += count
+        else:
+            other_files += images
     return names, missing, other_files

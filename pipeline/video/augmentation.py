@@ -8,9 +8,7 @@ Source: `GroupRandomSizedCrop` and `GroupRandomHorizontalFlip` of the released B
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -74,11 +72,3 @@ class Augmentation:
         image = Image.fromarray(np.ascontiguousarray(frame))
         box = self.box(image.width, image.height, draw)
         return np.asarray(image.crop(box).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, for JSON; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Augmentation:
-        return cls(**data)

@@ -87,7 +87,7 @@ class DecodePool:
             "decode": decode,
             "sampling": clip_spec.sampling.to_dict(),
             "preprocess": clip_spec.preprocess.to_dict(),
-            "augmentation": clip_spec.augmentation.to_dict() if clip_spec.augmentation else None,
+            "augmentation": vars(clip_spec.augmentation) if clip_spec.augmentation else None,
             "slots": self._n_slots,
             "timeout_seconds": timeout_seconds,
             "memory_gib": memory_gib,

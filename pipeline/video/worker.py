@@ -199,7 +199,7 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
     clip_spec = ClipSpec(
         Sampling.from_dict(setup["sampling"]),
         Preprocess.from_dict(setup["preprocess"]),
-        Augmentation.from_dict(setup["augmentation"]) if setup["augmentation"] else None,
+        Augmentation(**setup["augmentation"]) if setup["augmentation"] else None,
     )
     with contextlib.suppress(ImportError):
         import decord  # noqa: F401 - here, so that a video's time limit does not pay for it
