@@ -88,22 +88,17 @@ def is_known_encoder(folder: Path, identity: Identity, asked: EncoderRequest) ->
         document = json.loads(read_regular(folder / ENCODER_FILE, 2**20))
         asked = asked.absolute()
         expected = {"format": FORMAT, "version": VERSION, "identity": identity.digest, "asked": asdict(asked)}
-        files = document["files"]
+        files, own = document["files"], model_folder(asked.model)
         return (
             all(document.get(key) == value for key, value in expected.items())
             and document.get("programs") == _programs()
             and 0 < len(files) <= 2 * _MOST_FILES
             and all(_stamp(Path(entry[0])) == entry for entry in files)
-            and _folder_is_complete(asked, {entry[0] for entry in files})
+            # A new file in a model folder may be loaded in the place of another.
+            and (own is None or {str(path) for path in files_below(own)} == {entry[0] for entry in files})
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return False
-
-
-def _folder_is_complete(asked: EncoderRequest, known: set[str]) -> bool:
-    """Return whether a model folder has no new file, which may be loaded in the place of another."""
-    folder = model_folder(asked.model)
-    return folder is None or {str(path) for path in files_below(folder)} == known
 
 
 def remembered(model: str) -> str:

@@ -1,4 +1,4 @@
-"""An encoder is what it computes, not what it is called: digests of weights, activations, tokenizer probes."""
+"""What identifies an encoder, whatever its name: digests of weights, activations, tokenizer probes."""
 
 from __future__ import annotations
 

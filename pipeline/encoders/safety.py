@@ -138,7 +138,7 @@ class _Untrusting:
 
 
 def without_kernels(loaded: Any) -> Any:
-    """A config that chooses no implementation of attention: such a name may be that of compiled code on the hub."""
+    """Return a config that chooses no implementation of attention: such a name may be that of compiled code on the hub."""
     if hasattr(loaded, "model_type") and hasattr(loaded, "_attn_implementation"):
         loaded._attn_implementation = None
     return loaded

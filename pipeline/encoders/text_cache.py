@@ -48,47 +48,32 @@ def text_embeddings(
     Raises EncoderError where the encoder cannot be had, CacheError for a damaged file.
     """
     load = load or EncoderLoader()
-    texts = _read_or_encode(cache, lexicon, prompts, words, load)
-    _tell(load, collapse_note(texts))
-    return texts
-
-
-def _read_or_encode(
-    cache: FeatureCache,
-    lexicon: Lexicon,
-    prompts: Sequence[str],
-    words: str,
-    load: Callable[[Identity], Encoder],
-) -> TextEmbeddings:
     digest = cache.identity.encoder_digest
 
     def path(precision: str) -> Path:
         return text_path(cache.folder, lexicon.name, lexicon.phrases, prompts, words, digest, precision)
 
-    def read(precision: str) -> TextEmbeddings:
-        texts = read_texts(path(precision), digest)
+    encoder, precision = None, PRECISION
+    if not path(PRECISION).exists():
+        try:
+            encoder = load(cache.identity)
+            precision = encoder.precision
+        except EncoderError:
+            if not path("").exists():
+                raise
+            precision = ""
+            _tell(load, f"{path('')} does not say in which precision it was computed; it is used as it is.")
+    own = path(precision)
+    if encoder is not None and not own.exists():
+        texts = encoder.encode_text(lexicon.phrases, prompts, words=words)
+        with where_writable(own):
+            write_texts(own, texts, lexicon=lexicon.name, encoder_digest=digest, precision=precision)
+    else:
+        texts = read_texts(own, digest)
         # A file from before a file knew its name may bear another's.
         if texts.phrases != tuple(lexicon.phrases) or texts.prompts != tuple(prompts):
-            raise CacheError(
-                f"{path(precision)} holds other phrases or prompts than its name says; delete it."
-            )
-        return texts
-
-    if path(PRECISION).exists():
-        return read(PRECISION)
-    try:
-        encoder = load(cache.identity)
-    except EncoderError:
-        if not path("").exists():
-            raise
-        _tell(load, f"{path('')} does not say in which precision it was computed; it is used as it is.")
-        return read("")
-    own = path(encoder.precision)
-    if own.exists():
-        return read(encoder.precision)
-    texts = encoder.encode_text(lexicon.phrases, prompts, words=words)
-    with where_writable(own):
-        write_texts(own, texts, lexicon=lexicon.name, encoder_digest=digest, precision=encoder.precision)
+            raise CacheError(f"{own} holds other phrases or prompts than its name says; delete it.")
+    _tell(load, collapse_note(texts))
     return texts
 
 
@@ -134,14 +119,20 @@ class EncoderLoader:
             self._on_note(message)
 
     def _load(self, identity: Identity, precision: str) -> OpenClipEncoder:
-        from .load import brings_own_files
+        from .load import brings_own_files, load_encoder
 
         own = [named for named in self._models if _is_named(identity, named)][:1]
         from_elsewhere = brings_own_files(identity.model, identity.pretrained)
         if not own and not from_elsewhere and not (self._insist and self._models):
             own = [(identity.model, identity.pretrained)]
+        size = _image_size(identity)
         for named in own or self._models:  # the same weights may lie elsewhere now
-            encoder = self._encoder(*named, identity, precision)
+            try:
+                encoder = load_encoder(*named, device=self._device, precision=precision, image_size=size)
+            except EncoderError as error:
+                raise EncoderError(
+                    f"the encoder of these features, {identity.encoder_name}, is needed: {error}"
+                ) from error
             if Identity(encoder.identity, {}, "").encoder_digest == identity.encoder_digest:
                 return encoder
         if own:
@@ -158,18 +149,6 @@ class EncoderLoader:
             f"the features were made with {identity.encoder_name}, and {given} has other weights or settings. "
             "Leave --model out, or name that one."
         )
-
-    def _encoder(self, model: str, pretrained: str, identity: Identity, precision: str) -> OpenClipEncoder:
-        from .load import load_encoder
-
-        try:
-            return load_encoder(
-                model, pretrained, device=self._device, precision=precision, image_size=_image_size(identity)
-            )
-        except EncoderError as error:
-            raise EncoderError(
-                f"the encoder of these features, {identity.encoder_name}, is needed: {error}"
-            ) from error
 
 
 def _image_size(identity: Identity) -> int | None:

@@ -1,8 +1,4 @@
-"""Text encoders that are not CLIP's own: class names to embeddings, by any Hugging Face model in a folder.
-
-C class names, D' dimensions.
-Source: Wu et al. 2023 (Text4Vis), section 4.3.
-"""
+"""Text encoders that are not CLIP's own: class names to embeddings, by any Hugging Face model in a folder."""
 
 from __future__ import annotations
 

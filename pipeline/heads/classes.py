@@ -81,7 +81,14 @@ def class_texts(
             )
         if len(prompts) > 1:
             raise ValueError("text_encoder reads one prompt; several are averaged by CLIP's own alone")
-        texts = _texts_of(text_encoder, texts)
+        from ..encoders import transformers_sentences
+
+        try:
+            sentence = transformers_sentences(text_encoder, texts.phrases, texts.prompts[0])
+        except (OSError, ImportError, ValueError) as error:
+            raise ValueError(f"text_encoder: {error}") from error
+        no_words = {"words": sentence[:0], "offsets": texts.offsets * 0, "word_mode": "none"}
+        texts = replace(texts, sentence=sentence, **no_words)
     if lengths:
         from .prompt_learner import PromptLearner
 
@@ -91,17 +98,6 @@ def class_texts(
         except ValueError as error:
             raise ValueError(f"prompt_context {length}: {error}") from error
     return ClassTexts(lexicon.labels, texts, prompt)
-
-
-def _texts_of(folder: Path, texts: TextEmbeddings) -> TextEmbeddings:
-    """Return the same phrases and prompt, as a Hugging Face text encoder embeds them, without words."""
-    from ..encoders import transformers_sentences
-
-    try:
-        sentence = transformers_sentences(folder, texts.phrases, texts.prompts[0])
-    except (OSError, ImportError, ValueError) as error:
-        raise ValueError(f"text_encoder: {error}") from error
-    return replace(texts, sentence=sentence, words=sentence[:0], offsets=texts.offsets * 0, word_mode="none")
 
 
 def head_over(
