@@ -276,13 +276,13 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) 
     if progress.present:
         parts.append(f"{progress.present:,} done before")
     click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
-    example = printable(next(iter((*summary.changed, *summary.kept)), ""))
+    example = printable(next(iter((*summary.changed, *summary.plan.kept)), ""))
     were = "was" if progress.damaged == 1 else "were"
     for n, noun, before, after in (
         (len(summary.changed), "video", "Read again:", f" whose files had changed, such as {example}"),
-        (len(summary.kept), "video", "Left as before:", f" whose files have changed, such as {example}"),
-        (summary.relabelled, "video", "Labels or splits: those of", " now follow this list"),
-        (summary.unknown, "video", "Not known: whether the files of", " have changed. An older vidclip read them, "
+        (len(summary.plan.kept), "video", "Left as before:", f" whose files have changed, such as {example}"),
+        (summary.plan.relabelled, "video", "Labels or splits: those of", " now follow this list"),
+        (summary.plan.unknown, "video", "Not known: whether the files of", " have changed. An older vidclip read them, "
          "which did not write down their sizes and times"),
         (progress.damaged, "video", "Damaged:", f" {were} read with damage; `vidclip info` names them"),
         (videos.n_other_files, "file", "Left out:", " not named like a video"),

@@ -2,7 +2,6 @@ from .extractor import ExtractionError as ExtractionError
 from .extractor import cache_identity as cache_identity
 from .extractor import extract as extract
 from .plan import SourceChanged as SourceChanged
-from .plan import part_of as part_of
 from .plan import videos_of_part as videos_of_part
 from .progress import Progress as Progress
 from .progress import Summary as Summary

@@ -241,7 +241,7 @@ def _encode_all(
             stamps[index] = stamp_of(request.path)
             yield request
 
-    # As they are finished: a video that hangs blocks its worker, and nobody else.
+    # As they are finished: a video that hangs blocks its worker alone.
     results = pool.decode(stamped(), ordered=False)
     while True:
         with report.waiting("decode"):
@@ -264,7 +264,7 @@ def _encode_all(
 
 
 def _reason(video: Video, failure: DecodeFailure) -> str:
-    """Why a video could not be decoded; for a segment with its row in the list, whose times may be wrong."""
+    """Return why a video could not be decoded; for a segment with its row in the list, whose times may be wrong."""
     segment = video.start_seconds is not None or video.end_seconds is not None
     return f"{failure.reason} ({video.origin})" if segment and video.origin else failure.reason
 

@@ -6,6 +6,7 @@ Knows files and caches, but no encoder: to find that there is nothing to do take
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ class Plan:
     kept: list[Change]
     """Those that have changed, and whose old features stay (`keep`)."""
     unknown: int
-    """Those in the cache of which nobody knows whether they have changed: an older vidclip read them."""
+    """How many in the cache may have changed or not: an older vidclip read them, without their sizes and times."""
     facts: dict[str, ListFacts]
     """Labels and splits in which the list differs from the cache, by id."""
     relabelled: int
@@ -80,17 +81,16 @@ class Plan:
         update_missing(folder, missing, source, present | {video.id for video in self.videos})
 
 
-def part_of(id: str, n: int) -> int:
-    """Return which of n parts a video is in. It depends on its id alone, so all jobs agree, whatever they find."""
-    return int.from_bytes(hashlib.sha256(id.encode("utf-8", "surrogateescape")).digest()[:8], "big") % n
-
-
 def videos_of_part(videos: VideoList, part: tuple[int, int] | None) -> VideoList:
-    """Return the videos of part i of n; all where no part is asked for."""
+    """Return the videos of part i of n; all where no part is asked for.
+
+    The part of a video depends on its id alone, so all jobs agree, whatever they find.
+    """
     if part is None:
         return videos
-    index, n = part
-    return videos.subset(video for video in videos if part_of(video.id, n) == index)
+    digests = (hashlib.sha256(video.id.encode("utf-8", "surrogateescape")).digest() for video in videos)
+    in_part = (int.from_bytes(digest[:8], "big") % part[1] == part[0] for digest in digests)
+    return videos.subset(itertools.compress(videos, in_part))
 
 
 def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSettings) -> Plan:
@@ -148,7 +148,7 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
 
 
 def _compare(info: VideoInfo, video: Video, now: Stamp) -> str:
-    """`same`, `changed`, `unknown`, or `two videos` where the file from before is still there, elsewhere."""
+    """Return `same`, `changed`, `unknown`, or `two videos` where the file from before is still there, elsewhere."""
     then, path = Stamp(info.source_bytes, info.source_modified_ns), str(video.path)
     if not now.known:  # it has gone since it was listed
         return "same"
@@ -172,7 +172,7 @@ def _same_file(path: str, other: str) -> bool:
 
 
 def _mended(failure: Failure, now: Stamp) -> bool:
-    """Whether a video could not be read before, and has another file today."""
+    """Return whether a video could not be read before, and has another file today."""
     then = Stamp(failure.source_bytes, failure.source_modified_ns)
     return then.known and now.known and not then.same(now)
 

@@ -51,18 +51,13 @@ class Summary:
     """What an extraction did."""
 
     progress: Progress
+    plan: Plan
     failures: list[Failure]
     """All videos of the list that have no features, those of earlier runs included."""
     interrupted: bool
     """Whether Ctrl-C ended it before the list did."""
-    changed: Sequence[Change] = ()
+    changed: Sequence[Change]
     """Videos that were in the cache, and were read again because their files had changed."""
-    kept: Sequence[Change] = ()
-    """Videos whose files had changed, and whose features were left as they were."""
-    relabelled: int = 0
-    """Videos that were in the cache, and have other labels or another split by this list."""
-    unknown: int = 0
-    """Videos in the cache of which nobody knows whether their files have changed."""
 
     @property
     def new_failures(self) -> list[Failure]:
@@ -78,4 +73,4 @@ def summarize(plan: Plan, progress: Progress, cache: FeatureCache, *, interrupte
         mark_reported(cache.folder, [failure.id for failure in failures])
     read = {video.id: video.generation for video in cache.videos if video.generation}
     changed = [change for change in plan.changed if read.get(change.video.id, 0) > change.before.generation]
-    return Summary(progress, failures, interrupted, changed, plan.kept, plan.relabelled, plan.unknown)
+    return Summary(progress, plan, failures, interrupted, changed)

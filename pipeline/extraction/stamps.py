@@ -1,4 +1,4 @@
-"""By what a video file is known again without reading it, and where its id begins."""
+"""How a video file is recognized without reading it, and where its id begins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stamp(NamedTuple):
         return self.size >= 0
 
     def same(self, other: Stamp) -> bool:
-        """Whether two files are taken for the same: size and time agree.
+        """Return whether two files are taken for the same: size and time agree.
 
         A copy may have lost what its file system does not store: a time in whole seconds, or microseconds,
         is compared as such.
@@ -56,12 +56,12 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp:
         return UNKNOWN
 
 
-def stamps_of(paths: Iterable[str], threads: int = 16) -> dict[str, Stamp]:
+def stamps_of(paths: Iterable[str]) -> dict[str, Stamp]:
     """Return the stamps of many files, read by several threads: a network file system is waited for, not worked."""
     rest = iter(dict.fromkeys(paths))
     pieces = iter(lambda: list(islice(rest, 256)), [])
     found: dict[str, Stamp] = {}
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(16) as pool:
         for piece, stamps in pool.map(lambda piece: (piece, [stamp_of(path) for path in piece]), pieces):
             found.update(zip(piece, stamps, strict=True))
     return found

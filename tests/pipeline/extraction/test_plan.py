@@ -18,14 +18,13 @@ from PIL import Image
 
 from helpers import a_record, an_identity, save_video, vidclip
 from vidclip.cache import CacheMismatch, CacheWriter, FeatureCache, VideoRecord, verify
-from vidclip.pipeline.datasets import VideoList, read_videos
+from vidclip.pipeline.datasets import Video, VideoList, read_videos
 from vidclip.pipeline.encoders import load_encoder
 from vidclip.pipeline.extraction import (
     ExtractSettings,
     SourceChanged,
     Stamp,
     extract,
-    part_of,
     root_of,
     stamp_of,
     videos_of_part,
@@ -116,7 +115,7 @@ def test_replace_keep_and_error(days, run, tmp_path):
     run(days / "monday")
     monday = frames_of(tmp_path / "features", "clip001.mp4")
     kept = run(days / "tuesday", changed="keep")
-    assert (kept.progress.encoded, len(kept.kept), len(kept.changed)) == (0, 1, 0)
+    assert (kept.progress.encoded, len(kept.plan.kept), len(kept.changed)) == (0, 1, 0)
     np.testing.assert_array_equal(frames_of(tmp_path / "features", "clip001.mp4"), monday)
     with pytest.raises(SourceChanged, match="1 video of .* has another file today"):
         run(days / "tuesday", changed="error")
@@ -196,15 +195,15 @@ def test_caches_of_older_versions_say_what_they_can(days, run, tmp_path):
     run(days / "monday")
     older(tmp_path / "features", tmp_path / "older")
     summary = run(days / "monday", "older")
-    assert (summary.progress.present, summary.unknown) == (2, 2), (
+    assert (summary.progress.present, summary.plan.unknown) == (2, 2), (
         "nobody knows whether the files have changed"
     )
     shutil.copytree(days / "monday", days / "copy")
-    assert run(days / "copy", "older").unknown == 0, "the files from before are there to compare with"
+    assert run(days / "copy", "older").plan.unknown == 0, "the files from before are there to compare with"
     with pytest.raises(SourceChanged, match="two videos are called"):
         run(days / "tuesday", "older")
     (days / "monday").rename(days / "moved")
-    assert run(days / "moved", "older").unknown == 2
+    assert run(days / "moved", "older").plan.unknown == 2
 
 
 def test_segments_begin_where_their_video_does(tmp_path):
@@ -231,13 +230,13 @@ def test_a_new_list_changes_labels_and_encodes_nothing(days, run, tmp_path):
     run(first)
     second = write_list(tmp_path / "second.csv", {names[0]: ("run", "test")})
     summary = run(second)
-    assert (summary.progress.encoded, summary.relabelled) == (0, 1)
+    assert (summary.progress.encoded, summary.plan.relabelled) == (0, 1)
     cache = FeatureCache(tmp_path / "features")
     assert cache.labels == [("run",), ("jump",)], "what a list does not mention it leaves alone"
     assert cache.splits == ["test", "train"]
-    assert run(second).relabelled == 0
+    assert run(second).plan.relabelled == 0
     (tmp_path / "bare.csv").write_text(f"path\n{names[0]}\n")
-    assert run(tmp_path / "bare.csv").relabelled == 0, "a list without labels says nothing of them"
+    assert run(tmp_path / "bare.csv").plan.relabelled == 0, "a list without labels says nothing of them"
     rewrite(days / names[0], 4)
     run(tmp_path / "bare.csv")
     cache = FeatureCache(tmp_path / "features")
@@ -273,10 +272,10 @@ def test_a_video_that_appears_between_two_jobs_is_encoded_once(tmp_path, run):
 def test_parts_are_a_digest_of_the_id():
     # From `printf %s a.mp4 | sha256sum`: the first 16 hexadecimal digits, modulo n.
     digest = subprocess.run(["sha256sum"], input=b"a.mp4", capture_output=True, check=True).stdout
-    assert part_of("a.mp4", 7) == int(digest[:16], 16) % 7
-    ids = [f"{number}.mp4" for number in range(4000)]
-    counts = np.bincount([part_of(id, 4) for id in ids], minlength=4)
-    assert counts.min() > 900, "about as many in each"
+    videos = VideoList([Video("a.mp4", Path("/a.mp4"))])
+    assert len(videos_of_part(videos, (int(digest[:16], 16) % 7, 7))) == 1
+    videos = VideoList(Video(f"{number}.mp4", Path(f"/{number}.mp4")) for number in range(4000))
+    assert min(len(videos_of_part(videos, (i, 4))) for i in range(4)) > 900, "about as many in each"
 
 
 def test_parts_have_no_video_in_common(days):
