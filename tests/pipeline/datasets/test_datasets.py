@@ -69,11 +69,11 @@ def test_videos_beside_the_label_folders_have_no_label(make):
     assert told(read_videos(make("a.mp4", "run/b.mp4"))) == [("a.mp4", (), ""), ("run/b.mp4", ("run",), "")]
 
 
-def test_of_a_deeper_tree_the_first_folder_is_the_label(make):
+def test_first_folder_of_a_deeper_tree_is_the_label(make):
     assert told(read_videos(make("run/group1/x/a.mp4"))) == [("run/group1/x/a.mp4", ("run",), "")]
 
 
-def test_folders_called_like_splits_are_splits_when_they_are_alone(make):
+def test_folders_named_like_splits_are_splits_when_alone(make):
     root = make("train/run/a.mp4", "Val/run/b.mp4", "test/c.mp4")
     assert told(read_videos(root)) == [
         ("Val/run/b.mp4", ("run",), "Val"),
@@ -125,7 +125,7 @@ def test_a_relative_source_gives_the_same_list_with_whole_paths(make, monkeypatc
     assert (videos[0].id, videos[0].path) == ("run/a.mp4", root / "set/run/a.mp4")
 
 
-def test_names_are_kept_whatever_is_in_them(make):
+def test_keeps_names_with_unusual_characters(make):
     names = ["[b]x[/b].mp4", "a b/c,d.mp4", "側転/é.mp4", "#1/'.mp4", "new\nline.mp4"]
     assert sorted(ids(read_videos(make(*names)))) == sorted(names)
 
@@ -157,19 +157,19 @@ def test_a_pipe_is_no_video(make):
     assert (ids(videos), videos.n_other_files) == (["a.mp4"], 1)
 
 
-def test_a_folder_without_videos_is_refused(make):
+def test_rejects_a_folder_without_videos(make):
     with pytest.raises(
         DatasetError, match=r"no video below .*\(3 other files: .txt, no suffix\)\. Videos are.*\.mp4"
     ):
         read_videos(make("a.txt", "run/b.txt", "run/c"))
 
 
-def test_an_empty_folder_is_refused(tmp_path):
+def test_rejects_an_empty_folder(tmp_path):
     with pytest.raises(DatasetError, match=r"There is no video below [^(]*\. Videos are files"):
         read_videos(tmp_path)
 
 
-def test_an_unreadable_folder_is_an_error_and_not_an_omission(make, monkeypatch):
+def test_rejects_an_unreadable_folder(make, monkeypatch):
     root = make("run/a.mp4", "jump/b.mp4")
     scandir = os.scandir
 
@@ -183,7 +183,7 @@ def test_an_unreadable_folder_is_an_error_and_not_an_omission(make, monkeypatch)
         read_videos(root)
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+def test_rejects_names_that_are_not_utf8(tmp_path):
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.mp4")).touch()
     except OSError:
@@ -249,7 +249,7 @@ def test_a_csv_gives_labels_and_splits(make_csv):
         "path,label,split\na.mp4\n\n,,\n",
     ],
 )  # fmt: skip
-def test_ways_to_write_a_csv(make_csv, content):
+def test_csv_variants_give_the_same_list(make_csv, content):
     assert told(read_videos(make_csv(content, "a.mp4"))) == [("a.mp4", (), "")]
 
 
@@ -273,7 +273,7 @@ def test_paths_are_relative_to_the_csv_or_the_root_and_may_be_absolute(make_csv,
     assert all(video.path.is_file() for video in videos)
 
 
-def test_a_way_through_a_link_leads_to_where_the_system_says(make_csv, tmp_path):
+def test_paths_through_links_resolve_as_the_system_does(make_csv, tmp_path):
     """`link/../a.mp4` is beside what the link leads to: it is checked, read and called so."""
     path = make_csv("path\na.mp4\nlink/../a.mp4\nsub/../b.mp4\n", "a.mp4", "b.mp4", "sub/c.mp4")
     inside = tmp_path / "elsewhere/inside"
@@ -323,12 +323,12 @@ def test_a_folder_is_no_video_file(make_csv, n_others):
         read_videos(path)
 
 
-def test_nothing_left_is_an_error_even_where_missing_is_allowed(make_csv):
+def test_rejects_a_list_whose_videos_are_all_missing(make_csv):
     with pytest.raises(DatasetError, match="None of the 2 listed videos can be found"):
         read_videos(make_csv("path\na.mp4\nb.mp4\n"), allow_missing=True)
 
 
-def test_backslashes_are_pointed_out(make_csv):
+def test_missing_paths_with_backslashes_get_a_hint(make_csv):
     with pytest.raises(DatasetError, match=r"Write / between folders, not \\"):
         read_videos(make_csv("path\nrun\\a.mp4\n", "run/a.mp4"))
 
@@ -350,7 +350,7 @@ def test_backslashes_are_pointed_out(make_csv):
         (b"path\na\0.mp4\n", r"list.csv, row 2 holds a zero byte"),
     ],
 )  # fmt: skip
-def test_csv_files_that_cannot_be_right_say_where(make_csv, content, message):
+def test_rejects_wrong_csv_files_with_their_row(make_csv, content, message):
     with pytest.raises(DatasetError, match=message):
         read_videos(make_csv(content, "a.mp4"))
 
@@ -367,7 +367,7 @@ def test_single_files_have_no_labels(make):
     assert ids(read_videos([root / "run/a.mp4"], root=root / "jump")) == [f"{root}/run/a.mp4"]
 
 
-def test_what_cannot_be_a_video_is_refused(make):
+def test_rejects_sources_that_are_not_videos(make):
     root = make("a.mp4", "list.txt", "list.csv", "run/b.mp4")
     (root / "gone.mp4").symlink_to("nowhere")
     (root / "endless.csv").symlink_to("/dev/zero")
@@ -417,7 +417,7 @@ def test_images_beside_videos_or_folders_are_other_files(make, beside):
     assert (ids(videos), videos.n_other_files) == ([beside], 1)
 
 
-def test_frames_in_folders_called_like_splits(make):
+def test_frame_folders_below_split_folders(make):
     assert told(read_videos(make("train/run/a/1.jpg", "val/run/b/1.jpg"))) == [
         ("train/run/a", ("run",), "train"),
         ("val/run/b", ("run",), "val"),
@@ -456,7 +456,7 @@ def test_a_row_may_be_a_segment(make_csv):
     assert {video.path for video in videos} == {path.parent / "a.mp4"}
 
 
-def test_the_same_segment_twice_is_refused(make_csv):
+def test_rejects_a_segment_listed_twice(make_csv):
     path = make_csv("path,start,end\na.mp4,1,2\na.mp4,1.0,2.00\n", "a.mp4")
     with pytest.raises(DatasetError, match=r"listed twice: 'a\.mp4#t=1,2' \(.*row 2 and .*row 3\)"):
         read_videos(path)
@@ -475,7 +475,7 @@ def test_the_same_segment_twice_is_refused(make_csv):
         ("00:10", "", "has the start '00:10': write seconds"),
     ],
 )
-def test_segments_that_cannot_be_right(make_csv, start, end, message):
+def test_rejects_wrong_segments(make_csv, start, end, message):
     path = make_csv(f"path,start,end\na.mp4,,\na.mp4,{start},{end}\n", "a.mp4")
     with pytest.raises(DatasetError, match=rf"list\.csv, row 3 {re.escape(message)}"):
         read_videos(path)
@@ -521,7 +521,7 @@ def make_list(make):
         ("brush hair/v 1.avi 0\nbrush hair/w 3.avi 0\n", ["brush hair/v 1.avi", "brush hair/w 3.avi"]),
     ],
 )
-def test_a_list_of_a_repository(make_list, content, names):
+def test_reads_lists_of_repositories(make_list, content, names):
     path = make_list(content, *names)
     videos = read_videos(path, lexicon=CLASSES)
     expected = [name.rpartition("/")[0] if name.endswith(".jpg") else name for name in names]
@@ -533,7 +533,7 @@ def test_a_list_of_a_repository(make_list, content, names):
     assert re.fullmatch(r".*/list\.txt, row [123]", videos[0].origin)
 
 
-def test_the_official_order_decides_what_a_number_means(make_list):
+def test_numbers_count_the_classes_of_the_lexicon(make_list):
     path = make_list("a.mp4 2\nb.mp4 0\n", "a.mp4", "b.mp4")
     assert told(read_videos(path, lexicon=CLASSES)) == [
         ("a.mp4", ("wave",), ""),
@@ -565,7 +565,7 @@ def test_a_list_is_relative_to_its_folder_or_the_root(make_list, tmp_path):
         ("a.mp4 1\na.mp4 1\n", r"listed twice: 'a\.mp4' \(.*row 1 and .*row 2\)"),
     ],
 )  # fmt: skip
-def test_lists_that_cannot_be_right_say_where(make_list, content, message):
+def test_rejects_wrong_repository_lists_with_their_row(make_list, content, message):
     with pytest.raises(DatasetError, match=message):
         read_videos(make_list(content, "a.mp4", "b.mp4"), lexicon=CLASSES)
 
@@ -584,7 +584,7 @@ def video(name, *labels, **facts):
     return Video(id=name, path=Path(name), labels=labels, **facts)
 
 
-def test_a_list_is_a_sequence_and_its_slices_are_shards():
+def test_slices_of_a_list_are_lists():
     videos = VideoList([video(str(i), f"class {i % 3}") for i in range(10)], n_other_files=4)
     shards = [videos[i::3] for i in range(3)]
     assert all(isinstance(shard, VideoList) and shard.n_other_files == 4 for shard in shards)
@@ -593,7 +593,7 @@ def test_a_list_is_a_sequence_and_its_slices_are_shards():
     assert repr(videos) == "VideoList(10 videos, 3 labels)"
 
 
-def test_a_list_with_two_videos_of_one_id_is_refused():
+def test_rejects_two_videos_of_one_id():
     with pytest.raises(DatasetError, match=r"'a' \(a and list.csv, row 3\)"):
         VideoList([video("a"), video("a", origin="list.csv, row 3")])
 
@@ -625,7 +625,7 @@ def test_many_unknown_labels_are_counted():
         check_labels([video(str(i), f"x{i}") for i in range(8)], Lexicon("own", ("run",), ("run",)))
 
 
-def test_a_label_that_fits_two_classes_is_refused():
+def test_rejects_a_label_of_two_classes():
     lexicon = Lexicon("own", phrases=("push up", "pushup"), labels=("push up", "pushup"))
     with pytest.raises(
         DatasetError,

@@ -81,7 +81,7 @@ def test_ucf101_has_all_its_splits_in_one_list(make):
 
 
 @pytest.mark.parametrize("split", [1, "1", " 1"])
-def test_one_split_of_ucf101(make, split):
+def test_ucf101_gives_one_split(make, split):
     videos = read_dataset("UCF-101", make(*UCF_VIDEOS, **UCF), split=split)
     assert [(video.id[-11:], video.split) for video in videos] == [
         ("g01_c01.avi", "test"),
@@ -90,7 +90,7 @@ def test_one_split_of_ucf101(make, split):
     ]
 
 
-def test_the_labels_of_ucf101_count_as_its_classes_do(make):
+def test_ucf101_labels_follow_the_order_of_its_classes(make):
     lexicon = load_lexicon("ucf101")
     lines = "".join(f"{number} {label}\n" for number, label in enumerate(lexicon.labels, start=1))
     root = make(*UCF_VIDEOS, **{**UCF, "ucfTrainTestlist/classInd.txt": lines})
@@ -105,7 +105,7 @@ def test_the_labels_of_ucf101_count_as_its_classes_do(make):
     )
 
 
-def test_frames_of_ucf101_and_corrected_names(make):
+def test_ucf101_finds_frame_folders_and_corrected_names(make):
     root = make(
         "frames/v_ApplyEyeMakeup_g01_c01/img_00001.jpg",
         "frames/v_HandstandPushups_g08_c02/img_00001.jpg",
@@ -149,11 +149,11 @@ def test_the_annotations_may_be_elsewhere(make, tmp_path):
         ("trainlist01.txt", "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi\n", "trainlist01.txt, row 1 has the video 'ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi' a second time in split 1 (first: testlist01.txt, row 1): use the lists as published."),
     ],
 )  # fmt: skip
-def test_files_of_ucf101_that_cannot_be_right(make, file, text, message):
+def test_rejects_wrong_files_of_ucf101(make, file, text, message):
     refused(message, "ucf101", make(*UCF_VIDEOS, **{**UCF, f"ucfTrainTestlist/{file}": text}))
 
 
-def test_splits_that_do_not_exist(make):
+def test_rejects_unknown_splits(make):
     root = make(*UCF_VIDEOS, **UCF)
     refused("ucf101 has the splits 1, 2, 3, not 7.", "ucf101", root, split=7)
     refused("ucf101 has the splits 1, 2, 3, not 'test'.", "ucf101", root, split="test")
@@ -210,7 +210,7 @@ def test_one_split_of_hmdb51_leaves_out_what_is_in_neither_part(make):
 
 
 @pytest.mark.parametrize("line", ["a.avi", "a.avi 3", "a.avi 1 x", "1", "../../a.avi 1"])
-def test_a_row_of_hmdb51_that_cannot_be_right(make, line):
+def test_rejects_wrong_rows_of_hmdb51(make, line):
     root = make(
         *HMDB_VIDEOS, **{**HMDB, "testTrainMulti_7030_splits/sword_test_split1.txt": f"b.avi 1\n{line}\n"}
     )
@@ -221,7 +221,7 @@ def test_a_row_of_hmdb51_that_cannot_be_right(make, line):
     )
 
 
-def test_a_class_that_hmdb51_does_not_have(make):
+def test_rejects_unknown_classes_of_hmdb51(make):
     root = make(
         *HMDB_VIDEOS, **HMDB, **{"testTrainMulti_7030_splits/swrd_test_split1.txt": "a.avi 1\nb.avi 2\n"}
     )
@@ -300,7 +300,7 @@ def test_frames_of_kinetics_have_no_times(make):
     assert [video.end_seconds for video in videos] == [None, None]
 
 
-def test_of_several_kinetics_the_lists_of_the_right_one_are_read(make):
+def test_kinetics_reads_the_lists_of_its_own_size(make):
     row = "label,youtube_id,time_start,time_end,split\n{},{},0,10,{}\n"
     root = make(
         "a_000000_000010.mp4",
@@ -353,11 +353,11 @@ def test_every_class_of_kinetics_is_found_under_its_published_name(make, name):
         ('label,youtube_id,time_start,time_end\n"x,a,1,11\n', "val.csv, row 2 is not CSV: unexpected end of data. Check its quotation marks."),
     ],
 )  # fmt: skip
-def test_files_of_kinetics_that_cannot_be_right(make, text, message):
+def test_rejects_wrong_files_of_kinetics(make, text, message):
     refused(message, "kinetics400", make("a_000001_000011.mp4", **{"val.csv": text}))
 
 
-def test_two_lists_of_one_split_are_not_both_read(make):
+def test_rejects_two_lists_of_one_split(make):
     root = make(**{"kinetics-400_val.csv": "", "val.csv": ""})
     refused(
         "ROOT holds two lists of the split val, kinetics-400_val.csv and val.csv: name one of them with "
@@ -375,7 +375,7 @@ def test_ids_that_try_to_leave_the_root_find_nothing(make):
     assert len(videos.missing) == 2
 
 
-def test_a_wrong_root_is_told_from_missing_videos(make):
+def test_rejects_a_root_without_any_video(make):
     root = make("other/a.mp4", **KINETICS)
     with pytest.raises(DatasetError) as raised:
         read_dataset("kinetics400", root)
@@ -388,7 +388,7 @@ def test_a_wrong_root_is_told_from_missing_videos(make):
     )
 
 
-def test_a_video_that_is_there_twice_is_told(make):
+def test_notes_videos_that_are_there_twice(make):
     root = make("b/abc_000007_000017.mp4", "a/abc_000007_000017.mp4", "a/left.mp4", **KINETICS)
     videos = read_dataset("kinetics400", root)
     assert ids(videos) == ["a/abc_000007_000017.mp4"]
@@ -481,13 +481,13 @@ def test_activitynet_gives_segments_where_they_are_asked_for(make):
         ("[" * 100_000, "is not JSON"),
     ],
 )  # fmt: skip
-def test_files_of_activitynet_that_cannot_be_right(make, document, message):
+def test_rejects_wrong_files_of_activitynet(make, document, message):
     with pytest.raises(DatasetError, match=re.escape(message)):
         read_dataset("activitynet", make("v_a.mp4", **{"activity_net.v1-3.min.json": document}))
 
 
 @pytest.mark.parametrize("segment", [None, [], [1], "ab", [1, "x"], [None, 2], [True, 2]])
-def test_a_segment_of_activitynet_that_is_none(make, segment):
+def test_rejects_wrong_segments_of_activitynet(make, segment):
     root = make("v_a.mp4", **activitynet(a=activities("training", ("Archery", segment))))
     assert len(read_dataset("activitynet", root)) == 1
     with pytest.raises(DatasetError, match=r"video 'a', annotation 0 has the (segment|time) "):
@@ -532,7 +532,7 @@ def test_charades_has_several_labels_a_video(make, form):
         ("train.csv", "id,actions\na,c01 0 1\n", "Charades_v1_train.csv, row 2 has the action 'c01 0 1' instead of a class, its start and its end, such as 'c092 11.90 21.20': use the file as published."),
     ],
 )  # fmt: skip
-def test_files_of_charades_that_cannot_be_right(make, file, text, message):
+def test_rejects_wrong_files_of_charades(make, file, text, message):
     refused(message, "charades", make("46GP8.mp4", **{**CHARADES, f"Charades/Charades_v1_{file}": text}))
 
 
@@ -605,7 +605,7 @@ def test_something_something_as_json(make):
         ("test.json", '[{"id": "1", "template": []}]', "something-something-v1-test.json, entry 0 has the label [], which is no text."),
     ],
 )  # fmt: skip
-def test_files_of_something_something_that_cannot_be_right(make, file, text, message):
+def test_rejects_wrong_files_of_something_something(make, file, text, message):
     texts = {**SOMETHING, f"something-something-v1-{file}": text}
     if file == "test.json":
         del texts["something-something-v1-test.csv"]
@@ -624,7 +624,7 @@ def test_frame_folders_are_not_looked_into(make, monkeypatch):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_a_root_without_the_files_says_what_to_get(make, name):
+def test_missing_files_are_named_with_their_source(make, name):
     root = make("a.mp4", "annotations/other.txt")
     with pytest.raises(DatasetError) as raised:
         read_dataset(name, root)
@@ -673,12 +673,12 @@ def test_check_tells_what_is_there_and_what_is_missing(make, check):
     assert "1 video of 4 missing:\n  ApplyLipstick/v_ApplyLipstick_g10_c01.avi  (" in result.stdout
 
 
-def test_check_is_content_when_all_are_there(make, check):
+def test_check_succeeds_when_all_are_there(make, check):
     result = check("hmdb51", "--root", make(*HMDB_VIDEOS, **HMDB), "--split", "2")
     assert (result.exit_code, "None is missing." in result.stdout) == (0, True)
 
 
-def test_check_says_why_it_cannot_tell(make, check):
+def test_check_explains_missing_lists(make, check):
     root = make(*HMDB_VIDEOS, **HMDB)
     result = check("hmdb51", "--root", root, "--split", "7")
     assert (result.exit_code, result.stderr) == (2, "Error: hmdb51 has the splits 1, 2, 3, not '7'.\n")
