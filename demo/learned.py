@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..cache import FeatureCache, TextEmbeddings
 from ..lexicons import Lexicon
+from ..pipeline.choices import CLASSIFIERS, TEMPORAL
 from ..pipeline.evaluation import FEW_SHOT_SETTINGS, Result, select_videos, train_and_evaluate
-from ..pipeline.heads import CLASSIFIERS, TEMPORAL, ClassTexts, HeadConfig, TrainSettings
+from ..pipeline.heads import ClassTexts, HeadConfig, TrainSettings
 from .actions import ORDER_PAIRS
 
 SHOTS = (0, 1, 2, 4, 8, 16)

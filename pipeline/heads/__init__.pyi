@@ -21,7 +21,6 @@ from .head_scorer import head_scores as head_scores
 from .losses import scores_loss as scores_loss
 from .prompt_learner import PromptLearner as PromptLearner
 from .prompt_learner import PromptUnavailable as PromptUnavailable
-from .temporal import TEMPORAL as TEMPORAL
 from .temporal import temporal_module as temporal_module
 from .training import Epoch as Epoch
 from .training import FitError as FitError
@@ -30,5 +29,4 @@ from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead
 from .video_head import head_inputs as head_inputs
 from .video_head import word_queries as word_queries
-from .weights import CLASSIFIERS as CLASSIFIERS
 from .weights import classifier_weights as classifier_weights

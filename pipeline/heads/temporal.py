@@ -135,12 +135,7 @@ class _Block(nn.Module):
         query, key, value = together.view(videos, times, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value)
         x = x + self.attention_out(attended.transpose(1, 2).reshape(videos, times, dimension))
-        return x + self.mlp_out(_quick_gelu(self.mlp_in(self.mlp_norm(x))))
-
-
-def _quick_gelu(x: torch.Tensor) -> torch.Tensor:
-    """x sigmoid(1.702 x), as a SiLU, which torch has in one piece."""
-    return F.silu(1.702 * x) / 1.702
+        return x + self.mlp_out(F.silu(1.702 * self.mlp_in(self.mlp_norm(x))) / 1.702)  # QuickGELU
 
 
 def _check_frames(frames: torch.Tensor, dimension: int) -> None:

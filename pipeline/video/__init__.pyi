@@ -2,8 +2,6 @@ from .augmentation import Augmentation as Augmentation
 from .clip_spec import ClipSpec as ClipSpec
 from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
 from .pool import DecodePool as DecodePool
-from .preprocess import OPENAI_MEAN as OPENAI_MEAN
-from .preprocess import OPENAI_STD as OPENAI_STD
 from .preprocess import Preprocess as Preprocess
 from .readers import decode_video as decode_video
 from .request import DAMAGED as DAMAGED

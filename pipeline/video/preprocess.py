@@ -2,7 +2,7 @@
 
 Decoding workers import this module, which needs Pillow and numpy, never torch. The geometry
 is that of `open_clip.transform.image_transform(is_train=False)` (open_clip 3), byte for byte; the
-normalization that follows it (`mean`, `std`) is left to whoever has the pixels on a device.
+normalization that follows it (`mean`, `std`) is left to the encoder.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from PIL import Image
 
 from ..choices import CROP_POSITIONS, check_choice
 from .sampling import CROPS, check_names
-
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 RESIZE_MODES = ("shortest", "longest", "squash")
@@ -42,9 +39,9 @@ class Preprocess:
     With `resize`, and for three crops, it is always the short side: the geometry of the papers."""
     fill_color: int = 0
     """What `longest` pads with."""
-    mean: tuple[float, float, float] = OPENAI_MEAN
-    """Of red, green and blue, in [0, 1]."""
-    std: tuple[float, float, float] = OPENAI_STD
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    """Mean of red, green and blue, in [0, 1]; default, as that of `std`: OpenAI's."""
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def __post_init__(self) -> None:
         # Lists (from JSON, from open_clip) become tuples, so that equal settings compare equal.

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vidclip.pipeline.heads import TEMPORAL, temporal_module
+from vidclip.pipeline.choices import TEMPORAL
+from vidclip.pipeline.heads import temporal_module
 
 
 def some_frames(rng, videos=3, times=5, dimension=16, scale=0.4):

@@ -8,7 +8,8 @@ import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from vidclip.pipeline.heads import CLASSIFIERS, classifier_weights
+from vidclip.pipeline.choices import CLASSIFIERS
+from vidclip.pipeline.heads import classifier_weights
 
 
 def some_videos(rng, *, classes=5, per_class=20, dimension=16, noise=1.0):
