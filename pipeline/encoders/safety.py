@@ -2,7 +2,7 @@
 
 open_clip hands most of `open_clip_config.json` on to transformers and timm, and these read files of their own beside
 it. `check_model_config` refuses what could choose code or a place outside the folder; inside `without_code`,
-transformers is told not to trust, whatever a file or the environment says.
+transformers trusts no code, whatever a file or the environment says.
 """
 
 from __future__ import annotations

@@ -188,10 +188,12 @@ def shared_embeddings_note(embeddings: np.ndarray, names: Sequence[str], what: s
     if len(names) < 2:
         return ""
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
+    directions = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
     # A few fixed projections stand for D dimensions: what differs by rounding alone agrees in all of them.
-    axes = np.random.default_rng(0).standard_normal((unit.shape[1], 8)).astype(np.float32)
-    _, group, sizes = np.unique(np.round(unit @ axes, 3), axis=0, return_inverse=True, return_counts=True)
+    axes = np.random.default_rng(0).standard_normal((directions.shape[1], 8)).astype(np.float32)
+    _, group, sizes = np.unique(
+        np.round(directions @ axes, 3), axis=0, return_inverse=True, return_counts=True
+    )
     shared = sizes[group.reshape(-1)] > 1
     if not shared.any():
         return ""

@@ -6,6 +6,8 @@ causal text tower, a word has seen only what stands before it.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,12 +70,7 @@ def name_positions(tokenizer: Any, prompt: str, tokens: torch.Tensor) -> list[li
 
 
 def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
-    length = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length
+    return sum(itertools.takewhile(bool, map(operator.eq, left, right)))
 
 
 def token_embeddings(model: torch.nn.Module, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

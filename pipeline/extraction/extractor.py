@@ -252,7 +252,10 @@ def _encode_all(
         size, modified_ns = stamps.pop(index)
         source = (size, modified_ns, plan.generations.get(video.id, 0))
         if isinstance(result, DecodeFailure):
-            thread.put(Failure(video.id, str(video.path), result.stage, _reason(video, result), *source))
+            reason = result.reason
+            if video.origin and (video.start_seconds is not None or video.end_seconds is not None):
+                reason += f" ({video.origin})"  # the list's row: the times of the segment may be wrong
+            thread.put(Failure(video.id, str(video.path), result.stage, reason, *source))
         else:
             with result:
                 complete = batches.add(_record(video, result, dimension, source), result.pixels)
@@ -261,12 +264,6 @@ def _encode_all(
         report()
     for record in batches.finish():
         thread.put(_usable(record))
-
-
-def _reason(video: Video, failure: DecodeFailure) -> str:
-    """Return why a video could not be decoded; for a segment with its row in the list, whose times may be wrong."""
-    segment = video.start_seconds is not None or video.end_seconds is not None
-    return f"{failure.reason} ({video.origin})" if segment and video.origin else failure.reason
 
 
 def _record(video: Video, decoded: Decoded, dimension: int, source: tuple[int, int, int]) -> VideoRecord:

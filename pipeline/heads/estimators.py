@@ -121,7 +121,7 @@ class LDAClassifier(LinearDiscriminantAnalysis):
     max_per_class : int or None, default 60
         At most so many videos of a class, drawn at random; None: all. The paper's 60.
     random_state : int, RandomState or None, default 0
-        Of that draw.
+        Random state of that draw.
 
     Attributes
     ----------

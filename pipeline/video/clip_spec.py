@@ -1,4 +1,4 @@
-"""Which frames of a video, and which of their pixels: what decoding is told, and what a cache stores of it."""
+"""Which frames of a video, and which of their pixels: the settings of decoding, and what a cache stores of them."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from .packets import Packets
 
 OVERSHOOT_SECONDS = 0.1
-"""A segment that ends this little after its video was rounded by somebody: not worth a note."""
+"""A segment that ends this little after its video has rounded times: no note is made of it."""
 
 
 class EmptySegmentError(DecodeError):
-    """A segment without a frame: no decoder is to blame, and another one would not help."""
+    """A segment without a frame, whichever decoder reads it."""
 
 
 @dataclass(frozen=True)

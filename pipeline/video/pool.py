@@ -165,6 +165,6 @@ class DecodePool:
         alone = threading.active_count() <= 1 + len(self._threads)
         if stuck and (alone or waited_seconds > STUCK_SECONDS):
             raise RuntimeError(
-                f"All {self._n_slots} slots of the DecodePool are held, and nobody is there to give one back: "
+                f"All {self._n_slots} slots of the DecodePool are held, and no other thread can give one back: "
                 f"call release() on results that are done with, or ask for more slots"
             )

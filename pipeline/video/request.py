@@ -115,7 +115,7 @@ class Decoded:
     def from_facts(
         cls, facts: dict[str, Any], pixels: np.ndarray, on_release: Callable[[], None] | None = None
     ) -> Decoded:
-        """Return what `facts` told, with `pixels` (flat, uint8, at least as many as the shape says)."""
+        """Return the video that `facts` describes, with `pixels` (flat, uint8, at least as many as the shape says)."""
         facts = dict(facts)
         shape = facts.pop("shape")
         facts["frame_indices"] = np.array(facts["frame_indices"], dtype=np.int64)

@@ -19,8 +19,6 @@ from ..video_list import DatasetError
 from .annotation_files import SPLIT_WORDS, Request, find_annotations, one_each, split_of
 from .matching import Listed, Listing
 
-_NEEDED = ("youtube_id", "time_start", "time_end")
-
 
 def read_kinetics(request: Request) -> Listing:
     """Return the rows of all lists. Test lists may come without labels.
@@ -48,7 +46,7 @@ def read_kinetics(request: Request) -> Listing:
 
 
 def _read_file(path: Path, segments: bool) -> Iterator[Listed]:
-    table = Table(path, _NEEDED, optional=("label", "split"))
+    table = Table(path, ("youtube_id", "time_start", "time_end"), optional=("label", "split"))
     of_file = split_of(path.name)
     if "split" not in table.columns and not of_file:
         raise DatasetError(
