@@ -41,6 +41,7 @@ from .run import evaluate as evaluate
 from .splits import check_disjoint as check_disjoint
 from .splits import drawn_split as drawn_split
 from .splits import draws_test_set as draws_test_set
+from .splits import id_fingerprints as id_fingerprints
 from .splits import leave_out_trained as leave_out_trained
 from .splits import sides_to_fit as sides_to_fit
 from .splits import stratified_split as stratified_split
