@@ -45,6 +45,13 @@ CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 TEMPORAL = ("mean", "conv", "transformer", "mit")
 LOSSES = ("cross-entropy", "paper", "released")
 
+# fine-tuning
+FINETUNE_RECIPES = ("text4vis", "bike")
+TRAINED = ("visual", "visual+text", "head")
+"""Which towers are trained beside the head."""
+DECAYS = ("all", "matrices")
+"""Which parameters decay: all of them, or all but biases, norms and positions."""
+
 # protocols
 PROTOCOLS = ("full-classes", "half-classes", "kinetics600", "splits")
 MULTI_LABEL = "multi-label"

@@ -15,6 +15,7 @@ LAYERS = {
     "cli": 9,
     "demo": 8,
     "pipeline.report": 7,
+    "pipeline.finetune": 6,
     "pipeline.evaluation": 5,
     "pipeline.heads": 4,
     "pipeline.scoring": 3,

@@ -21,4 +21,6 @@ from .text_cache import text_embeddings as text_embeddings
 from .tokens import WordsUnavailable as WordsUnavailable
 from .tokens import content_positions as content_positions
 from .tokens import content_tokens as content_tokens
+from .tokens import name_positions as name_positions
+from .tokens import token_embeddings as token_embeddings
 from .transformers_text import transformers_sentences as transformers_sentences

@@ -25,6 +25,8 @@ from .temporal import temporal_module as temporal_module
 from .training import Epoch as Epoch
 from .training import FitError as FitError
 from .training import TrainSettings as TrainSettings
+from .training import Validation as Validation
+from .training import lr_factor as lr_factor
 from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead
 from .video_head import head_inputs as head_inputs

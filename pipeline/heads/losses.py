@@ -19,7 +19,11 @@ from ..choices import LOSSES, check_choice
 
 
 def scores_loss(
-    scores: torch.Tensor, labels: torch.Tensor, *, temperature: float = 0.01, form: str = "cross-entropy"
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    temperature: float | torch.Tensor = 0.01,
+    form: str = "cross-entropy",
 ) -> torch.Tensor:
     """Return one of LOSSES, a scalar, of cosines [B, C] and labels [B] in 0..C-1.
 

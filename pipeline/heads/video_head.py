@@ -154,12 +154,18 @@ class VideoHead(nn.Module):
             self.register_buffer("owners", torch.from_numpy(np.array(owners, np.int64)))
 
     def forward(
-        self, frames: torch.Tensor, class_embeddings: torch.Tensor | None = None, *, views: int = 1
+        self,
+        frames: torch.Tensor,
+        class_embeddings: torch.Tensor | None = None,
+        *,
+        queries: torch.Tensor | None = None,
+        views: int = 1,
     ) -> torch.Tensor:
         """Return scores [B / views, C] of frames [B, T, D] float32: cosines, except for concept spotting without
         renormalization.
 
         class_embeddings    [C, D'] in the place of the head's own
+        queries             [Q, D'] of concept spotting, in the place of the head's own
         views               so many neighbors in the batch are one video, scored by the mean of their pooled
                             embeddings (`view_average` features); 1: each is scored by itself
 
@@ -174,7 +180,7 @@ class VideoHead(nn.Module):
                 sequence = self.projection(sequence)
             return spotting_scores(
                 sequence,
-                self.get_buffer("queries"),
+                self.get_buffer("queries") if queries is None else queries,
                 self.get_buffer("owners"),
                 classes,
                 temperature=self.config.spotting_temperature,

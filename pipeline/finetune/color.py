@@ -1,0 +1,51 @@
+"""Random colors of training clips, on the device: gray, jitter, RandAugment. All frames of a clip change alike.
+
+The released code of Text4Vis draws RandAugment, and that of X-CLIP its jitter, anew for every frame; gray is drawn a
+clip in all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from .recipes import Recipe
+
+_COLOR = 3
+"""Appended to the draw of a clip: its colors have a random stream of their own."""
+
+
+class ColorAugmentation:
+    """Changes the colors of clips [B, T, H, W, 3] uint8, each by its own draw."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        steps: list[torch.nn.Module] = []
+        if recipe.rand_augment[0]:
+            steps.append(v2.RandAugment(*recipe.rand_augment))
+        if any(recipe.jitter):
+            brightness, contrast, saturation, hue = recipe.jitter
+            steps.append(v2.ColorJitter(brightness, contrast, saturation, hue))
+        if recipe.gray:
+            steps.append(v2.RandomGrayscale(recipe.gray))
+        self._transform = v2.Compose(steps) if steps else None
+
+    def __call__(self, clips: torch.Tensor, draws: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        """Return the clips in changed colors; the same draw changes a clip in the same way in whichever process.
+
+        draws    (seed, epoch, video) of each clip
+        """
+        if self._transform is None or not len(clips):
+            return clips
+        changed = []
+        with torch.random.fork_rng(devices=[]):
+            for clip, draw in zip(clips, draws, strict=True):
+                seed = np.random.SeedSequence((*draw, _COLOR)).generate_state(1, np.uint64)[0]
+                torch.default_generator.manual_seed(int(seed >> np.uint64(1)))
+                # Not a Video: torchvision leaves the colors of these as they are where gray was drawn.
+                frames = tv_tensors.Image(clip.permute(0, 3, 1, 2))
+                changed.append(self._transform(frames).as_subclass(torch.Tensor).permute(0, 2, 3, 1))
+        return torch.stack(changed)

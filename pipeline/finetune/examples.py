@@ -1,0 +1,121 @@
+"""Which videos of a list are trained on, and which choose the epoch.
+
+n videos, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...cache.identity import canonical_json
+from ...lexicons import Lexicon, LexiconError, lexicon_of_labels
+from ..datasets import DatasetError, Video, VideoList
+from ..evaluation import draw_shots, stratified_split
+from ..heads import FitError
+
+TRAIN = "train"
+"""Which split is trained on when none is named."""
+ALL = "all"
+"""As a split: every labeled video."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingVideos:
+    """Labeled videos: those that are trained on, and those that are held out of it and choose the epoch."""
+
+    lexicon: Lexicon
+    train: Sequence[Video]
+    train_labels: np.ndarray
+    """[n] int64 class indices in the order of the lexicon."""
+    held_out: Sequence[Video] = ()
+    held_out_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    copies: int = 1
+    """How often an epoch has every video, each time with frames and boxes of its own."""
+    notes: Sequence[str] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over ids, segments, classes and sides: another list is another training."""
+        sides = [
+            [[video.id, video.start_seconds, video.end_seconds, int(label)] for video, label in zip(*side, strict=True)]
+            for side in ((self.train, self.train_labels), (self.held_out, self.held_out_labels))
+        ]  # fmt: skip
+        return hashlib.sha256(canonical_json([sides, self.copies]).encode()).hexdigest()
+
+
+def training_videos(
+    videos: VideoList,
+    lexicon: Lexicon | None = None,
+    *,
+    split: str | None = None,
+    shots: int | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+) -> TrainingVideos:
+    """Return which videos of a list are trained on.
+
+    lexicon     its classes; None: the labels of the list
+    split       None: `train`, or of a list without splits every labeled video; `all`: every labeled video
+    shots       so many of every class, drawn with the seed, and repeated until an epoch has about as many clips as
+                without it; None: all
+    held_out    share of each class that is held out, after the shots are drawn
+
+    A video of several labels is left out, with a note. Raises DatasetError for a split that the list does not have,
+    labels that the lexicon does not have, and where nothing has a label; FitError for too few shots or classes.
+    """
+    chosen, notes = _of_split(videos, split), []
+    labeled = [video for video in chosen if video.labels]
+    single = [video for video in labeled if len(video.labels) == 1]
+    if not single:
+        raise DatasetError(
+            f"none of the {len(chosen)} videos that would be trained on has one label. Labels come from folders "
+            "(ROOT/LABEL/VIDEO), or from a CSV with the columns path,label."
+        )
+    if len(single) < len(chosen):
+        several = len(labeled) - len(single)
+        notes.append(
+            f"not trained on: {len(chosen) - len(labeled)} videos without a label, {several} with several labels."
+        )
+    lexicon = lexicon or lexicon_of_labels([video.labels[0] for video in single])
+    try:
+        labels = np.array(lexicon.resolve(video.labels[0] for video in single), np.int64)
+    except LexiconError as error:
+        raise DatasetError(f"{error} The labels of the list and --lexicon must fit.") from error
+    n_all = len(single)
+    drawn = draw_shots(labels, lexicon.labels, shots, seed)
+    single, labels = [single[i] for i in drawn], labels[drawn]
+    if len(np.unique(labels)) < 2:
+        raise FitError("the training videos are all of one class; there is nothing to tell apart")
+    validates = np.zeros(len(single), bool)
+    if held_out:
+        ids, sources = [video.id for video in single], [str(video.path) for video in single]
+        validates = stratified_split(ids, labels, held_out, seed=seed, sources=sources)
+    absent = len(lexicon) - len(np.unique(labels[~validates]))
+    if absent:
+        notes.append(f"{absent} of {len(lexicon)} classes have no training video.")
+    return TrainingVideos(
+        lexicon,
+        [video for video, held in zip(single, validates, strict=True) if not held],
+        labels[~validates],
+        [video for video, held in zip(single, validates, strict=True) if held],
+        labels[validates],
+        copies=max(1, n_all // len(single)) if shots else 1,
+        notes=notes,
+    )
+
+
+def _of_split(videos: VideoList, split: str | None) -> list[Video]:
+    has = sorted({word for video in videos for word in video.split.split()})
+    if split is None:
+        split = TRAIN if has else ALL
+    if split not in has and split != ALL:
+        known = f"the splits {', '.join(has)}" if has else "no splits"
+        raise DatasetError(
+            f"the list has {known}, not {split!r}. Name the videos to train on with --train-split; {ALL} takes every "
+            "labeled one."
+        )
+    return [video for video in videos if split not in has or split in video.split.split()]

@@ -1,0 +1,208 @@
+"""How an encoder is fine-tuned, as data: the papers' recipes, parameter groups, and the learning rate over time.
+
+Where a paper and its released code differ, the value is the paper's, unless its comment says otherwise.
+Sources: Wu et al. 2023 (BIKE), B.1, and its configs; Wu et al. 2023 (Text4Vis), Tables A.3 and A.4, and its configs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from ..choices import (
+    CLASSIFIERS,
+    DECAYS,
+    HEAD_POOLS,
+    LOSSES,
+    PRECISIONS,
+    TEMPORAL,
+    TRAINED,
+    WORDS,
+    check_choice,
+)
+from ..heads import FitError, HeadConfig
+from ..video import Augmentation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on which clips, towards which loss, and how. Raises ValueError for values that cannot be."""
+
+    name: str
+    train: str = "visual"
+    """Beside the head: the visual tower, visual+text for both, or head for neither."""
+    frames: int = 8
+    """T of a clip."""
+    prompt: str = "This is a video about {}"
+    classifier: str = "text"
+    temporal: str = "transformer"
+    pool: str = "mean"
+    words: str = "name"
+    renormalize: bool = True
+    loss: str = "cross-entropy"
+    gather: bool = True
+    """Whether a contrastive loss is taken over the clips of all devices; else over those of each alone."""
+    temperature: float | None = 0.01
+    """Temperature of the loss; None: that of the encoder, trained with it."""
+    epochs: int = 30
+    warm_up_epochs: float = 5
+    """A sixth of the epochs where there are five or fewer."""
+    batch_size: int = 256
+    """Clips in one step of the optimizer, over all devices and accumulated micro-batches."""
+    accumulate: int = 1
+    """Micro-batches of a step. A contrastive loss has its negatives from one of them."""
+    learning_rate: float = 5e-5
+    """Of the head: what is new."""
+    backbone_rate: float = 5e-6
+    """Of the encoder."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.2
+    decay: str = "all"
+    """What decays: all parameters, as in both releases, or matrices alone, without biases, norms and positions."""
+    clip_gradient: float = 1.0
+    """Largest norm of a gradient; 0: any. No release clips."""
+    crop: bool = True
+    """Whether clips are cropped at random."""
+    flip: float = 0.5
+    gray: float = 0.2
+    """Probability that a clip loses its color."""
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Strength of changes in brightness, contrast, saturation and hue."""
+    rand_augment: tuple[int, int] = (0, 0)
+    """Number and magnitude of RandAugment's operations."""
+    precision: str = "auto"
+    """Of the encoder's arithmetic while it is trained; weights stay in fp32. auto: fp32 on a CPU, bf16 on a GPU that
+    has it, else fp16."""
+    checkpointing: bool = False
+    """Whether activations are computed twice instead of kept."""
+    held_out: float = 0.1
+    """Share of each class's training videos that chooses the epoch; 0 keeps the last."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choices = {
+            "train": TRAINED, "classifier": CLASSIFIERS, "temporal": TEMPORAL, "pool": HEAD_POOLS, "words": WORDS,
+            "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
+        }  # fmt: skip
+        for name, known in choices.items():
+            check_choice(name, getattr(self, name), known)
+        for name in ("frames", "epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared among accumulate {self.accumulate} micro-batches"
+            )
+        for name in ("learning_rate", "backbone_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
+        for name in (
+            "weight_decay",
+            "warm_up_epochs",
+            "clip_gradient",
+            *(() if self.temperature is None else ("temperature",)),
+        ):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.temperature == 0:
+            raise ValueError("temperature must be above 0")
+        for name, values in (("betas", self.betas), ("gray", [self.gray]), ("held_out", [self.held_out])):
+            if not all(0 <= value <= 1 for value in values) or (name != "gray" and 1 in values):
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if len(self.jitter) != 4 or not all(
+            0 <= value <= (0.5 if i == 3 else 10) for i, value in enumerate(self.jitter)
+        ):
+            raise ValueError(f"jitter must be four strengths, the last at most 0.5, got {self.jitter}")
+        if len(self.rand_augment) != 2 or not (self.rand_augment[0] >= 0 and 0 <= self.rand_augment[1] < 31):
+            raise ValueError(
+                f"rand_augment must be a number and a magnitude below 31, got {self.rand_augment}"
+            )
+        _ = self.augmentation, self.head_config  # they have checks of their own
+        if self.train == "visual+text" and self.classifier != "text":
+            raise ValueError(f"visual+text goes with the text classifier; {self.classifier} reads no text")
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What decode workers draw for a clip beside its frames."""
+        return Augmentation(crop=self.crop, flip=self.flip)
+
+    @property
+    def head_config(self) -> HeadConfig:
+        """The head on the encoder. It has a projection only where W has another dimension than the frames."""
+        return HeadConfig(
+            self.classifier,
+            self.temporal,
+            self.pool,
+            projection=False,
+            words=self.words,
+            renormalize=self.renormalize,
+        )
+
+    @property
+    def warm_up(self) -> float:
+        """Epochs of warm-up."""
+        return self.warm_up_epochs if self.epochs > self.warm_up_epochs else self.epochs / 6
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and words, for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+RECIPES = {
+    "text4vis": Recipe(
+        "text4vis",
+        prompt="a video of a person {}.",
+        temperature=None,
+        betas=(0.9, 0.98),  # its released code has 0.999
+        rand_augment=(2, 9),  # of the paper; commented out in its released code
+    ),
+    # Released: words="all", renormalize=False.
+    "bike": Recipe("bike", pool="vcs", loss="released"),
+}
+FEW_SHOT = {"epochs": 10, "held_out": 0.0, "temporal": "mean"}
+"""What a few-shot training has in the place of a recipe's own: ten epochs (two on Kinetics-400) of as many clips as
+the full set has, nothing held out of so few videos, and no temporal module (both papers)."""
+
+
+def find_recipe(name: str, **changes: Any) -> Recipe:
+    """Return a recipe, with some of its values changed. Raises ValueError for an unknown name or value."""
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return replace(RECIPES[name], **changes)
+
+
+def parameter_groups(
+    encoder: Iterable[tuple[str, nn.Parameter]], head: Iterable[tuple[str, nn.Parameter]], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """Return the groups of an AdamW: `params`, `lr`, `weight_decay`, and `name` and `base_lr` for the schedule.
+
+    encoder, head    named parameters; those that need no gradient are in no group
+
+    Raises FitError where nothing is trained.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for part, parameters, rate in (
+        ("encoder", encoder, recipe.backbone_rate),
+        ("head", head, recipe.learning_rate),
+    ):
+        for name, parameter in parameters:
+            if not parameter.requires_grad:
+                continue
+            decays = recipe.decay == "all" or not _is_bias_norm_or_position(name, parameter)
+            title = part if decays else f"{part}, without decay"
+            group = {"name": title, "base_lr": rate, "lr": rate, "weight_decay": recipe.weight_decay * decays}
+            groups.setdefault(title, {**group, "params": []})["params"].append(parameter)
+    if not groups:
+        raise FitError(
+            "nothing would be trained: the encoder is frozen, and its head has no temporal module and a frozen "
+            "classifier. Use --train visual, --temporal or --classifier linear."
+        )
+    return list(groups.values())
+
+
+def _is_bias_norm_or_position(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim < 2 or name.rpartition(".")[2] in ("positional_embedding", "positions")

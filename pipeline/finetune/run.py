@@ -1,0 +1,341 @@
+"""Fine-tuning an encoder under a head, from videos to a model folder.
+
+T frames of a clip, D dimensions, C classes, n videos.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..datasets import Video
+from ..encoders import OpenClipEncoder, collapse_note, load_encoder
+from ..evaluation import bootstrap_interval, id_fingerprints
+from ..extraction import ExtractSettings, cache_identity
+from ..heads import (
+    ClassTexts,
+    Epoch,
+    StoredHead,
+    Validation,
+    VideoHead,
+    head_scores,
+    save_head,
+    untrained_head,
+)
+from ..video import ClipSpec, DecodePool, Sampling
+from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from .clips import Batch, ClipReader, request_of
+from .distributed import World
+from .errors import FinetuneError
+from .examples import TrainingVideos
+from .loop import TrainedEpoch, TrainingLoop
+from .model import FinetuneModel
+from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
+from .recipes import Recipe
+
+_FOR_SCALE = 32
+"""Videos whose embeddings say how large positions begin."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What came of an epoch."""
+
+    epoch: Epoch
+    interval: tuple[float, float] | None
+    """Of the top-1 on the videos held out: 95 % bootstrap, in percent."""
+    rates: dict[str, float]
+    """Learning rate of each parameter group at its end."""
+    clips_per_second: float
+    """Of training, over all processes; validation does not count."""
+    waiting: float
+    """Share of that time in which the first process waited for clips."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A training that has come to its end."""
+
+    epochs: list[EpochReport]
+    best_epoch: int
+    unreadable: dict[str, str]
+    """Ids of videos that could not be read, and why."""
+
+
+class Finetuning:
+    """A training of an encoder on labeled videos; everything is checked and built before the first step.
+
+    The same arguments give the same weights on a CPU, in one go or resumed. Raises FinetuneError for an output that
+    holds another model or training, and for videos that cannot be read; FitError where nothing is trained or
+    classes lack what their classifier needs.
+    """
+
+    def __init__(
+        self,
+        videos: TrainingVideos,
+        encoder: OpenClipEncoder,
+        recipe: Recipe,
+        output: Path,
+        *,
+        reading: ExtractSettings | None = None,
+        world: World | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        """
+        encoder    in fp32, on the device of `world`; it is trained in place
+        output     the model folder; where it holds a checkpoint of the same training, that is continued
+        reading    how many processes decode, within which limits
+        """
+        if encoder.precision != "fp32":
+            raise ValueError(f"weights are trained in fp32, got an encoder in {encoder.precision}")
+        self.world = world or World(device=encoder.device)
+        self.recipe = replace(recipe, precision=training_precision(recipe.precision, encoder.device))
+        self.videos, self.encoder, self.output = videos, encoder, output
+        self._reading, self._note = reading or ExtractSettings(), on_note or (lambda _: None)
+        self._checkpoint = output / CHECKPOINT_FILE
+        if not self._checkpoint.exists():
+            check_output(output)
+        self.unreadable: dict[str, str] = {}
+        sampling = Sampling(recipe.frames)
+        self._sampling = sampling
+        self._still = ClipSpec(sampling, encoder.preprocess)
+        self._drawn = ClipSpec(replace(sampling, position="random"), encoder.preprocess, recipe.augmentation)
+        with self._pool(self._still) as pool:
+            head = self._untrained_head(pool)
+        model = FinetuneModel(encoder, head, self.recipe, videos.lexicon.phrases).to(encoder.device)
+        self.loop = TrainingLoop(model, self.recipe, videos, self.world)
+        self._settings = {
+            **self.recipe.to_dict(),
+            "encoder": encoder.identity["weights_sha256"],
+            "classes": videos.lexicon.digest,
+            "videos": videos.digest,
+        }
+        self.epochs: list[EpochReport] = []
+        self.best_epoch, self._best = 0, (-math.inf, -math.inf)
+        self._best_weights: dict[str, torch.Tensor] = {}
+        if self._checkpoint.exists():
+            self._resume()
+
+    def run(self, on_epoch: Callable[[EpochReport], None] | None = None) -> Finetuned:
+        """Train to the end, and write the model folder.
+
+        on_epoch    called after each epoch
+
+        Raises FinetuneError for a loss that is not finite and for too many unreadable videos; OSError. What ends it
+        before its time costs the epoch that was not complete: the same training goes on from there.
+        """
+        if self.world.rank == 0:
+            self.output.mkdir(parents=True, exist_ok=True)
+        self.loop.begin()
+        devices = [self.world.device] if self.world.device.type == "cuda" else []
+        with (
+            torch.random.fork_rng(devices),
+            self._pool(self._drawn) as pool,
+            self._pool(self._still) as still,
+        ):
+            for number in range(len(self.epochs) + 1, self.recipe.epochs + 1):
+                trained = self.loop.train_epoch(number, ClipReader(pool, self._shape), self.unreadable)
+                self.unreadable |= trained.failures
+                self._end_epoch(number, trained, still)
+                if self.world.rank == 0:
+                    self._save()
+                if on_epoch:
+                    on_epoch(self.epochs[-1])
+        self.loop.load_weights(self._best_weights)
+        if self.world.rank == 0:
+            self._write()
+        self.world.wait()
+        return Finetuned(self.epochs, self.best_epoch, self.unreadable)
+
+    def read_one_batch(self) -> tuple[Batch, float]:
+        """Read the first micro-batch of this process as the training will; return it, and how many seconds it took."""
+        clips = self.loop.own_clips(1)[0]
+        requests = [self.loop.request(clip, 1) for clip in clips]
+        began = time.monotonic()
+        with self._pool(self._drawn) as pool:
+            batch = next(ClipReader(pool, self._shape).batches(requests, [len(clips)]))
+        return batch, time.monotonic() - began
+
+    # --- before the first step
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self._still.shape[1:]
+
+    def _pool(self, clip_spec: ClipSpec) -> DecodePool:
+        reading, recipe = self._reading, self.recipe
+        own = recipe.batch_size // (recipe.accumulate * self.world.size)
+        return DecodePool(
+            clip_spec,
+            workers=reading.workers,
+            timeout_seconds=reading.timeout_seconds,
+            memory_gib=reading.memory_gib,
+            slots=2 * reading.workers + 2 + min(own, 256),  # while a step is computed, the next batch is read
+        )
+
+    def _untrained_head(self, pool: DecodePool) -> VideoHead:
+        """Return the head as it is before the first step, the same in all processes."""
+        config, lexicon, texts = self.recipe.head_config, self.videos.lexicon, None
+        if config.classifier == "text" or config.pool == "vcs":
+            words = config.words if config.pool == "vcs" else "none"
+            texts = self.encoder.encode_text(lexicon.phrases, (self.recipe.prompt,), words=words)
+            if note := collapse_note(texts):
+                self._note(note)
+        labels = self.videos.train_labels
+        looked_at, frames = (
+            np.zeros(0, np.int64),
+            np.zeros((0, self.recipe.frames, self.encoder.dimension), np.float32),
+        )
+        if config.classifier == "lda" or config.temporal in ("transformer", "mit"):
+            looked_at = np.arange(len(labels))
+            if config.classifier != "lda":
+                looked_at = looked_at[:: max(1, len(labels) // _FOR_SCALE)]
+            kept, frames = self._embed(pool, [self.videos.train[int(i)] for i in looked_at], self._encode)
+            looked_at = looked_at[kept]
+            if not len(kept):
+                name, reason = next(iter(self.unreadable.items()))
+                raise FinetuneError(f"none of the first training videos can be read; {name}: {reason}.")
+        classes = ClassTexts(lexicon.labels, texts)
+        return untrained_head(frames[:, None], labels[looked_at], classes, config, seed=self.recipe.seed)
+
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.encoder.encode_frames(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+
+    def _embed(
+        self, pool: DecodePool, videos: Sequence[Video], encode: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return (positions [m] of the videos that can be read, their frames [m, T, D] float32); record the others."""
+        size = 8
+        parts = [list(videos[start : start + size]) for start in range(0, len(videos), size)]
+        reader = ClipReader(pool, self._shape)
+        kept, frames = [], [np.zeros((0, self.recipe.frames, self.encoder.dimension), np.float32)]
+        requests = (request_of(video) for video in videos)
+        for number, batch in enumerate(reader.batches(requests, [len(part) for part in parts])):
+            self.unreadable |= {parts[number][i].id: why for i, why in batch.failures.items()}
+            kept += (number * size + batch.indices).tolist()
+            if len(batch.indices):
+                frames.append(encode(batch.pixels.to(self.world.device)).float().cpu().numpy())
+        return np.array(kept, np.int64), np.concatenate(frames)
+
+    # --- after an epoch
+
+    def _end_epoch(self, number: int, trained: TrainedEpoch, pool: DecodePool) -> None:
+        """Validate, report, and keep the weights where they are the best."""
+        top1 = loss = interval = None
+        scores, labels = self._val_scores(pool)
+        n_held = len(labels)
+        if n_held:
+            config, temperature = (
+                self.recipe.head_config,
+                float(torch.as_tensor(self.loop.model.temperature).detach()),
+            )
+            top1, loss = Validation(lambda: scores, labels, temperature, config.view_average)()
+            hits = 100.0 * (scores[:, 0].argmax(axis=1) == labels)
+            low, high = bootstrap_interval(hits, np.random.default_rng(self.recipe.seed))
+            interval = float(low), float(high)
+        self.epochs.append(
+            EpochReport(
+                Epoch(number, trained.loss, top1, loss, trained.n_clips, n_held),
+                interval,
+                self.loop.rates,
+                trained.n_clips / max(trained.seconds, 1e-9),
+                trained.waited_seconds / max(trained.seconds, 1e-9),
+            )
+        )
+        score = (math.inf, float(number)) if top1 is None or loss is None else (top1, -loss)
+        if score > self._best:
+            self._best, self.best_epoch, self._best_weights = score, number, self.loop.weights()
+
+    def _val_scores(self, pool: DecodePool) -> tuple[np.ndarray, np.ndarray]:
+        """Return (scores [n, 1, C], labels [n]) of the held-out videos that can be read, of all processes."""
+        model, world = self.loop.model.eval(), self.world
+        model.sync_text()
+        own = np.arange(len(self.videos.held_out))[world.rank :: world.size]
+        own = own[[self.videos.held_out[i].id not in self.unreadable for i in own]] if len(own) else own
+        with torch.no_grad():
+            kept, frames = self._embed(pool, [self.videos.held_out[i] for i in own], model.embed)
+        scores = head_scores(model.head, torch.from_numpy(frames), 1)
+        found = world.collect((own[kept], scores, self.unreadable))
+        for _, _, failures in found:
+            self.unreadable |= failures
+        indices = np.concatenate([indices for indices, _, _ in found])
+        order = np.argsort(indices)
+        scores = np.concatenate([scores for _, scores, _ in found])[order]
+        return scores, self.videos.held_out_labels[indices[order]]
+
+    # --- what is kept
+
+    def _save(self) -> None:
+        state = {
+            **self.loop.state(),
+            "epochs": [asdict(report) for report in self.epochs],
+            "best_epoch": self.best_epoch,
+            "best": self._best,
+            "best_weights": self._best_weights,
+            "unreadable": self.unreadable,
+        }
+        save_checkpoint(self._checkpoint, self._settings, state)
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self._checkpoint, self._settings)
+        self.loop.load_state(state)
+        self.epochs = [
+            EpochReport(**{**report, "epoch": Epoch(**report["epoch"])}) for report in state["epochs"]
+        ]
+        self.best_epoch, self._best = state["best_epoch"], tuple(state["best"])
+        self._best_weights, self.unreadable = state["best_weights"], state["unreadable"]
+        self._note(f"{self._checkpoint} is continued after epoch {len(self.epochs)} of {self.recipe.epochs}.")
+
+    def _write(self) -> None:
+        """Write the model folder; `training.json` comes last."""
+        model, recipe, videos = self.loop.model.eval(), self.recipe, self.videos
+        write_encoder(self.output, self.encoder, model.network)
+        trained = load_encoder(f"local-dir:{self.output}", device="cpu", precision="fp32")
+        settings: dict[str, Any] = {
+            "finetuned": recipe.to_dict(),
+            "prompts": [recipe.prompt],
+            "temperature": float(torch.as_tensor(model.temperature).detach()),
+            "n_train": len(videos.train),
+        }
+        identity = cache_identity(trained, self._sampling)
+        seen = [video.id for video in (*videos.train, *videos.held_out)]
+        stored = StoredHead(
+            model.head.cpu().eval(),
+            identity,
+            videos.lexicon.labels,
+            settings,
+            trained_on=id_fingerprints(seen),
+        )
+        save_head(self.output / HEAD_FILE, stored)
+        write_training(
+            self.output,
+            {
+                "recipe": recipe.to_dict(),
+                "encoder": {
+                    "name": self.encoder.name,
+                    "weights_sha256": self.encoder.identity["weights_sha256"],
+                },
+                "epochs": [asdict(report) for report in self.epochs],
+                "best_epoch": self.best_epoch,
+                "trained_on": [video.id for video in videos.train if video.id not in self.unreadable],
+                "held_out": [video.id for video in videos.held_out if video.id not in self.unreadable],
+                "unreadable": self.unreadable,
+            },
+        )
+        self._checkpoint.unlink()
+
+
+def training_precision(precision: str, device: torch.device) -> str:
+    """Return what `auto` means on a device: fp32 on a CPU, bf16 on a GPU that has it, else fp16."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

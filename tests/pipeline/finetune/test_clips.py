@@ -1,0 +1,146 @@
+"""Which videos are trained on, and in which order, draws and colors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional
+
+from vidclip.lexicons import lexicon_of_labels
+from vidclip.pipeline.datasets import DatasetError, Video, VideoList
+from vidclip.pipeline.finetune import ColorAugmentation, World, epoch_order, find_recipe, training_videos
+from vidclip.pipeline.heads import FitError
+
+
+def listed(counts: dict[str, int], **splits: str) -> VideoList:
+    return VideoList(
+        Video(f"{label}/{i}", Path(f"/{label}/{i}"), (label,), splits.get(label, ""))
+        for label, count in counts.items()
+        for i in range(count)
+    )
+
+
+def test_held_out_videos_are_a_share_of_each_class():
+    chosen = training_videos(listed({"a": 10, "b": 20}), held_out=0.1)
+    assert np.bincount(chosen.held_out_labels).tolist() == [1, 2]
+    assert np.bincount(chosen.train_labels).tolist() == [9, 18]
+    ids = {video.id for video in chosen.train}
+    assert not ids & {video.id for video in chosen.held_out}
+    assert [chosen.lexicon.labels[label] for label in chosen.train_labels] == [
+        v.labels[0] for v in chosen.train
+    ]
+
+
+def test_shots_are_drawn_by_seed_and_repeated():
+    videos = listed({"a": 10, "b": 23})
+    chosen = training_videos(videos, shots=2, held_out=0, seed=1)
+    assert np.bincount(chosen.train_labels).tolist() == [2, 2]
+    assert chosen.copies == 33 // 4  # an epoch has as many clips as the full set, rounded down
+    assert chosen.digest == training_videos(videos, shots=2, held_out=0, seed=1).digest
+    assert chosen.digest != training_videos(videos, shots=2, held_out=0, seed=2).digest
+    assert training_videos(videos, held_out=0).copies == 1
+
+
+def test_the_split_train_is_trained_on():
+    videos = listed({"a": 3, "b": 3, "c": 2}, a="train", b="train", c="test")
+    assert {video.labels[0] for video in training_videos(videos, held_out=0).train} == {"a", "b"}
+    assert len(training_videos(videos, split="all", held_out=0).train) == 8
+    with pytest.raises(DatasetError, match="the list has the splits test, train, not 'val'"):
+        training_videos(videos, split="val")
+
+
+def test_videos_that_have_not_one_label_are_left_out():
+    videos = [*listed({"a": 3, "b": 3}), Video("n", Path("/n")), Video("two", Path("/two"), ("a", "b"))]
+    chosen = training_videos(VideoList(videos), held_out=0)
+    assert len(chosen.train) == 6
+    assert chosen.notes == ["not trained on: 1 videos without a label, 1 with several labels."]
+    with pytest.raises(DatasetError, match="none of the 1 videos that would be trained on has one label"):
+        training_videos(VideoList([Video("n", Path("/n"))]))
+
+
+def test_rejects_lists_that_nothing_can_be_learned_from():
+    with pytest.raises(FitError, match="all of one class"):
+        training_videos(listed({"a": 3}))
+    with pytest.raises(DatasetError, match="'b' is not in the lexicon"):
+        training_videos(listed({"a": 3, "b": 3}), lexicon_of_labels(["a", "c"]))
+    with pytest.raises(FitError, match="3 training videos, 4 are asked for"):
+        training_videos(listed({"a": 3, "b": 5}), shots=4)
+
+
+def test_an_epoch_has_every_clip_once_in_whole_batches():
+    order = epoch_order(10, 3, 8, seed=0, epoch=1)
+    assert [len(step) for step in order] == [8, 8, 8]  # 6 of 30 are left out
+    clips = np.concatenate(order)
+    assert len(np.unique(clips)) == 24
+    assert clips.max() < 30
+    assert not np.array_equal(clips, np.concatenate(epoch_order(10, 3, 8, seed=0, epoch=2)))
+    assert np.array_equal(clips, np.concatenate(epoch_order(10, 3, 8, seed=0, epoch=1)))
+    only = epoch_order(5, 1, 8, seed=0, epoch=1)
+    assert sorted(only[0].tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_processes_share_the_clips_of_one(begin: Callable, tmp_path: Path):
+    alone = begin(tmp_path, accumulate=2).loop
+    pair = [begin(tmp_path, accumulate=2, world=World(rank, 2)).loop for rank in range(2)]
+    for epoch in (1, 2):
+        shared = [sorted(a + b) for a, b in zip(*(loop.own_clips(epoch) for loop in pair), strict=True)]
+        assert shared == [sorted(part) for part in alone.own_clips(epoch)]
+        assert pair[1].request(4, epoch) == alone.request(4, epoch)
+    assert alone.request(4, 1).draw != alone.request(4, 2).draw
+
+
+def test_copies_of_a_video_have_draws_of_their_own(begin: Callable, tmp_path: Path):
+    loop = begin(tmp_path).loop
+    count = len(loop.videos.train)
+    object.__setattr__(loop.videos, "copies", 3)
+    draws = {loop.draw(copy * count + 1, epoch) for copy in range(3) for epoch in (1, 2)}
+    assert len(draws) == 6
+    assert {video for _, _, video in draws} == {1}
+
+
+# --- colors
+
+
+@pytest.fixture
+def clips(rng: np.random.Generator) -> torch.Tensor:
+    """Three clips of four equal frames."""
+    stills = torch.from_numpy(rng.integers(0, 256, (3, 1, 16, 20, 3), dtype=np.uint8))
+    return stills.expand(3, 4, 16, 20, 3).contiguous()
+
+
+DRAWS = [(0, 0, 0), (0, 0, 1), (0, 0, 2)]
+
+
+@pytest.mark.parametrize("changes", [{"rand_augment": (2, 9)}, {"jitter": (0.4, 0.4, 0.2, 0.1)}])
+def test_frames_of_a_clip_share_their_colors(clips: torch.Tensor, changes: dict):
+    transform = ColorAugmentation(find_recipe("bike", gray=0.5, **changes))
+    changed = transform(clips, DRAWS)
+    assert changed.shape == clips.shape
+    assert changed.dtype == torch.uint8
+    assert not torch.equal(changed, clips)
+    for clip in changed:
+        assert all(torch.equal(frame, clip[0]) for frame in clip)
+    torch.testing.assert_close(transform(clips[1:2], DRAWS[1:2]), changed[1:2], rtol=0, atol=0)
+    others = transform(clips, [(0, 1, video) for video in range(3)])
+    assert not torch.equal(changed, others)
+
+
+def test_gray_clips_are_torchvision_s(clips: torch.Tensor):
+    always = ColorAugmentation(find_recipe("bike", gray=1.0))(clips, DRAWS)
+    expected = functional.rgb_to_grayscale(clips.permute(0, 1, 4, 2, 3), 3).permute(0, 1, 3, 4, 2)
+    torch.testing.assert_close(always, expected, rtol=0, atol=0)
+    assert torch.equal(ColorAugmentation(find_recipe("bike", gray=0.0))(clips, DRAWS), clips)
+    share = ColorAugmentation(find_recipe("bike", gray=0.2))
+    many = clips[:1, :1].expand(500, 1, 16, 20, 3)
+    gray = (share(many, [(1, 0, video) for video in range(500)]) != many).flatten(1).any(dim=1)
+    assert 70 < int(gray.sum()) < 130  # 100 +- 3.4 standard deviations
+
+
+def test_draws_of_colors_leave_the_generator_alone(clips: torch.Tensor):
+    before = torch.get_rng_state()
+    ColorAugmentation(find_recipe("text4vis"))(clips, DRAWS)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,222 @@
+"""Trainings of a tiny encoder: what they change, what they write, and that they can be ended at any time."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers import save_video
+from vidclip.pipeline import load_encoder, load_head
+from vidclip.pipeline.finetune import FinetuneError, Finetuning
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(epoch: int) -> Callable[[Any], None]:
+    def on_epoch(report: Any) -> None:
+        if report.epoch.number == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    head = load_file(folder / "head.safetensors")
+    return {**load_file(folder / "open_clip_model.safetensors"), **head}
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    left, right = weights(one), weights(other)
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+
+
+def test_a_training_that_was_killed_ends_as_one_that_was_not(
+    begin: Callable[..., Finetuning], tmp_path: Path
+):
+    whole = begin(tmp_path / "whole", epochs=4).run()
+    with pytest.raises(Killed):
+        begin(tmp_path / "killed", epochs=4).run(kill_after(2))
+    assert not (tmp_path / "killed" / "open_clip_model.safetensors").exists()
+    resumed = begin(tmp_path / "killed", epochs=4)
+    assert len(resumed.epochs) == 2
+    done = resumed.run()
+    assert [report.epoch for report in done.epochs] == [report.epoch for report in whole.epochs]
+    assert done.best_epoch == whole.best_epoch
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+    assert not (tmp_path / "killed" / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_of_another_training_is_refused(
+    begin: Callable[..., Finetuning], tmp_path: Path, labeled_videos: Path, other_tiny_model: str
+):
+    with pytest.raises(Killed):
+        begin(tmp_path, temporal="mean").run(kill_after(1))
+    with pytest.raises(FinetuneError, match=r"another training: epochs 2 there, 3 here\. Go on"):
+        begin(tmp_path, temporal="mean", epochs=3)
+    fewer = tmp_path / "fewer"
+    shutil.copytree(labeled_videos, fewer)
+    (fewer / "yoga" / "0.mp4").unlink()
+    with pytest.raises(FinetuneError, match="another training: videos '"):
+        begin(tmp_path, temporal="mean", source=fewer)
+    other = load_encoder(other_tiny_model, device="cpu", precision="fp32")
+    with pytest.raises(FinetuneError, match="another training: encoder '"):
+        begin(tmp_path, temporal="mean", encoder=other)
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(FinetuneError, match="is damaged"):
+        begin(tmp_path, temporal="mean")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(begin: Callable[..., Finetuning], tmp_path: Path):
+    begin(tmp_path / "whole", temporal="mean", held_out=0.0, epochs=3).run()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    kept: list[bytes] = []
+
+    def fill_disk(report: Any) -> None:
+        kept.append((tmp_path / "full" / "checkpoint.pt").read_bytes())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            begin(tmp_path / "full", temporal="mean", held_out=0.0, epochs=3).run(fill_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["checkpoint.pt"]
+    assert (tmp_path / "full" / "checkpoint.pt").read_bytes() == kept[0]
+    begin(tmp_path / "full", temporal="mean", held_out=0.0, epochs=3).run()
+    assert_same_weights(tmp_path / "whole", tmp_path / "full")
+
+
+def test_micro_batches_of_cross_entropy_equal_one_batch(begin: Callable[..., Finetuning], tmp_path: Path):
+    """AdamW's first step is the sign of a gradient: gradients are compared, not weights."""
+    gradients = []
+    for accumulate in (1, 3):
+        loop = begin(tmp_path / str(accumulate), accumulate=accumulate, clip_gradient=0).loop
+        loop.model.double().train()
+        pixels = torch.randint(0, 256, (6, 3, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
+        labels = torch.tensor([0, 1, 2, 2, 1, 0])
+        for part in range(accumulate):
+            loss = loop.model(pixels[part::accumulate], labels[part::accumulate])
+            (loss / accumulate).backward()
+        gradients.append([p.grad.clone() for p in loop.parameters if p.grad is not None])
+    for one, several in zip(*gradients, strict=True):
+        torch.testing.assert_close(several, one, rtol=1e-9, atol=1e-12)
+
+
+def test_accumulated_steps_equal_whole_ones(begin: Callable[..., Finetuning], tmp_path: Path):
+    """Through the loop: the second of two steps sees the first's weights."""
+    still = {"temporal": "mean", "held_out": 0.0, "epochs": 1, "warm_up_epochs": 0.0, "batch_size": 9}
+    losses = [begin(tmp_path / str(n), accumulate=n, **still).run().epochs[0].epoch.loss for n in (1, 3)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "train"), [("text4vis", "visual"), ("bike", "visual+text"), ("text4vis", "head")]
+)
+def test_only_what_is_trained_changes(
+    begin: Callable[..., Finetuning], tmp_path: Path, tiny_model: str, name: str, train: str
+):
+    temporal = "conv" if train == "head" else "mean"
+    training = begin(tmp_path / "out", name, train=train, temporal=temporal, held_out=0.0, epochs=1)
+    before = {key: tensor.clone() for key, tensor in training.loop.model.state_dict().items()}
+    training.run()
+    after = load_encoder(f"local-dir:{tmp_path / 'out'}", device="cpu", precision="fp32")
+    state = after.network.state_dict()
+    changed = {key for key in state if not torch.equal(state[key], before[f"network.{key}"])}
+    visual = {key for key in state if key.startswith("visual.")}
+    scale = {"logit_scale"}
+    assert changed - scale == {"visual": visual, "visual+text": set(state) - scale, "head": set()}[train] - {
+        "attn_mask"
+    }
+    assert ("logit_scale" in changed) == (name == "text4vis" and train != "head")
+    stored = load_head(tmp_path / "out" / "head.safetensors")
+    recipe = training.recipe
+    texts = after.encode_text(training.videos.lexicon.phrases, (recipe.prompt,))
+    np.testing.assert_allclose(stored.module.class_embeddings, texts.sentence, atol=1e-5)
+    if name == "bike":
+        np.testing.assert_allclose(stored.module.get_buffer("queries"), texts.words, atol=1e-5)
+    expected = 0.01 if name == "bike" else float(torch.exp(-state["logit_scale"]))
+    assert stored.temperature == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classifier", ["lda", "linear"])
+def test_classifiers_other_than_text(begin: Callable[..., Finetuning], tmp_path: Path, classifier: str):
+    training = begin(tmp_path, classifier=classifier, temporal="mean", held_out=0.0, epochs=1)
+    before = training.loop.model.head.class_embeddings.detach().clone()
+    training.run()
+    after = load_head(tmp_path / "head.safetensors").module.class_embeddings
+    assert torch.equal(before, after) == (classifier != "linear")
+
+
+def test_training_learns_the_training_videos(begin: Callable[..., Finetuning], tmp_path: Path):
+    still = {
+        "crop": False,
+        "flip": 0.0,
+        "gray": 0.0,
+        "rand_augment": (0, 0),
+        "temporal": "mean",
+        "held_out": 0.0,
+    }
+    done = begin(tmp_path, epochs=10, backbone_rate=5e-3, **still).run()
+    assert done.epochs[0].epoch.loss > 0.9
+    assert done.epochs[-1].epoch.loss < 0.3
+    assert done.best_epoch == 10  # nothing was held out
+    assert done.epochs[0].epoch.held_out_top1 is None
+
+
+def test_unreadable_videos_are_named_dropped_and_counted(
+    begin: Callable[..., Finetuning], tmp_path: Path, labeled_videos: Path
+):
+    source = tmp_path / "videos"
+    shutil.copytree(labeled_videos, source)
+    (source / "rowing" / "9.mp4").write_bytes(b"no video")
+    for number in range(20, 24):
+        save_video(source / "rowing" / f"{number}.mp4", frames=8, seed=number)
+    training = begin(tmp_path / "out", source=source, temporal="mean", held_out=0.0, batch_size=23)
+    done = training.run()
+    assert list(done.unreadable) == ["rowing/9.mp4"]
+    assert [report.epoch.n_examples for report in done.epochs] == [22, 22]
+    document = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert list(document["unreadable"]) == ["rowing/9.mp4"]
+    assert len(document["trained_on"]) == 22
+    (source / "rowing" / "20.mp4").write_bytes(b"nor this")
+    with pytest.raises(
+        FinetuneError, match=r"2 of 23 training videos could not be read so far, the first is rowing/"
+    ):
+        begin(tmp_path / "more", source=source, temporal="mean", held_out=0.0, batch_size=23).run()
+
+
+def test_a_diverging_loss_is_an_error(begin: Callable[..., Finetuning], tmp_path: Path, tiny_model: str):
+    encoder = load_encoder(tiny_model, device="cpu", precision="fp32")
+    with torch.no_grad():
+        encoder.network.visual.proj[0, 0] = torch.nan
+    with pytest.raises(
+        FinetuneError, match=r"the loss of epoch 1 is nan: .* --learning-rate 0.001 and --backbone-rate"
+    ):
+        begin(tmp_path, temporal="mean", encoder=encoder).run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_not_overwritten(begin: Callable[..., Finetuning], tmp_path: Path):
+    begin(tmp_path, temporal="mean", held_out=0.0, epochs=1).run()
+    with pytest.raises(FinetuneError, match="holds a model already"):
+        begin(tmp_path, temporal="mean", epochs=1)
+
+
+def test_a_batch_is_read_without_training(begin: Callable[..., Finetuning], tmp_path: Path):
+    batch, _ = begin(tmp_path / "out").read_one_batch()
+    assert batch.pixels.shape == (6, 3, 32, 32, 3)
+    assert batch.failures == {}
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,133 @@
+"""Recipes: the papers' values, parameter groups, and the learning rate over time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from torch import nn
+
+from vidclip.pipeline.choices import FINETUNE_RECIPES
+from vidclip.pipeline.finetune import FEW_SHOT, RECIPES, find_recipe, parameter_groups
+from vidclip.pipeline.heads import FitError, lr_factor
+
+
+def test_recipes_have_the_papers_values():
+    assert tuple(RECIPES) == FINETUNE_RECIPES
+    for recipe in RECIPES.values():
+        assert (recipe.batch_size, recipe.epochs, recipe.warm_up, recipe.frames) == (256, 30, 5, 8)
+        assert (recipe.learning_rate, recipe.backbone_rate, recipe.weight_decay) == (5e-5, 5e-6, 0.2)
+        assert (recipe.flip, recipe.gray, recipe.temporal, recipe.classifier) == (
+            0.5,
+            0.2,
+            "transformer",
+            "text",
+        )
+    text4vis, bike = RECIPES["text4vis"], RECIPES["bike"]
+    assert (text4vis.betas, text4vis.rand_augment, text4vis.pool) == ((0.9, 0.98), (2, 9), "mean")
+    assert (bike.betas, bike.rand_augment, bike.pool) == ((0.9, 0.999), (0, 0), "vcs")
+    assert (text4vis.loss, text4vis.temperature, bike.loss, bike.temperature) == (
+        "cross-entropy",
+        None,
+        "released",
+        0.01,
+    )
+
+
+def test_every_value_can_be_changed():
+    changed = find_recipe("bike", **FEW_SHOT, batch_size=64, decay="matrices")
+    assert (changed.epochs, changed.temporal, changed.batch_size, changed.decay) == (
+        10,
+        "mean",
+        64,
+        "matrices",
+    )
+    assert changed.pool == "vcs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": "text"}, "train must be one of visual, visual.text, head"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"batch_size": 10, "accumulate": 3}, "batch_size 10 cannot be shared among accumulate 3"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"weight_decay": math.nan}, "weight_decay must be at least 0"),
+        ({"betas": (0.9, 1.0)}, "betas must be between 0 and 1"),
+        ({"jitter": (0.1, 0.1, 0.1, 0.9)}, "jitter must be four strengths"),
+        ({"rand_augment": (2, 31)}, "rand_augment must be"),
+        ({"flip": 1.5}, "flip must be a probability"),
+        ({"train": "visual+text", "classifier": "lda"}, "visual.text goes with the text classifier"),
+        ({"pool": "max"}, "pool must be one of"),
+    ],
+)
+def test_rejects_values_that_cannot_be(changes: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        find_recipe("text4vis", **changes)
+
+
+def test_rejects_unknown_recipes():
+    with pytest.raises(ValueError, match="no recipe 'x-clap'; there are text4vis, bike"):
+        find_recipe("x-clap")
+
+
+@pytest.mark.parametrize(("epochs", "warm_up"), [(30, 5), (10, 5), (6, 5), (5, 5 / 6), (2, 1 / 3)])
+def test_warm_up_ends_before_the_training(epochs: int, warm_up: float):
+    assert find_recipe("bike", epochs=epochs).warm_up == pytest.approx(warm_up)
+
+
+def test_rate_follows_the_formula():
+    """lr e/w for e < w, then lr (1 + cos(pi (e - w) / (E - w))) / 2, e the epoch as a real number (step s of S: the
+    first has the rate of e = 1/S)."""
+    steps, warm_up, epochs = 12, 5, 30
+
+    def rate(step: float) -> float:
+        e = (step + 1) / steps
+        return (
+            e / warm_up
+            if e <= warm_up
+            else 0.5 * (1 + math.cos(math.pi * (step / steps - warm_up) / (epochs - warm_up)))
+        )
+
+    for e in (0, warm_up / 2, warm_up, (warm_up + epochs) / 2, epochs - 1 / steps):
+        assert lr_factor(round(e * steps), warm_up * steps, epochs * steps) == pytest.approx(
+            rate(round(e * steps))
+        )
+    assert lr_factor(0, warm_up * steps, epochs * steps) == pytest.approx(1 / 60)
+    assert lr_factor(warm_up * steps, warm_up * steps, epochs * steps) == 1
+    assert lr_factor(210, 60, 360) == pytest.approx(0.5)
+    assert lr_factor(360, 60, 360) == pytest.approx(0)
+
+
+class Towers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(4, 3)
+        self.positional_embedding = nn.Parameter(nn.init.zeros_(nn.Linear(4, 5).weight))
+        self.text = nn.Linear(4, 2).requires_grad_(False)
+
+
+def test_every_trained_parameter_is_in_one_group():
+    towers, head = Towers(), nn.Linear(3, 2)
+    for decay in ("all", "matrices"):
+        recipe = find_recipe("bike", decay=decay)
+        groups = parameter_groups(towers.named_parameters(), head.named_parameters(), recipe)
+        found = [id(parameter) for group in groups for parameter in group["params"]]
+        trained = [p for module in (towers, head) for p in module.parameters() if p.requires_grad]
+        assert sorted(found) == sorted(map(id, trained))
+        own = {id(p): group for group in groups for p in group["params"]}
+        assert (
+            own[id(towers.proj.weight)]["lr"]
+            == pytest.approx(own[id(head.weight)]["lr"] / 10)
+            == pytest.approx(5e-6)
+        )
+        for parameter in (towers.proj.bias, towers.positional_embedding, head.bias):
+            assert own[id(parameter)]["weight_decay"] == (0.2 if decay == "all" else 0)
+        assert own[id(towers.proj.weight)]["weight_decay"] == own[id(head.weight)]["weight_decay"] == 0.2
+
+
+def test_rejects_a_training_of_nothing():
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(FitError, match="nothing would be trained"):
+        parameter_groups(frozen.named_parameters(), [], RECIPES["bike"])
