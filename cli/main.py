@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": "Accuracy, from the cache: zero-shot, few-shot, general.",
     "attributes": "The phrases that are nearest to each video.",
     "fit": "Train a light head on the cache.",
+    "finetune": "Train an encoder on videos.",
     "predict": "The classes of video files, by a trained head.",
     "plot": "Pictures: correlations, few-shot curves, confusions.",
     "saliency": "Which frames of a video a phrase attends to.",

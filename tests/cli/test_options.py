@@ -48,6 +48,7 @@ ARGUMENTS = {
     "dataset check": ["ucf101", "--root", "."],
     "extract": ["videos"],
     "predict": ["a.mp4", "--head", "h"],
+    "finetune": ["videos", "--output", "model"],
     "plot few-shot": ["shots.json"],
     "saliency": ["video", "a dog"],
     "merge": ["one", "two", "--output", "three"],
@@ -65,6 +66,9 @@ WITHOUT_A_PART = {
         for name in ("--lexicon", "--index", "--phrase-prompt", "--retriever")
     },
     ("extract", "--position"): ["--mode", "dense"],
+    ("finetune", "--backbone-rate"): ["--train", "head"],
+    ("finetune", "--checkpointing"): ["--train", "head"],
+    ("finetune", "--plot"): ["--dry-run"],
     ("fit", "--classifier"): ["--head", "attributes"],
     ("fit", "--temporal"): ["--head", "attributes"],
     ("fit", "--projection"): ["--head", "attributes"],
@@ -463,6 +467,9 @@ IN_EVERY_CALL = {
     "attributes": "attributes-prompt cache device from json model top",
     "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "
     "test-share train-split weight-decay",
+    "finetune": "accumulate allow-missing batch-size classifier clip-gradient crop decay device dry-run epochs flip frames "
+    "gray held-out jitter learning-rate lexicon loss model output pool precision pretrained prompt rand-augment recipe root "
+    "seed shots size temperature temporal timeout train train-split warm-up-epochs weight-decay worker-memory workers",
     "predict": "device head json lexicon model timeout top worker-memory workers",
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",

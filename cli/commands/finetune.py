@@ -1,0 +1,278 @@
+"""`vidclip finetune`: an encoder, trained on videos."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...pipeline.choices import (
+    CLASSIFIERS,
+    DECAYS,
+    FINETUNE_RECIPES,
+    HEAD_POOLS,
+    LOSSES,
+    PRECISIONS,
+    TEMPORAL,
+    TRAINED,
+)
+from ..conditions import with_option, without_option
+from ..options import decoding_options, device_option, share_cores, vidclip_command
+from ..parameters import FiniteRange, OutputFile, argument, option
+
+if TYPE_CHECKING:
+    from ...pipeline.finetune import Recipe
+
+WORDS = ("name", "all")
+
+
+class Temperature(click.ParamType):
+    """A number above 0, or `trained`."""
+
+    name = "X|trained"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str | None:
+        if value is None or value == "trained":
+            return value
+        return FiniteRange(1e-6, 1e6).convert(value, param, ctx)
+
+
+class Numbers(click.ParamType):
+    """Several numbers with commas between them."""
+
+    def __init__(self, name: str, kind: type[int] | type[float]) -> None:
+        self.name, self._kind, self._count = name, kind, name.count(",") + 1
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        try:
+            numbers = tuple(self._kind(each) for each in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != self._count or not all(map(math.isfinite, numbers)):
+            self.fail(f"{value!r} is not {self._count} numbers with commas between them", param, ctx)
+        return numbers
+
+
+_RATE = FiniteRange(0, 1, min_open=True)
+_PROBABILITY = FiniteRange(0, 1)
+_CONTRASTIVE = with_option("--loss", "paper", "released") | with_option("--recipe", "bike")
+_ENCODER = with_option("--train", "visual", "visual+text") | without_option("--train")
+_SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
+
+
+@vidclip_command(
+    epilog="Example:  vidclip finetune videos/ --lexicon ucf101 --model ViT-B-16 --recipe text4vis --output model",
+    short_help="Train an encoder on videos.",
+    groups={
+        "Videos": "--root --allow-missing --train-split --held-out --shots --seed",
+        "What is trained (default: as the recipe has it)": "--train --frames --prompt --classifier --temporal --pool "
+        "--words --renormalize --loss --gather --temperature",
+        "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
+        "--backbone-rate --weight-decay --decay --clip-gradient --precision --checkpointing",
+        "Clips (default: as the recipe has it)": "--crop --flip --gray --jitter --rand-augment",
+        "Reading": "--workers --timeout --worker-memory",
+    },
+)
+@argument("source", nargs=-1, required=True, type=click.Path(path_type=Path))
+@option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), required=True,
+    help="Folder for the model; where it holds an unfinished one of the same settings, that is continued.",
+)  # fmt: skip
+@option(
+    "--recipe", "recipe_name", type=click.Choice(FINETUNE_RECIPES), default="text4vis", show_default=True,
+    help="The settings of a paper; each can be given another value below.",
+)  # fmt: skip
+@option(
+    "--model", default="ViT-B-16", show_default=True, help="An open_clip model, local-dir:FOLDER, or demo."
+)
+@option(
+    "--pretrained", default="",
+    help="Weights: a tag of open_clip or a checkpoint file.  [default: openai, where there are such]",
+)  # fmt: skip
+@option(
+    "--size", type=click.IntRange(1, 10_000), help="Side of the square the model sees.  [default: its own]"
+)
+@option("--lexicon", help="Class names: a lexicon or a text file.  [default: the labels of the videos]")
+@option(
+    "--dry-run",
+    is_flag=True,
+    help="Print settings, parameter groups and steps, read one batch, and train nothing.",
+)
+@option(
+    "--plot", type=OutputFile(suffixes=(".png", ".svg")), needs=without_option("--dry-run"),
+    help="A picture of the loss: .png or .svg.",
+)  # fmt: skip
+@option(
+    "--root", type=click.Path(path_type=Path, file_okay=False),
+    help="Where ids begin, and what a list's paths are relative to.",
+)  # fmt: skip
+@option("--allow-missing", is_flag=True, help="Leave out videos of a list that are not there.")
+@option(
+    "--train-split",
+    help="Videos to train on; all: every labeled one.  [default: train, where there are splits]",
+)
+@option(
+    "--held-out", type=FiniteRange(0, 1, max_open=True),
+    help="Share of each class's videos that chooses the epoch.  [default: 0.1; 0 with --shots]",
+)  # fmt: skip
+@option(
+    "--shots", type=click.IntRange(1, 10**9),
+    help="Train on so many videos of every class, repeated until an epoch has as many clips as without; 10 epochs and "
+    "no temporal module, if not told otherwise.",
+)  # fmt: skip
+@option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@option(
+    "--train", type=click.Choice(TRAINED), help="Beside the head: the visual tower, both towers, or neither."
+)
+@option("--frames", type=click.IntRange(1, 1000), help="Frames of a clip.")
+@option("--prompt", help="Around class names: one text with {}.")
+@option("--classifier", type=click.Choice(CLASSIFIERS), help="Frozen, but for linear, which is trained.")
+@option("--temporal", type=click.Choice(TEMPORAL), help="Over the frame embeddings, as in `vidclip fit`.")
+@option("--pool", type=click.Choice(HEAD_POOLS), help="Mean of the frames, or concept spotting.")
+@option(
+    "--words",
+    type=click.Choice(WORDS),
+    needs=_SPOTTING,
+    help="Which tokens are words; released BIKE takes all.",
+)
+@option(
+    "--renormalize/--no-renormalize", default=None, needs=_SPOTTING,
+    help="Concept spotting's cosine, or the released code's product.",
+)  # fmt: skip
+@option("--loss", type=click.Choice(LOSSES), help="Or BIKE's contrastive loss, of the paper or as released.")
+@option(
+    "--gather/--no-gather", default=None, needs=_CONTRASTIVE,
+    help="A contrastive loss over the clips of all processes, or of each alone.",
+)  # fmt: skip
+@option(
+    "--temperature", type=Temperature(), help="Of the loss; trained: that of the encoder, trained with it."
+)
+@option("--epochs", type=click.IntRange(1, 100_000))
+@option("--warm-up-epochs", type=FiniteRange(0, 100_000))
+@option("--batch-size", type=click.IntRange(1, 1_000_000), help="Clips of a step, on all processes together.")
+@option(
+    "--accumulate", type=click.IntRange(1, 1_000_000),
+    help="Micro-batches of a step, to save memory. A contrastive loss compares the clips of one.",
+)  # fmt: skip
+@option("--learning-rate", type=_RATE, help="Of the head.")
+@option("--backbone-rate", type=_RATE, needs=_ENCODER, help="Of the encoder.")
+@option("--weight-decay", type=FiniteRange(0, 100))
+@option(
+    "--decay", type=click.Choice(DECAYS), help="Of all parameters, or all but biases, norms and positions."
+)
+@option("--clip-gradient", type=FiniteRange(0, 1e9), help="Largest norm of the gradient; 0: any.")
+@option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Of the encoder's arithmetic; its weights are kept in fp32.",
+)
+@option(
+    "--checkpointing/--no-checkpointing",
+    default=None,
+    needs=_ENCODER,
+    help="Compute activations twice, to save memory.",
+)
+@option("--crop/--no-crop", default=None, help="Random crops, or the model's own preprocessing.")
+@option("--flip", type=_PROBABILITY, help="Probability; 0 where left and right mean something.")
+@option("--gray", type=_PROBABILITY, help="Probability that a clip loses its color.")
+@option(
+    "--jitter",
+    type=Numbers("B,C,S,H", float),
+    help="Strength of changes in brightness, contrast, saturation, hue.",
+)
+@option("--rand-augment", type=Numbers("N,M", int), help="Number and magnitude of RandAugment's operations.")
+@decoding_options
+@device_option
+@click.pass_context
+def command(
+    ctx: click.Context, source: tuple[Path, ...], output: Path, recipe_name: str, **options: Any
+) -> None:
+    """Trains an encoder and a head on SOURCE, and writes a model folder: --model local-dir:OUTPUT of the other
+    commands, with OUTPUT/head.safetensors for `eval --head` and `predict`.
+
+    SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, or video files.
+
+    The same command goes on where it was ended, after the last whole epoch. On several GPUs:
+
+    \b
+        torchrun --nproc_per_node 8 -m vidclip.cli finetune ...
+
+    Exit status: 0 done; 1 done, but some videos could not be read; 2 could not.
+    """
+    share_cores()
+    from ...lexicons import load_lexicon
+    from ...pipeline.datasets import read_videos
+    from ...pipeline.encoders import load_encoder
+    from ...pipeline.extraction import ExtractSettings
+    from ...pipeline.finetune import Finetuning, join_world, training_videos
+    from ..messages import note, warn
+    from ..training_report import print_beginning, print_epoch, print_plan, print_result
+
+    recipe = _recipe(recipe_name, options)
+    listed = read_videos(
+        source[0] if len(source) == 1 else source,
+        root=options["root"],
+        allow_missing=options["allow_missing"],
+    )
+    lexicon = load_lexicon(options["lexicon"]) if options["lexicon"] else None
+    videos = training_videos(
+        listed,
+        lexicon,
+        split=options["train_split"],
+        shots=options["shots"],
+        held_out=recipe.held_out,
+        seed=recipe.seed,
+    )
+    reading = ExtractSettings(
+        workers=options["workers"], timeout_seconds=options["timeout"], memory_gib=options["worker_memory"]
+    )
+    with join_world(options["device"]) as world:
+        speaks = world.rank == 0
+        encoder = load_encoder(
+            options["model"],
+            options["pretrained"],
+            device=str(world.device),
+            precision="fp32",
+            image_size=options["size"],
+        )
+        if speaks:
+            for message in (*listed.notes, *videos.notes):
+                note(message)
+            for message in encoder.warnings:
+                warn(message)
+        training = Finetuning(
+            videos, encoder, recipe, output, reading=reading, world=world, on_note=note if speaks else None
+        )
+        if options["dry_run"]:
+            if speaks:
+                print_plan(training)
+            return
+        if speaks:
+            print_beginning(training)
+        done = training.run(lambda report: print_epoch(report, recipe) if speaks else None)
+    if speaks:
+        print_result(training, done, output, options["plot"])
+    ctx.exit(1 if done.unreadable else 0)
+
+
+def _recipe(name: str, options: dict[str, Any]) -> Recipe:
+    """The recipe with the values that were given."""
+    from dataclasses import fields
+
+    from ...pipeline.finetune import FEW_SHOT, Recipe, find_recipe
+
+    few_shot = FEW_SHOT if options["shots"] else {}
+    names = {field.name for field in fields(Recipe)}
+    given = {key: value for key, value in options.items() if key in names and value is not None}
+    if given.get("temperature") == "trained":
+        given["temperature"] = None
+    try:
+        return find_recipe(name, **{**few_shot, **given})
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
