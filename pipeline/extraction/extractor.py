@@ -87,7 +87,11 @@ def extract(
         shard_seconds=settings.shard_seconds,
     ) as writer:
         stored = writer.take_stored()
-        _check_precision(stored, encoder.precision)
+        if (found := stored.precisions) and encoder.precision not in found:
+            raise CacheMismatch(
+                f"{stored.folder} holds features computed in {' and '.join(found)}; this run would add some in "
+                f"{encoder.precision}.\nUse --precision {found[0]}, or leave --precision out; or use another --cache."
+            )
         plan = plan_extraction(videos, stored, settings)
         del stored  # the memory is needed
         requests = [_request(video) for video in plan.todo]  # now, not hours later: one may be wrong
@@ -116,16 +120,6 @@ def extract(
     if not interrupted:
         _check_all_accounted(plan.videos, cache)
     return summarize(plan, report.progress, cache, interrupted=interrupted)
-
-
-def _check_precision(cache: FeatureCache, precision: str) -> None:
-    """Raise CacheMismatch where features of this precision would be the first of their kind in the cache."""
-    stored = cache.precisions
-    if stored and precision not in stored:
-        raise CacheMismatch(
-            f"{cache.folder} holds features computed in {' and '.join(stored)}; this run would add some in {precision}.\n"
-            f"Use --precision {stored[0]}, or leave --precision out; or use another --cache."
-        )
 
 
 def _request(video: Video) -> VideoRequest:

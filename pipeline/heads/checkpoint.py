@@ -196,9 +196,8 @@ def _stored_head(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor
     prompts = settings.get("prompts", [])
     if not isinstance(prompts, list) or not all(isinstance(one, str) for one in prompts):
         raise ValueError("its prompts are no list of sentences")
-    context, length = weights.get("prompt.context"), 0
-    if isinstance(module, VideoHead):
-        length = module.config.prompt_context
+    context = weights.get("prompt.context")
+    length = module.config.prompt_context if isinstance(module, VideoHead) else 0
     if (0 if context is None else len(context)) != length or (context is not None and context.ndim != 2):
         raise ValueError(f"its learned prompt does not have {length} vectors")
     trained_on = weights.get("trained_on")

@@ -5,11 +5,11 @@ from .pool import DecodePool as DecodePool
 from .preprocess import Preprocess as Preprocess
 from .readers import decode_video as decode_video
 from .request import DAMAGED as DAMAGED
+from .request import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .request import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .request import Decoded as Decoded
 from .request import DecodeError as DecodeError
 from .request import DecodeFailure as DecodeFailure
 from .request import VideoRequest as VideoRequest
 from .sampling import Sampling as Sampling
-from .suffixes import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from .suffixes import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .worker_thread import DecodeWorkerError as DecodeWorkerError

@@ -26,8 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .frame_selection import FrameSelection
 from .native_stderr import capture_stderr
-from .request import Decoded, DecodeError, check_n_pixels
-from .suffixes import IMAGE_SUFFIXES
+from .request import IMAGE_SUFFIXES, Decoded, DecodeError, check_n_pixels
 
 STRAY_BYTES = 16
 """Bytes between the last block of a JPEG and its end mark that are no sign of damage, at most."""
