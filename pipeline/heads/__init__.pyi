@@ -18,6 +18,8 @@ from .fit import untrained_head as untrained_head
 from .head_scorer import HeadScorer as HeadScorer
 from .head_scorer import NoScores as NoScores
 from .head_scorer import head_scores as head_scores
+from .losses import contrastive_loss as contrastive_loss
+from .losses import cross_entropy_loss as cross_entropy_loss
 from .losses import scores_loss as scores_loss
 from .prompt_learner import PromptLearner as PromptLearner
 from .prompt_learner import PromptUnavailable as PromptUnavailable

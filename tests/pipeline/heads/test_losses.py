@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidclip.pipeline.heads import scores_loss
+from vidclip.pipeline.heads import contrastive_loss, cross_entropy_loss, scores_loss
 
 LABELS = [0, 1, 0, 2, 0, 1]
 
@@ -37,15 +37,25 @@ def by_double_loop(videos, classes, labels, class_labels, *, temperature, form):
 
 
 @pytest.mark.parametrize("form", ["paper", "released"])
-def test_contrastive_loss_equals_float64_double_loop(rng, form):
-    videos, classes = rng.standard_normal((6, 5)), rng.standard_normal((3, 5))
-    expected = by_double_loop(videos, classes[LABELS], LABELS, LABELS, temperature=0.07, form=form)
-    cosines = (
-        torch.nn.functional.normalize(torch.tensor(videos))
-        @ torch.nn.functional.normalize(torch.tensor(classes)).T
-    )
-    found = scores_loss(cosines, torch.tensor(LABELS), temperature=0.07, form=form)
+@pytest.mark.parametrize(
+    "class_labels", [LABELS, [2, 0, 1]], ids=["a text for each video", "each class once"]
+)
+def test_contrastive_loss_equals_float64_double_loop(rng, form, class_labels):
+    videos, classes = rng.standard_normal((6, 5)), rng.standard_normal((3, 5))[class_labels]
+    expected = by_double_loop(videos, classes, LABELS, class_labels, temperature=0.07, form=form)
+    found = contrastive_loss(
+        torch.tensor(videos), torch.tensor(classes), torch.tensor(LABELS), torch.tensor(class_labels),
+        temperature=0.07, form=form,
+    )  # fmt: skip
     assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_loss_of_scores_equals_loss_of_embeddings(rng, form):
+    videos, classes, labels = torch.randn(6, 5), torch.randn(3, 5), torch.tensor(LABELS)
+    cosines = torch.nn.functional.normalize(videos, dim=1) @ torch.nn.functional.normalize(classes, dim=1).T
+    expected = contrastive_loss(videos, classes[labels], labels, labels, form=form)
+    torch.testing.assert_close(scores_loss(cosines, labels, form=form), expected)
 
 
 def test_distinct_labels_make_clips_own_loss(rng):
@@ -56,12 +66,19 @@ def test_distinct_labels_make_clips_own_loss(rng):
     assert float(scores_loss(scores, own, form="paper")) == pytest.approx(float(sum(both) / 2))
 
 
+def test_a_class_without_a_video_in_the_batch_is_a_negative_alone(rng):
+    videos, classes = torch.tensor(rng.standard_normal((2, 5))), torch.tensor(rng.standard_normal((3, 5)))
+    loss = contrastive_loss(videos, classes, torch.tensor([0, 1]), torch.arange(3))
+    assert torch.isfinite(loss)
+
+
 def test_cross_entropy_is_that_of_the_label_among_all_classes(rng):
     scores = rng.uniform(-1, 1, (6, 3))
     log_probabilities = scores / 0.5 - np.log(np.exp(scores / 0.5).sum(axis=1, keepdims=True))
     expected = -log_probabilities[np.arange(6), LABELS].mean()
-    found = scores_loss(torch.tensor(scores), torch.tensor(LABELS), temperature=0.5)
-    assert float(found) == pytest.approx(expected)
+    for loss in (cross_entropy_loss, scores_loss):
+        found = loss(torch.tensor(scores), torch.tensor(LABELS), temperature=0.5)
+        assert float(found) == pytest.approx(expected)
 
 
 def test_rejects_unknown_forms_and_shapes():
@@ -70,3 +87,7 @@ def test_rejects_unknown_forms_and_shapes():
         scores_loss(torch.ones(2, 3), two, form="clip")
     with pytest.raises(ValueError, match="do not fit"):
         scores_loss(torch.ones(2, 3), three)
+    with pytest.raises(ValueError, match="must be one of paper, released, got 'cross-entropy'"):
+        contrastive_loss(torch.ones(2, 5), torch.ones(3, 5), two, three, form="cross-entropy")
+    with pytest.raises(ValueError, match="do not fit"):
+        contrastive_loss(torch.ones(2, 5), torch.ones(3, 5), two, two)

@@ -265,7 +265,7 @@ def test_epoch_size_decides_the_iterations(texts, videos):
             frames[:9], labels[:9], ClassTexts(NAMES, texts, prompt), HeadConfig(prompt_context=2), settings,
             epoch_size=an_epoch,
         )  # fmt: skip
-        assert prompt.passes == 3 * (batches + 1), "one pass more in each epoch makes the class embeddings"
+        assert prompt.passes == 3 * batches + 1, "one pass more, at the end, makes the class embeddings"
 
 
 def test_training_ends_without_improvement_on_the_validation_part(rng, texts):
