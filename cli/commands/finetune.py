@@ -16,6 +16,8 @@ from ...pipeline.choices import (
     LOSSES,
     PRECISIONS,
     TEMPORAL,
+    TOWER_STARTS,
+    TOWERS,
     TRAINED,
 )
 from ..conditions import with_option, without_option
@@ -71,7 +73,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     short_help="Train an encoder on videos.",
     groups={
         "Videos": "--root --allow-missing --train-split --held-out --shots --seed",
-        "What is trained (default: as the recipe has it)": "--train --frames --prompt --classifier --temporal --pool "
+        "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --prompt --classifier --temporal --pool "
         "--words --renormalize --loss --gather --temperature",
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
         "--backbone-rate --weight-decay --decay --clip-gradient --precision --checkpointing",
@@ -130,6 +132,15 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--train", type=click.Choice(TRAINED), help="Beside the head: the visual tower, both towers, or neither."
 )
+@option(
+    "--tower", type=click.Choice(TOWERS), needs=_ENCODER,
+    help="Inside the visual tower, so that frames see each other: a trained convolution over time of the class tokens "
+    "(Text4Vis' TokenT1D), its fixed shift, or a shift of patch tokens or feature maps.",
+)  # fmt: skip
+@option(
+    "--tower-start", type=click.Choice(TOWER_STARTS), needs=with_option("--tower", "token-t1d"),
+    help="Of token-t1d: a shift over time, or the identity.",
+)  # fmt: skip
 @option("--frames", type=click.IntRange(1, 1000), help="Frames of a clip.")
 @option("--prompt", help="Around class names: one text with {}.")
 @option("--classifier", type=click.Choice(CLASSIFIERS), help="Frozen, but for linear, which is trained.")

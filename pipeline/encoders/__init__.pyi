@@ -23,4 +23,7 @@ from .tokens import content_positions as content_positions
 from .tokens import content_tokens as content_tokens
 from .tokens import name_positions as name_positions
 from .tokens import token_embeddings as token_embeddings
+from .towers.build import TOWER_FILE as TOWER_FILE
+from .towers.build import TowerConfig as TowerConfig
+from .towers.build import tower_document as tower_document
 from .transformers_text import transformers_sentences as transformers_sentences

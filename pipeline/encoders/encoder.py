@@ -17,14 +17,13 @@ from .identity import activation_of, tokenizer_identity, weights_digest
 from .prompts import check_prompt
 from .protocol import full_name
 from .tokens import WORD_MODES, content_positions, name_positions, token_embeddings
+from .towers.build import TowerConfig, change_tower
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class OpenClipEncoder:
     """An open_clip model on a device, with its preprocessing, tokenizer and identity; `load_encoder` makes one."""
-
-    frames_per_sample = 1
 
     def __init__(
         self,
@@ -37,6 +36,7 @@ class OpenClipEncoder:
         preprocess: Preprocess,
         device: torch.device,
         precision: str,
+        tower: TowerConfig | None = None,
         warnings: Sequence[str] = (),
     ) -> None:
         self.model = model
@@ -46,6 +46,9 @@ class OpenClipEncoder:
         self.precision = precision
         self.warnings = tuple(warnings)
         """What a user should know before trusting the features; empty where nothing is suspicious."""
+        self.tower = tower
+        """What is inside the visual tower of `network`, where its frames see each other."""
+        self.frames_per_sample = tower.frames if tower else 1
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         digest = weights_digest(self.network)  # before precision or device change a single bit
@@ -53,16 +56,26 @@ class OpenClipEncoder:
         self._mean = torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1)
         with torch.inference_mode():
-            probe = torch.zeros(1, *preprocess.size, 3, dtype=torch.uint8, device=device)
+            probe = torch.zeros(self.frames_per_sample, *preprocess.size, 3, dtype=torch.uint8, device=device)
             self.dimension = int(self._embed(probe).shape[1])
         self.identity: dict[str, Any] = {
-            "architecture": architecture,
+            "architecture": {**architecture, **({"tower": tower.to_dict()} if tower else {})},
             "weights_sha256": digest,
             "activation": activation_of(self.network),
             "preprocess": {k: v for k, v in preprocess.to_dict().items() if k != "resize"},
             "tokenizer": tokenizer_identity(self.tokenizer),
             "dimension": self.dimension,
         }
+
+    def change_tower(self, config: TowerConfig) -> None:
+        """Put inside the visual tower what `config` says, to be trained: the identity is that of the weights as they
+        were loaded. Raises ValueError for a tower that cannot take it, or has something else inside."""
+        if self.tower not in (None, config):
+            raise ValueError(f"the tower has {self.tower.kind} of {self.tower.frames} frames inside already")
+        if self.tower is None:
+            change_tower(self.network.visual, config)
+            self.network.to(self.device).eval()
+            self.tower, self.frames_per_sample = config, config.frames
 
     @property
     def name(self) -> str:

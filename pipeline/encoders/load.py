@@ -19,6 +19,7 @@ import huggingface_hub
 import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from safetensors.torch import load_file
 
 from ..choices import PRECISIONS, check_choice
 from ..devices import DeviceError, choose_device
@@ -28,6 +29,7 @@ from .files import model_folder, remembered
 from .identity import activation_of
 from .protocol import EncoderError, full_name
 from .safety import check_model_config, without_code
+from .towers.build import TowerConfig, change_tower, read_tower
 
 _OFFLINE_HELP = (
     "Give the weights as a file (--pretrained FILE) or a folder (--model local-dir:FOLDER); or try --model demo, "
@@ -69,7 +71,10 @@ def load_encoder(
     quick = bool(tag and tag.get("quick_gelu"))
     if quick and not architecture.get("quick_gelu"):
         architecture["quick_gelu"] = True  # the tag says how its weights were trained; open_clip only warns
-    network = _create(reference, pretrained, force_quick_gelu=quick, image_size=image_size, warned=warned)
+    tower = _tower(reference)
+    network = _create(
+        reference, pretrained, force_quick_gelu=quick, image_size=image_size, tower=tower, warned=warned
+    )
     settings = dict(open_clip.get_model_preprocess_cfg(network))
     if from_file:
         settings.update(_preprocessing_of_tags(reference))
@@ -87,6 +92,7 @@ def load_encoder(
         preprocess=_preprocess(settings),
         device=chosen,
         precision=precision,
+        tower=tower,
         warnings=warned,
     )
 
@@ -164,8 +170,25 @@ def _architecture(reference: str) -> dict[str, Any]:
     return dict(config)
 
 
+def _tower(reference: str) -> TowerConfig | None:
+    """Return what is inside the visual tower of a model folder."""
+    schema, _, place = reference.partition(":")
+    if schema != "local-dir":
+        return None
+    try:
+        return read_tower(Path(place))
+    except (OSError, ValueError, TypeError) as error:
+        raise EncoderError(f"{place} cannot be used: {_first_line(error)}.") from error
+
+
 def _create(
-    reference: str, pretrained: str, *, force_quick_gelu: bool, image_size: int | None, warned: list[str]
+    reference: str,
+    pretrained: str,
+    *,
+    force_quick_gelu: bool,
+    image_size: int | None,
+    tower: TowerConfig | None,
+    warned: list[str],
 ) -> Any:
     from_hub = reference.startswith("hf-hub:") or bool(get_pretrained_cfg(reference, pretrained))
     try:
@@ -178,10 +201,15 @@ def _create(
                 device="cpu",
                 force_quick_gelu=force_quick_gelu,
                 force_image_size=image_size,
-                require_pretrained=True,
+                require_pretrained=tower is None,
+                load_weights=tower is None,
                 pretrained_text=False,  # the weights are those of the whole model, or there are none
                 weights_only=True,
             )
+            if tower is not None:
+                change_tower(network.visual, tower)
+                folder = Path(reference.partition(":")[2])
+                network.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
     except Exception as error:  # open_clip, torch, safetensors and the hub client each throw their own
         reason = _first_line(error)
         if from_hub:

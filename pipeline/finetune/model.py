@@ -170,3 +170,12 @@ def _text_parts(network: Any) -> list[Any]:
     names = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
     parts = [getattr(network, name, None) for name in names]
     return [part for part in parts if part is not None]
+
+
+def training_precision(precision: str, device: torch.device) -> str:
+    """Return what `auto` means on a device: fp32 on a CPU, bf16 on a GPU that has it, else fp16."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

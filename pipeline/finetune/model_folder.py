@@ -1,9 +1,12 @@
 """The folder of a fine-tuned encoder, which `local-dir:FOLDER` names like any other.
 
-open_clip_config.json           its architecture and preprocessing
-open_clip_model.safetensors     the weights of both towers, fp32
-head.safetensors                the head over its embeddings (see `heads.checkpoint`)
-training.json                   how it was trained: recipe, history, videos
+    open_clip_config.json           its architecture and preprocessing
+    open_clip_model.safetensors     the weights of both towers, fp32
+    vidclip_model.json              what is inside the visual tower, where something is
+    head.safetensors                the head over its embeddings (see `heads.checkpoint`)
+    training.json                   how it was trained: recipe, history, videos
+
+Each file is whole or absent; `training.json` is written last.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 from safetensors.torch import save
 
 from ...cache import write_whole
-from ..encoders import OpenClipEncoder
+from ..encoders import TOWER_FILE, OpenClipEncoder, tower_document
 from .errors import FinetuneError
 
 CONFIG_FILE = "open_clip_config.json"
@@ -43,6 +46,9 @@ def write_encoder(folder: Path, encoder: OpenClipEncoder, network: torch.nn.Modu
         if key in ("hf_model_name", "hf_tokenizer_name") and own_folder and Path(name).is_dir():
             text[key] = str(folder.resolve())
             _copy_files(Path(own_folder), folder)
+    architecture.pop("tower", None)
+    if encoder.tower is not None:
+        write_whole(folder / TOWER_FILE, tower_document(encoder.tower))
     preprocess = {
         name: value
         for name, value in encoder.preprocess.to_dict().items()

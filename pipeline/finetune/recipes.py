@@ -20,6 +20,8 @@ from ..choices import (
     LOSSES,
     PRECISIONS,
     TEMPORAL,
+    TOWER_STARTS,
+    TOWERS,
     TRAINED,
     WORDS,
     check_choice,
@@ -35,6 +37,10 @@ class Recipe:
     name: str
     train: str = "visual"
     """Beside the head: the visual tower, visual+text for both, or head for neither."""
+    tower: str = "none"
+    """What is put inside the visual tower: token-t1d, token-shift, tsm, or nothing more than it has."""
+    tower_start: str = "shift"
+    """Of token-t1d: a shift, which is not what the tower was trained with but learns order, or fixed, the identity."""
     frames: int = 8
     """T of a clip."""
     prompt: str = "This is a video about {}"
@@ -86,7 +92,7 @@ class Recipe:
     def __post_init__(self) -> None:
         choices = {
             "train": TRAINED, "classifier": CLASSIFIERS, "temporal": TEMPORAL, "pool": HEAD_POOLS, "words": WORDS,
-            "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
+            "tower": TOWERS, "tower_start": TOWER_STARTS, "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
         }  # fmt: skip
         for name, known in choices.items():
             check_choice(name, getattr(self, name), known)
@@ -192,9 +198,12 @@ def parameter_groups(
         for name, parameter in parameters:
             if not parameter.requires_grad:
                 continue
+            title, own = part, rate
+            if part == "encoder" and ".temporal." in name:
+                title, own = "tower", recipe.learning_rate  # new, as the head is
             decays = recipe.decay == "all" or not _is_bias_norm_or_position(name, parameter)
-            title = part if decays else f"{part}, without decay"
-            group = {"name": title, "base_lr": rate, "lr": rate, "weight_decay": recipe.weight_decay * decays}
+            title += "" if decays else ", without decay"
+            group = {"name": title, "base_lr": own, "lr": own, "weight_decay": recipe.weight_decay * decays}
             groups.setdefault(title, {**group, "params": []})["params"].append(parameter)
     if not groups:
         raise FitError(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..datasets import Video
-from ..encoders import OpenClipEncoder, collapse_note, load_encoder
+from ..encoders import OpenClipEncoder, TowerConfig, collapse_note, load_encoder
 from ..evaluation import bootstrap_interval, id_fingerprints
 from ..extraction import ExtractSettings, cache_identity
 from ..heads import (
@@ -36,7 +36,7 @@ from .distributed import World
 from .errors import FinetuneError
 from .examples import TrainingVideos
 from .loop import TrainedEpoch, TrainingLoop
-from .model import FinetuneModel
+from .model import FinetuneModel, training_precision
 from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
 from .recipes import Recipe
 
@@ -102,6 +102,7 @@ class Finetuning:
         self._checkpoint = output / CHECKPOINT_FILE
         if not self._checkpoint.exists():
             check_output(output)
+        self._change_tower()
         self.unreadable: dict[str, str] = {}
         sampling = Sampling(recipe.frames)
         self._sampling = sampling
@@ -164,6 +165,19 @@ class Finetuning:
         return batch, time.monotonic() - began
 
     # --- before the first step
+
+    def _change_tower(self) -> None:
+        recipe, encoder = self.recipe, self.encoder
+        try:
+            if recipe.tower != "none":
+                encoder.change_tower(TowerConfig(recipe.tower, recipe.frames, recipe.tower_start))
+        except ValueError as error:
+            raise FinetuneError(f"--tower {recipe.tower}: {error}.") from error
+        if recipe.frames % encoder.frames_per_sample:
+            raise FinetuneError(
+                f"the tower of {encoder.name} sees {encoder.frames_per_sample} frames at once, and clips have "
+                f"{recipe.frames}. Use --frames {encoder.frames_per_sample}."
+            )
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -330,12 +344,3 @@ class Finetuning:
             },
         )
         self._checkpoint.unlink()
-
-
-def training_precision(precision: str, device: torch.device) -> str:
-    """Return what `auto` means on a device: fp32 on a CPU, bf16 on a GPU that has it, else fp16."""
-    if precision != "auto":
-        return precision
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

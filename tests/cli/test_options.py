@@ -67,6 +67,7 @@ WITHOUT_A_PART = {
     },
     ("extract", "--position"): ["--mode", "dense"],
     ("finetune", "--backbone-rate"): ["--train", "head"],
+    ("finetune", "--tower"): ["--train", "head"],
     ("finetune", "--checkpointing"): ["--train", "head"],
     ("finetune", "--plot"): ["--dry-run"],
     ("fit", "--classifier"): ["--head", "attributes"],

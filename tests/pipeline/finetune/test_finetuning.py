@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import save_video
+from helpers import save_video, vidclip
 from vidclip.pipeline import load_encoder, load_head
 from vidclip.pipeline.finetune import FinetuneError, Finetuning
 
@@ -220,3 +220,44 @@ def test_a_batch_is_read_without_training(begin: Callable[..., Finetuning], tmp_
     assert batch.pixels.shape == (6, 3, 32, 32, 3)
     assert batch.failures == {}
     assert not (tmp_path / "out").exists()
+
+
+def test_a_changed_tower_is_trained_and_read_back(
+    begin: Callable[..., Finetuning], tmp_path: Path, labeled_videos: Path
+):
+    """In the folder, its cache, and the command: frames of a clip see each other, and another T is refused."""
+    training = begin(tmp_path / "out", tower="token-t1d", temporal="mean", held_out=0.0, epochs=1)
+    rates = {group["name"]: group["base_lr"] for group in training.loop.groups}
+    assert rates == {"encoder": 1e-4, "tower": 1e-3}
+    training.run()
+    name = f"local-dir:{tmp_path / 'out'}"
+    encoder = load_encoder(name, device="cpu", precision="fp32")
+    assert (encoder.frames_per_sample, encoder.identity["architecture"]["tower"]["kind"]) == (3, "token-t1d")
+    weight = encoder.network.visual.transformer.resblocks[0].temporal.weight
+    assert not torch.equal(weight, weight.round())  # a shift, until it is trained
+    pixels = torch.randint(0, 256, (2, 3, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
+    with torch.no_grad():
+        trained = training.loop.model.eval().embed(pixels).flatten(0, 1)
+    torch.testing.assert_close(encoder.encode_frames(pixels.flatten(0, 1)), trained, rtol=1e-5, atol=1e-6)
+    extract = [
+        "extract",
+        labeled_videos,
+        "--model",
+        name,
+        "--cache",
+        tmp_path / "c",
+        "--workers",
+        1,
+        "--device",
+        "cpu",
+    ]
+    refused = vidclip(*extract, "--frames", 4)
+    assert refused.returncode == 2
+    assert "reads samples of 3 frames" in refused.stderr
+    assert vidclip(*extract, "--frames", 3).returncode == 0
+    with pytest.raises(FinetuneError, match="sees 3 frames at once, and clips have 4. Use --frames 3"):
+        begin(tmp_path / "again", encoder=encoder, temporal="mean", frames=4)
+    with pytest.raises(
+        FinetuneError, match="--tower tsm: the tower has token-t1d of 3 frames inside already"
+    ):
+        begin(tmp_path / "again", encoder=encoder, temporal="mean", tower="tsm")

@@ -1,0 +1,1 @@
+"""What is put inside a visual tower, so that the frames of a clip see each other."""
