@@ -31,14 +31,16 @@ def stratified_split(
     *,
     seed: int = 0,
     sources: Sequence[str] | None = None,
+    at_least: int = 1,
 ) -> np.ndarray:
     """Return which videos are kept for testing, [n] booleans: a random share of each class.
 
     ids, labels    of the videos; ids differ
     share          of the videos of a class, rounded; above 0 and below 1
     sources        the file of each video: segments of one file stay on one side. None: each is a file by itself
+    at_least       so many files of a class are tested where its share rounds to fewer
 
-    A class of two or more files has one at least on both sides; a class of one is trained on. Files with segments of
+    Of every class, one file at least is trained on. Files with segments of
     several classes count for the class that most of their segments have. The split depends on the ids, the labels
     and the seed, not on the order of the videos; another video does not reshuffle the others.
     Raises ValueError for a share out of range, or lengths that differ.
@@ -60,7 +62,7 @@ def stratified_split(
         by_class.setdefault(label, []).append((rank, own))
     tested = np.zeros(len(ids), bool)
     for files in by_class.values():
-        n_tested = min(max(round(share * len(files)), 1), len(files) - 1)
+        n_tested = min(max(round(share * len(files)), at_least), len(files) - 1)
         for _, own in sorted(files)[:n_tested]:
             tested[own] = True
     return tested

@@ -93,7 +93,9 @@ def training_videos(
     validates = np.zeros(len(single), bool)
     if held_out:
         ids, sources = [video.id for video in single], [str(video.path) for video in single]
-        validates = stratified_split(ids, labels, held_out, seed=seed, sources=sources)
+        validates = stratified_split(ids, labels, held_out, seed=seed, sources=sources, at_least=0)
+        if not validates.any():
+            notes.append("no class has videos enough to hold one out: the last epoch will be kept.")
     absent = len(lexicon) - len(np.unique(labels[~validates]))
     if absent:
         notes.append(f"{absent} of {len(lexicon)} classes have no training video.")

@@ -35,6 +35,26 @@ def test_held_out_videos_are_a_share_of_each_class():
     ]
 
 
+def test_small_classes_hold_nothing_out():
+    chosen = training_videos(listed({"a": 3, "b": 10}), held_out=0.1)
+    assert np.bincount(chosen.held_out_labels).tolist() == [0, 1]
+    few = training_videos(listed({"a": 3, "b": 4}), held_out=0.1)
+    assert len(few.held_out) == 0
+    assert few.notes == ["no class has videos enough to hold one out: the last epoch will be kept."]
+
+
+def test_segments_of_a_file_are_held_out_together():
+    videos = [
+        Video(f"{label}{file}#{part}", Path(f"/{label}{file}"), (label,), "", "", part, part + 1)
+        for label in "ab"
+        for file in range(4)
+        for part in range(3)
+    ]
+    chosen = training_videos(VideoList(videos), held_out=0.25)
+    assert len(chosen.held_out) == 6
+    assert not {video.path for video in chosen.held_out} & {video.path for video in chosen.train}
+
+
 def test_shots_are_drawn_by_seed_and_repeated():
     videos = listed({"a": 10, "b": 23})
     chosen = training_videos(videos, shots=2, held_out=0, seed=1)
