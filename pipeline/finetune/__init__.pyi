@@ -6,6 +6,7 @@ from .distributed import gather as gather
 from .distributed import join_world as join_world
 from .errors import FinetuneError as FinetuneError
 from .examples import TrainingVideos as TrainingVideos
+from .examples import mirrored_classes as mirrored_classes
 from .examples import training_videos as training_videos
 from .loop import TrainingLoop as TrainingLoop
 from .model import FinetuneModel as FinetuneModel

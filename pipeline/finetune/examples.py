@@ -6,6 +6,7 @@ n videos, C classes.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -45,6 +46,23 @@ class TrainingVideos:
             for side in ((self.train, self.train_labels), (self.held_out, self.held_out_labels))
         ]  # fmt: skip
         return hashlib.sha256(canonical_json([sides, self.copies]).encode()).hexdigest()
+
+
+def mirrored_classes(lexicon: Lexicon) -> np.ndarray:
+    """Return [C] int64: the class of a mirrored video of each class.
+
+    Another one where "left" and "right", exchanged in the words of a class, are the words of that one: three pairs of
+    Something-Something. Source: released BIKE and Text4Vis.
+    """
+    position = {phrase.lower(): c for c, phrase in enumerate(lexicon.phrases)}
+
+    def mirrored(phrase: str) -> str:
+        return re.sub(r"\b(left|right)\b", lambda word: _OTHER_SIDE[word[0]], phrase.lower())
+
+    return np.array([position.get(mirrored(phrase), c) for c, phrase in enumerate(lexicon.phrases)], np.int64)
+
+
+_OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def training_videos(

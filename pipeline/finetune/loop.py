@@ -20,7 +20,7 @@ from .clips import Batch, ClipReader, epoch_order, epoch_steps, request_of
 from .color import ColorAugmentation
 from .distributed import World
 from .errors import FinetuneError
-from .examples import TrainingVideos
+from .examples import TrainingVideos, mirrored_classes
 from .model import FinetuneModel
 from .recipes import Recipe, parameter_groups
 
@@ -52,7 +52,8 @@ class TrainingLoop:
         self.steps = epoch_steps(len(videos.train) * videos.copies, recipe.batch_size)
         self._optimizer = torch.optim.AdamW(self.groups, betas=recipe.betas, eps=1e-8)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=recipe.precision == "fp16")
-        self._color = ColorAugmentation(recipe)
+        self._color, self._augmentation = ColorAugmentation(recipe), recipe.augmentation
+        self._mirrored = mirrored_classes(videos.lexicon)
         self._module: Any = model
 
     def begin(self) -> None:
@@ -83,6 +84,12 @@ class TrainingLoop:
     def request(self, clip: int, epoch: int) -> VideoRequest:
         """Return what is asked of the decoder for a clip."""
         return request_of(self.video(clip), self.draw(clip, epoch))
+
+    def labels(self, clips: list[int], epoch: int) -> np.ndarray:
+        """Return [B] int64, the classes of clips; of mirrored ones, those that a mirror makes of them."""
+        labels = self.videos.train_labels[np.array(clips, np.int64) % len(self.videos.train)]
+        flips = np.array([self._augmentation.flips(self.draw(clip, epoch)) for clip in clips], bool)
+        return np.where(flips, self._mirrored[labels], labels)
 
     # --- an epoch
 
@@ -156,9 +163,9 @@ class TrainingLoop:
     def _loss(self, epoch: int, clips: list[int], pixels: torch.Tensor) -> torch.Tensor:
         device = self.world.device
         draws = [self.draw(clip, epoch) for clip in clips]
-        labels = self.videos.train_labels[np.array(clips, np.int64) % len(self.videos.train)]
+        labels = torch.from_numpy(self.labels(clips, epoch))
         colored = self._color(pixels.to(device, non_blocking=True), draws)
-        return self._module(colored, torch.from_numpy(labels).to(device))
+        return self._module(colored, labels.to(device))
 
     def _apply_gradients(self, factor: float) -> None:
         """Step with the gradients times `factor`, which makes up for clips that a batch lacks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ def begin(tiny_model: str, labeled_videos: Path) -> Callable[..., Finetuning]:
         source: Path = labeled_videos,
         encoder: Any = None,
         world: Any = None,
+        lexicon: Any = None,
         **changes: Any,
     ) -> Finetuning:
         recipe = small_recipe(name, **changes)
         videos = training_videos(read_videos(source), held_out=recipe.held_out, seed=recipe.seed)
+        if lexicon:  # other names for the same classes
+            videos = replace(videos, lexicon=lexicon)
         encoder = encoder or load_encoder(tiny_model, device="cpu", precision="fp32")
         return Finetuning(videos, encoder, recipe, output, reading=ExtractSettings(workers=1), world=world)
 

@@ -10,9 +10,16 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from vidclip.lexicons import lexicon_of_labels
+from vidclip.lexicons import lexicon_of_labels, load_lexicon
 from vidclip.pipeline.datasets import DatasetError, Video, VideoList
-from vidclip.pipeline.finetune import ColorAugmentation, World, epoch_order, find_recipe, training_videos
+from vidclip.pipeline.finetune import (
+    ColorAugmentation,
+    World,
+    epoch_order,
+    find_recipe,
+    mirrored_classes,
+    training_videos,
+)
 from vidclip.pipeline.heads import FitError
 
 
@@ -120,6 +127,35 @@ def test_copies_of_a_video_have_draws_of_their_own(begin: Callable, tmp_path: Pa
     draws = {loop.draw(copy * count + 1, epoch) for copy in range(3) for epoch in (1, 2)}
     assert len(draws) == 6
     assert {video for _, _, video in draws} == {1}
+
+
+# --- left and right
+
+
+def test_classes_that_a_mirror_exchanges():
+    lexicon = load_lexicon("something-something-v1")
+    mirror = mirrored_classes(lexicon)
+    pairs = [{lexicon.labels[c], lexicon.labels[other]} for c, other in enumerate(mirror) if c < other]
+    assert pairs == [  # those of the released BIKE, which numbers the classes of another version
+        {f"Turning the camera {side} while filming something" for side in ("left", "right")},
+        {f"Pushing something from {way}" for way in ("left to right", "right to left")},
+        {f"Pulling something from {way}" for way in ("left to right", "right to left")},
+    ]
+    assert np.array_equal(mirror[mirror], np.arange(174))
+    assert np.array_equal(mirrored_classes(load_lexicon("kinetics400")), np.arange(400))
+
+
+def test_flipped_clips_have_the_label_of_the_mirror(begin: Callable, tmp_path: Path):
+    left_right = lexicon_of_labels(["going left", "going right", "standing"])
+    loop = begin(tmp_path, temporal="mean", lexicon=left_right).loop
+    clips = list(range(len(loop.videos.train)))
+    flips = [loop.recipe.augmentation.flips(loop.draw(clip, 1)) for clip in clips]
+    assert {*flips} == {True, False}
+    other = {0: 1, 1: 0, 2: 2}
+    expected = [
+        other[int(c)] if flip else int(c) for c, flip in zip(loop.videos.train_labels, flips, strict=True)
+    ]
+    assert loop.labels(clips, 1).tolist() == expected
 
 
 # --- colors
