@@ -1,6 +1,9 @@
-"""One of several processes of `test_distributed`: computes gradients of its share of a batch, and rank 0 keeps them.
+"""One of several processes of `test_distributed`: computes gradients of its share of a batch, which rank 0 keeps, and
+then runs the program.
 
-python process.py MODEL OUTPUT        with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment
+    python process.py MODEL OUTPUT finetune VIDEOS ...
+
+with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment, as torchrun sets them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from vidclip.cli.main import main
 from vidclip.pipeline import load_encoder
 from vidclip.pipeline.finetune import FinetuneModel, World, distributed, find_recipe, join_world
 from vidclip.pipeline.heads import ClassTexts, untrained_head
@@ -71,3 +75,4 @@ if __name__ == "__main__":
                 distributed._Gather.backward = kept
         if int(os.environ["RANK"]) == 0:
             torch.save(found, sys.argv[2])
+        main(sys.argv[3:], standalone_mode=False)

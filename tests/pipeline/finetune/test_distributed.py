@@ -32,14 +32,46 @@ def environment(**changes: object) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Gradients:
-    """Gradients from two processes that share five clips, three and two."""
-    output = tmp_path_factory.mktemp("two") / "gradients.pt"
-    command = [sys.executable, str(Path(__file__).with_name("process.py")), tiny_model, str(output)]
+def options(tiny_model: str, labeled_videos: Path) -> list[str]:
+    """A training, but for its output."""
+    small = [
+        "--frames",
+        "3",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "7",
+        "--held-out",
+        "0.34",
+        "--learning-rate",
+        "1e-3",
+    ]
+    place = ["--model", tiny_model, "--workers", "1", "--device", "cpu"]
+    return ["finetune", str(labeled_videos), "--recipe", "bike", *small, *place]
+
+
+@pytest.fixture(scope="module")
+def two(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: str, options: list[str]
+) -> tuple[Path, list[str]]:
+    """What two processes leave behind that share five clips, three and two, and then a training; and what each says."""
+    folder = tmp_path_factory.mktemp("two")
+    script, gradients_file = Path(__file__).with_name("process.py"), folder / "gradients.pt"
+    command = [sys.executable, script, tiny_model, gradients_file, *options, "--output", folder / "model"]
     world = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    started = [subprocess.Popen(command, env=environment(RANK=rank, **world)) for rank in range(2)]
-    assert [process.wait(120) for process in started] == [0, 0]
-    return torch.load(output, weights_only=True)
+    started = [
+        subprocess.Popen(command, env=environment(RANK=rank, **world), stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    told = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    return folder, told
+
+
+@pytest.fixture(scope="module")
+def of_two(two: tuple[Path, list[str]]) -> Gradients:
+    """Gradients from two processes."""
+    return torch.load(two[0] / "gradients.pt", weights_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -77,33 +109,19 @@ def test_a_loss_of_each_process_alone_is_another_one(of_one: Gradients, of_two: 
     assert largest_difference(of_one["alone"][proj], of_one["contrastive"][proj]) < 1e-10
 
 
-def test_torchrun_trains_what_one_process_trains(tmp_path: Path, tiny_model: str, labeled_videos: Path):
-    options = [
-        "--recipe",
-        "bike",
-        "--frames",
-        "3",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "7",
-        "--held-out",
-        "0.34",
-    ]
-    options += ["--learning-rate", "1e-3", "--model", tiny_model, "--workers", "1", "--device", "cpu"]
-    program = ["-m", "vidclip.cli", "finetune", str(labeled_videos), *options, "--output"]
-    run = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
-    program = [*program, str(tmp_path / "two")]
-    two = subprocess.run(
-        [sys.executable, *run, *program], env=environment(), capture_output=True, text=True, check=False
-    )
-    assert two.returncode == 0, two.stderr
-    one = vidclip("finetune", labeled_videos, *options, "--output", tmp_path / "one")
+def test_two_processes_train_what_one_does(tmp_path: Path, two: tuple[Path, list[str]], options: list[str]):
+    folder, told = two
+    one = vidclip(*options, "--output", tmp_path / "model")
     assert one.returncode == 0, one.stderr
-    told = [[line for line in done.stdout.splitlines() if line.startswith("epoch 1")] for done in (one, two)]
-    assert len(told[0]) == len(told[1]) == 1  # rank 0 alone speaks
-    assert told[0][0].split(", rate")[0] == told[1][0].split(", rate")[0]  # loss, held out and its interval
-    first, second = (load_file(tmp_path / name / "open_clip_model.safetensors") for name in ("one", "two"))
+    assert told[1] == "", "rank 0 alone speaks"
+    lines = [
+        [line for line in said.splitlines() if line.startswith("epoch 1")] for said in (one.stdout, told[0])
+    ]
+    assert len(lines[0]) == len(lines[1]) == 1
+    assert lines[0][0].split(", rate")[0] == lines[1][0].split(", rate")[0]  # loss, held out and its interval
+    first, second = (
+        load_file(place / "model" / "open_clip_model.safetensors") for place in (tmp_path, folder)
+    )
     # AdamW steps by signs where a gradient is near zero: most weights agree to rounding, all to a step.
     differences = torch.cat([(first[name] - second[name]).abs().flatten() for name in first])
     assert float(differences.max()) <= 2 * 5e-6 * 1.01
