@@ -59,7 +59,7 @@ class FrameBatches:
         """Take a video in, and return the videos that became complete.
 
         record    its `frames` [V, T, D] float32 are filled in place
-        pixels    [V, T, height, width, 3] uint8, T a multiple of the encoder's `frames_per_sample`; copied
+        pixels    [V, T, height, width, 3] uint8, copied
         Raises EncoderError when the encoder runs out of memory.
         """
         pixels = pixels.reshape(-1, *pixels.shape[2:])

@@ -67,14 +67,14 @@ def extract(
     KeyboardInterrupt ends it early: what is encoded is written, and the summary says so.
     Raises CacheMismatch, CacheBusy, CacheError (see `CacheWriter`), CacheMismatch too for another precision
     than that of the cache; SourceChanged (see `plan_extraction`); EncoderError when the encoder runs out of memory,
-    or reads samples of more frames than divide a clip; OSError when the disk is full; ExtractionError when videos were lost; ValueError
+    or reads clips of another number of frames; OSError when the disk is full; ExtractionError when videos were lost; ValueError
     for a segment that ends before it begins. The cache is whole in any case.
     """
     clip, settings = _clip_spec(encoder, clip), settings or ExtractSettings()
-    if clip.sampling.frames % encoder.frames_per_sample:
+    if encoder.frames_per_sample not in (1, clip.sampling.frames):
         raise EncoderError(
-            f"{encoder.name} reads samples of {encoder.frames_per_sample} frames, and a clip of "
-            f"{clip.sampling.frames} cannot be divided into them: give a multiple as --frames."
+            f"the frames of a clip see each other in {encoder.name}, which reads clips of {encoder.frames_per_sample} "
+            f"frames, not of {clip.sampling.frames}. Use --frames {encoder.frames_per_sample}."
         )
     report = _Reporter(Progress(), on_progress)
     interrupted = False

@@ -173,7 +173,7 @@ class Finetuning:
                 encoder.change_tower(TowerConfig(recipe.tower, recipe.frames, recipe.tower_start))
         except ValueError as error:
             raise FinetuneError(f"--tower {recipe.tower}: {error}.") from error
-        if recipe.frames % encoder.frames_per_sample:
+        if encoder.frames_per_sample not in (1, recipe.frames):
             raise FinetuneError(
                 f"the tower of {encoder.name} sees {encoder.frames_per_sample} frames at once, and clips have "
                 f"{recipe.frames}. Use --frames {encoder.frames_per_sample}."

@@ -330,16 +330,15 @@ def test_samples_of_several_frames_are_encoded_whole(videos, encoder, tiny_model
         return samples.mean(dim=1, keepdim=True).expand(-1, 3, -1).reshape(-1, 32)
 
     clips.frames_per_sample, clips.encode_frames = 3, mean_of_sample
-    run(videos[:5], clips, tmp_path / "clips", Sampling(frames=6), batch_size=8)
-    run(videos[:5], encoder, tmp_path / "frames", Sampling(frames=6), batch_size=6)
+    run(videos[:5], clips, tmp_path / "clips", Sampling(frames=3), batch_size=8)
+    run(videos[:5], encoder, tmp_path / "frames", Sampling(frames=3), batch_size=6)
     assert set(sizes) == {6}, "two samples: eight frames would cut one"
     frames = FeatureCache(tmp_path / "frames").frames().astype(np.float32)
-    expected = frames.reshape(5, 1, 2, 3, 32).mean(axis=3).repeat(3, axis=2)
+    expected = frames.mean(axis=2, keepdims=True).repeat(3, axis=2)
     np.testing.assert_allclose(FeatureCache(tmp_path / "clips").frames(), expected, atol=2e-3)
-    with pytest.raises(
-        EncoderError, match="samples of 3 frames, and a clip of 4 cannot be divided into them"
-    ):
-        run(videos[:1], clips, tmp_path / "none", Sampling(frames=4))
+    for other in (4, 6):
+        with pytest.raises(EncoderError, match=f"clips of 3 frames, not of {other}. Use --frames 3"):
+            run(videos[:1], clips, tmp_path / "none", Sampling(frames=other))
     assert not (tmp_path / "none").exists()
 
 

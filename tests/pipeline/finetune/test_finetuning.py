@@ -253,7 +253,7 @@ def test_a_changed_tower_is_trained_and_read_back(
     ]
     refused = vidclip(*extract, "--frames", 4)
     assert refused.returncode == 2
-    assert "reads samples of 3 frames" in refused.stderr
+    assert "reads clips of 3 frames" in refused.stderr
     assert vidclip(*extract, "--frames", 3).returncode == 0
     with pytest.raises(FinetuneError, match="sees 3 frames at once, and clips have 4. Use --frames 3"):
         begin(tmp_path / "again", encoder=encoder, temporal="mean", frames=4)
