@@ -113,6 +113,8 @@ def read_regular(path: Path, most: int = 2**32) -> bytes:
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         if status.st_size > most:
             raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+        if not status.st_size:
+            file.read(1)  # files of the system, such as a process's memory, call themselves empty: an OSError
         return file.read(status.st_size)
 
 

@@ -65,6 +65,11 @@ class OutputFile(click.Path):
         super().__init__(path_type=Path, dir_okay=False, allow_dash=dash)
         self.suffixes = suffixes
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) == "-" and not self.allow_dash:
+            self.fail("this is not written to standard output: name a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
 
 def values_of(parameter: click.Parameter, value: Any) -> Any:
     """Return a value of the file, or of an array in the environment, as it would be typed: the command line's checks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,11 @@ def test_rejects_what_is_not_a_regular_file(folder, name, target, message):
     with pytest.raises(CacheError, match=f"it is {message}"):
         read(folder)
     assert any(f"it is {message}" in problem for problem in problems(folder))
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file of Linux")
+def test_rejects_a_file_of_the_system_that_calls_itself_empty(folder):
+    (folder / "missing.jsonl").unlink()
+    (folder / "missing.jsonl").symlink_to("/proc/self/mem")
+    with pytest.raises(CacheError, match="missing.jsonl cannot be read"):
+        FeatureCache(folder).missing()

@@ -299,6 +299,21 @@ def is_ours(done: Done) -> None:
         assert len(re.findall(r"^Error: ", done.stderr, re.MULTILINE)) == 1, done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plot", "few-shot", "shots.json", "--output", "-"),
+        ("fit", "--plot", "-"),
+        ("saliency", "v", "w", "--png", "-"),
+    ],
+)
+def test_pictures_are_not_written_to_standard_output(words, tmp_path):
+    done = vidclip(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "not written to standard output: name a file" in done.stderr
+    assert not (tmp_path / "-").exists()
+
+
 @pytest.mark.parametrize(("name", "parameter"), [each for each in EVERY if not each.values[1].is_flag])
 def test_nonsense_is_answered(name, parameter, prepared):
     numeric = isinstance(parameter.type, (click.IntRange, FiniteRange))
@@ -307,7 +322,14 @@ def test_nonsense_is_answered(name, parameter, prepared):
         given = [*name.split(), "--debug=no"]
     values = NUMBERS if numeric else (*TEXTS, *NUMBERS[:1])
     if isinstance(parameter.type, OutputFile):
-        values = ("", ".", "a.file/below", "x" * 5000, HOSTILE)  # most texts name a file that can be written
+        values = (
+            "",
+            "-",
+            ".",
+            "a.file/below",
+            "x" * 5000,
+            HOSTILE,
+        )  # most texts name a file that can be written
     for value in values:
         done = vidclip(*given, f"{parameter.opts[0]}={value}", cwd=prepared)
         is_ours(done)
