@@ -215,7 +215,7 @@ class Command(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *self.groups)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 sections[group_of.get(parameter.opts[0], "Options")].append(record)
         for title, records in sections.items():
             if records:
