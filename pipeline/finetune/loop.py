@@ -143,7 +143,8 @@ class TrainingLoop:
             if not n_all and world.size == 1:
                 continue
             last = micro == recipe.accumulate - 1
-            with contextlib.nullcontext() if last or world.size == 1 else self._module.no_sync():
+            together = contextlib.nullcontext() if last or world.size == 1 else self._module.no_sync()
+            with together, self._naming_the_batch(n_own):
                 loss = self._loss(epoch, clips, batch.pixels)
                 value = float(loss.detach())
                 if not math.isfinite(value):
@@ -152,13 +153,24 @@ class TrainingLoop:
                         f"--learning-rate {recipe.learning_rate:g} and --backbone-rate {recipe.backbone_rate:g}."
                     )
                 # Gradients are averaged over processes: what each computes of its own clips counts G times.
-                together = self.model.gathers
-                share = n_all if together else n_own * world.size
+                gathers = self.model.gathers
+                share = n_all if gathers else n_own * world.size
                 self._scaler.scale(loss * (share / recipe.batch_size)).backward()
-            loss_sum += value * (n_all / world.size if together else n_own)
+            loss_sum += value * (n_all / world.size if gathers else n_own)
         if n_clips:
             self._apply_gradients(recipe.batch_size / n_clips)
         return loss_sum, n_clips
+
+    @contextlib.contextmanager
+    def _naming_the_batch(self, n_clips: int) -> Iterator[None]:
+        """Raise FinetuneError, by the size of the batch, where the device has too little memory for it."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise FinetuneError(
+                f"{self.world.device} has too little memory for {n_clips} clips of {self.recipe.frames} frames at once. "
+                f"Use --checkpointing, or --accumulate {2 * self.recipe.accumulate} or more."
+            ) from None
 
     def _loss(self, epoch: int, clips: list[int], pixels: torch.Tensor) -> torch.Tensor:
         device = self.world.device

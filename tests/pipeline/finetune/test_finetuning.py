@@ -209,6 +209,23 @@ def test_a_diverging_loss_is_an_error(begin: Callable[..., Finetuning], tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_too_little_memory_is_an_error_that_names_the_batch(
+    begin: Callable[..., Finetuning], tmp_path: Path, tiny_model: str
+):
+    encoder = load_encoder(tiny_model, device="cpu", precision="fp32")
+
+    def exhaust(*_: Any) -> None:
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    encoder.network.visual.register_forward_pre_hook(exhaust)
+    with pytest.raises(
+        FinetuneError,
+        match="cpu has too little memory for 3 clips of 3 frames at once.*--accumulate 4 or more",
+    ):
+        begin(tmp_path, temporal="mean", encoder=encoder, accumulate=2).run()
+
+
 def test_a_model_is_not_overwritten(begin: Callable[..., Finetuning], tmp_path: Path):
     begin(tmp_path, temporal="mean", held_out=0.0, epochs=1).run()
     with pytest.raises(FinetuneError, match="holds a model already"):
