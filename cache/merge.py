@@ -26,7 +26,7 @@ class Merged:
     """Videos left out because the output, or an earlier source, has them."""
     failures: int
     """Videos that no source could read."""
-    relabelled: int = 0
+    relabeled: int = 0
     """Videos that were there, and whose labels or split a source has otherwise today."""
 
 

@@ -67,7 +67,7 @@ model_options: Decorator = options(
         help="With --model, its checkpoint file or tag.",
     ),
 )  # fmt: skip
-"""Of the commands that may have to encode more with a cache's encoder."""
+"""The options of commands that may have to encode more with a cache's encoder."""
 
 
 def encoder_loader() -> EncoderLoader:
@@ -151,4 +151,4 @@ decoding_options: Decorator = options(
         help="GiB of memory a decoder may take for one video, on Linux; none for no limit.",
     ),
 )  # fmt: skip
-"""Of the commands that read videos."""
+"""The options of commands that read videos."""

@@ -56,8 +56,8 @@ def scenarios(world: World, folder: Path) -> list[Scenario]:
     """All that is interrupted; `folder` keeps what several of them start from."""
     root = ("--root", str(world.videos))
     extract = ("extract", str(world.list), *root, "--allow-missing", "--cache", "cache", *world.encoder)
-    relabelled = write_list(
-        folder / "relabelled.csv", [(name, label[::-1], "val") for name, label, _ in world.rows()]
+    relabeled = write_list(
+        folder / "relabeled.csv", [(name, label[::-1], "val") for name, label, _ in world.rows()]
     )
     sources = _merge_sources(folder)
     return [
@@ -73,7 +73,7 @@ def scenarios(world: World, folder: Path) -> list[Scenario]:
         ),
         Scenario(
             "extract, another list", lambda to: _copy(world, to),
-            (_command("extract", relabelled, *root, *extract[4:]),), _cache, (0, 1), check=("verify",),
+            (_command("extract", relabeled, *root, *extract[4:]),), _cache, (0, 1), check=("verify",),
         ),
         Scenario(
             "extract, changed videos", lambda to: _change_videos(world, to),

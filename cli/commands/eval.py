@@ -90,7 +90,7 @@ TRAINS = Condition(
 )  # fmt: skip
 @option(
     "--seed", type=SEED, default=0, show_default=True, needs=LEARNS,
-    help="Of the first training, and of the split of --test-share.",
+    help="Random seed of the first training, and of the split of --test-share.",
 )  # fmt: skip
 @option(
     "--seeds", type=click.IntRange(1, 1000), needs=TRAINS,

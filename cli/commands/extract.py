@@ -281,7 +281,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) 
     for n, noun, before, after in (
         (len(summary.changed), "video", "Read again:", f" whose files had changed, such as {example}"),
         (len(summary.plan.kept), "video", "Left as before:", f" whose files have changed, such as {example}"),
-        (summary.plan.relabelled, "video", "Labels or splits: those of", " now follow this list"),
+        (summary.plan.relabeled, "video", "Labels or splits: those of", " now follow this list"),
         (summary.plan.unknown, "video", "Not known: whether the files of", " have changed. An older vidclip read them, "
          "which did not write down their sizes and times"),
         (progress.damaged, "video", "Damaged:", f" {were} read with damage; `vidclip info` names them"),

@@ -162,7 +162,9 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     help="A contrastive loss over the clips of all processes, or of each alone.",
 )  # fmt: skip
 @option(
-    "--temperature", type=Temperature(), help="Of the loss; trained: that of the encoder, trained with it."
+    "--temperature",
+    type=Temperature(),
+    help="Temperature of the loss; trained: the encoder's, trained with it.",
 )
 @option("--epochs", type=click.IntRange(1, 100_000))
 @option("--warm-up-epochs", type=FiniteRange(0, 100_000))
@@ -171,8 +173,8 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     "--accumulate", type=click.IntRange(1, 1_000_000),
     help="Micro-batches of a step, to save memory. A contrastive loss compares the clips of one.",
 )  # fmt: skip
-@option("--learning-rate", type=_RATE, help="Of the head.")
-@option("--backbone-rate", type=_RATE, needs=_ENCODER, help="Of the encoder.")
+@option("--learning-rate", type=_RATE, help="Rate of the head.")
+@option("--backbone-rate", type=_RATE, needs=_ENCODER, help="Rate of the encoder.")
 @option("--weight-decay", type=FiniteRange(0, 100))
 @option(
     "--decay", type=click.Choice(DECAYS), help="Of all parameters, or all but biases, norms and positions."
@@ -181,7 +183,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="Of the encoder's arithmetic; its weights are kept in fp32.",
+    help="Precision of the encoder's arithmetic; its weights are kept in fp32.",
 )
 @option(
     "--checkpointing/--no-checkpointing",

@@ -22,9 +22,9 @@ def command(caches: tuple[Path, ...], output: Path) -> None:
     from ..output import count, printable
 
     merged = merge(caches, output)
-    coverage_notes = f", {merged.already_there:,} were there already" if merged.already_there else ""
+    already_there = f", {merged.already_there:,} were there already" if merged.already_there else ""
     failed = f", {merged.failures:,} could be read by none" if merged.failures else ""
-    relabelled = f", {merged.relabelled:,} labeled anew" if merged.relabelled else ""
+    relabeled = f", {merged.relabeled:,} labeled anew" if merged.relabeled else ""
     click.echo(
-        f"{printable(output)}: {count(merged.videos, 'video')} taken in{coverage_notes}{relabelled}{failed}."
+        f"{printable(output)}: {count(merged.videos, 'video')} taken in{already_there}{relabeled}{failed}."
     )

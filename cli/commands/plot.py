@@ -50,7 +50,7 @@ def command() -> None:
 @prompts_option(with_option("--classifier", "text"))
 @option(
     "--train-split", needs=with_option("--classifier", "lda"),
-    help="Of the videos that lda is fitted on.  [default: train; all of a cache without splits]",
+    help="The videos that lda is fitted on.  [default: train; all of a cache without splits]",
 )  # fmt: skip
 @option("--first", type=click.IntRange(2), help="So many classes of the list.  [default: all]")
 @option(

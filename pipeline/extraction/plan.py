@@ -64,7 +64,7 @@ class Plan:
     """How many in the cache may have changed or not: an older vidclip read them, without their sizes and times."""
     facts: dict[str, ListFacts]
     """Labels and splits in which the list differs from the cache, by id."""
-    relabelled: int
+    relabeled: int
     """Videos of the cache whose labels or split change."""
 
     def apply_list(self, folder: Path, present: set[str]) -> None:
@@ -101,7 +101,7 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
     mine = videos_of_part(videos, settings.part)
     failed = {failure.id: failure for failure in cache.failures()}
     stamps = stamps_of(str(video.path) for video in mine if video.id in cache or video.id in failed)
-    unknown = relabelled = 0
+    unknown = relabeled = 0
     todo: list[Video] = []
     changes: list[Change] = []
     facts: dict[str, ListFacts] = {}
@@ -116,7 +116,7 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
         )
         if known is not None and said != known:
             facts[video.id] = said
-            relabelled += info is not None
+            relabeled += info is not None
         wanted = replace(video, **said._asdict()) if said != (video.labels, video.split) else video
         if info is not None:
             verdict = _compare(info, video, stamps[str(video.path)])
@@ -144,7 +144,7 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
     elif collisions and settings.changed == "encode":
         raise SourceChanged(_collision_message(cache, collisions))
     generations = {video.id: number for video in todo if (number := cache.next_generation(video.id))}
-    return Plan(mine, todo, generations, changes, kept, unknown, facts, relabelled)
+    return Plan(mine, todo, generations, changes, kept, unknown, facts, relabeled)
 
 
 def _compare(info: VideoInfo, video: Video, now: Stamp) -> str:

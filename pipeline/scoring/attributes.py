@@ -137,7 +137,7 @@ class AttributeSettings:
     ) -> dict[str, Any]:
         """Return all that shapes attributes: they are kept under its digest."""
         read_anew = {video.id: video.generation for video in retriever.videos if video.generation}
-        precisions = sorted({shard.precision for shard in retriever.shards} - {"", "fp32"})
+        precisions = sorted(set(retriever.precisions) - {"fp32"})
         return {
             **({"read_anew": digest_of(read_anew)} if read_anew else {}),  # other features under the same ids
             **({"precision": precisions} if precisions and retriever.folder != cache.folder else {}),

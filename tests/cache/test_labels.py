@@ -69,9 +69,9 @@ def test_merging_applies_them(folder, tmp_path):
     assert merge([folder], tmp_path / "later").videos == 3
     assert FeatureCache(tmp_path / "later").labels[0] == ("new",)
     again = merge([folder], joined)
-    assert (again.videos, again.already_there, again.relabelled) == (0, 3, 1)
+    assert (again.videos, again.already_there, again.relabeled) == (0, 3, 1)
     assert FeatureCache(joined).labels[0] == ("new",)
-    assert merge([folder], joined).relabelled == 0
+    assert merge([folder], joined).relabeled == 0
 
 
 def test_merging_again_updates_what_was_read_again(write_cache, rng, tmp_path):

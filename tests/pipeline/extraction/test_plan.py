@@ -230,13 +230,13 @@ def test_a_new_list_changes_labels_and_encodes_nothing(days, run, tmp_path):
     run(first)
     second = write_list(tmp_path / "second.csv", {names[0]: ("run", "test")})
     summary = run(second)
-    assert (summary.progress.encoded, summary.plan.relabelled) == (0, 1)
+    assert (summary.progress.encoded, summary.plan.relabeled) == (0, 1)
     cache = FeatureCache(tmp_path / "features")
     assert cache.labels == [("run",), ("jump",)], "what a list does not mention it leaves alone"
     assert cache.splits == ["test", "train"]
-    assert run(second).plan.relabelled == 0
+    assert run(second).plan.relabeled == 0
     (tmp_path / "bare.csv").write_text(f"path\n{names[0]}\n")
-    assert run(tmp_path / "bare.csv").plan.relabelled == 0, "a list without labels says nothing of them"
+    assert run(tmp_path / "bare.csv").plan.relabeled == 0, "a list without labels says nothing of them"
     rewrite(days / names[0], 4)
     run(tmp_path / "bare.csv")
     cache = FeatureCache(tmp_path / "features")
@@ -316,7 +316,7 @@ def command(tmp_path, tiny_model):
     return command
 
 
-def test_the_summary_says_what_was_read_again_and_relabelled(days, command):
+def test_the_summary_says_what_was_read_again_and_relabeled(days, command):
     assert command("monday").returncode == 0
     refused = command("tuesday")
     assert refused.returncode == 2

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers import a_record
-from vidclip.cache import CacheError, FeatureCache, read_attributes, verify
+from vidclip.cache import CacheError, CacheWriter, FeatureCache, VideoRecord, read_attributes, verify
 from vidclip.lexicons import Lexicon, load_lexicon
 from vidclip.pipeline.encoders import EncoderLoader, load_encoder
 from vidclip.pipeline.extraction import cache_identity
@@ -89,6 +89,33 @@ def caches(write_cache, encoders, rng):
     return made
 
 
+def test_attributes_of_retrievers_in_other_precisions_are_kept_apart(caches, tmp_path):
+    lexicon = Lexicon("things", ("a ball", "running"), ("a ball", "running"))
+    found = {}
+    for precision in ("fp32", "bf16"):
+        source = caches[1]
+        with CacheWriter(tmp_path / precision, source.identity, precision=precision) as writer:
+            for i, video in enumerate(source.videos):
+                frames, indices, seconds = (
+                    source.frames([i]),
+                    source.frame_indices([i]),
+                    source.timestamps([i]),
+                )
+                if precision == "bf16":
+                    frames = -frames  # so that another phrase is the nearest
+                arrays = {
+                    "frames": frames[0].astype(np.float32),
+                    "frame_indices": indices[0],
+                    "timestamps": seconds[0],
+                }
+                writer.add(VideoRecord(**vars(video), **arrays))
+        retriever = FeatureCache(tmp_path / precision)
+        _, found[precision] = attributes_of(caches[0], [lexicon], retriever=retriever, top=1)
+    assert found["bf16"].computed, "those of the other retriever are not served"
+    full, half = (found[precision].stored.top for precision in ("fp32", "bf16"))
+    np.testing.assert_array_equal(half, 1 - full)
+
+
 def test_attributes_by_hand(caches, encoders):
     lexicon = Lexicon(
         "things", ("a ball", "running", "beach", "a dog"), ("a ball", "running", "beach", "a dog")
@@ -138,7 +165,6 @@ def test_several_lexicons_are_joined_each_phrase_once(caches):
 
 
 def test_more_videos_make_the_stored_attributes_stale(caches, encoders, rng):
-    from vidclip.cache import CacheWriter
 
     lexicon = load_lexicon("hmdb51")
     attributes_of(caches[0], [lexicon])
@@ -153,7 +179,6 @@ def test_more_videos_make_the_stored_attributes_stale(caches, encoders, rng):
 
 
 def test_a_video_that_was_read_anew_makes_the_stored_attributes_stale(caches, rng):
-    from vidclip.cache import CacheWriter
 
     lexicon = load_lexicon("hmdb51")
     attributes_of(caches[0], [lexicon])
