@@ -19,6 +19,7 @@ from ...pipeline.choices import (
     TOWER_STARTS,
     TOWERS,
     TRAINED,
+    WORDS,
 )
 from ..conditions import with_option, without_option
 from ..options import decoding_options, device_option, share_cores, vidclip_command
@@ -26,8 +27,6 @@ from ..parameters import FiniteRange, OutputFile, argument, option
 
 if TYPE_CHECKING:
     from ...pipeline.finetune import Recipe
-
-WORDS = ("name", "all")
 
 
 class Temperature(click.ParamType):

@@ -21,8 +21,8 @@ from .text_cache import text_embeddings as text_embeddings
 from .tokens import WordsUnavailable as WordsUnavailable
 from .tokens import content_positions as content_positions
 from .tokens import content_tokens as content_tokens
-from .tokens import name_positions as name_positions
 from .tokens import token_embeddings as token_embeddings
+from .tokens import word_positions as word_positions
 from .towers.build import TOWER_FILE as TOWER_FILE
 from .towers.build import TowerConfig as TowerConfig
 from .towers.build import tower_document as tower_document

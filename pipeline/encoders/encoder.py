@@ -16,7 +16,7 @@ from ..video import Preprocess
 from .identity import activation_of, tokenizer_identity, weights_digest
 from .prompts import check_prompt
 from .protocol import full_name
-from .tokens import WORD_MODES, content_positions, name_positions, token_embeddings
+from .tokens import WORD_MODES, content_positions, token_embeddings, word_positions
 from .towers.build import TowerConfig, change_tower
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -151,10 +151,7 @@ class OpenClipEncoder:
                 sentence = self.network.encode_text(on_device)
                 return _array(sentence), [np.zeros((0, self.dimension), np.float32) for _ in texts], longer
             sentence, embedded = token_embeddings(self.network, on_device)
-        if words == "all":
-            places = [list(range(length))] * len(texts)
-        elif words == "name":
-            places = name_positions(self.tokenizer, prompt, tokens)
+        places = word_positions(self.tokenizer, prompt, tokens, words)
         every = _array(embedded)
         return _array(sentence), [every[c, row] for c, row in enumerate(places)], longer
 

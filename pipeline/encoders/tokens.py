@@ -69,6 +69,18 @@ def name_positions(tokenizer: Any, prompt: str, tokens: torch.Tensor) -> list[li
     return found
 
 
+def word_positions(tokenizer: Any, prompt: str, tokens: torch.Tensor, words: str) -> list[list[int]]:
+    """Return the positions of the words of prompted phrases, by one of WORD_MODES but none.
+
+    tokens    [C, L] integers of the phrases in `prompt`, as `tokenizer` gave them
+    """
+    if words == "all":
+        return [list(range(tokens.shape[1]))] * len(tokens)
+    if words == "name":
+        return name_positions(tokenizer, prompt, tokens)
+    return content_positions(tokenizer, tokens)
+
+
 def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
     return sum(itertools.takewhile(bool, map(operator.eq, left, right)))
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..encoders import OpenClipEncoder, name_positions, token_embeddings
+from ..encoders import OpenClipEncoder, token_embeddings, word_positions
 from ..heads import VideoHead, scores_loss
 from .distributed import gather
 from .recipes import Recipe
@@ -146,10 +146,8 @@ class _ClassTokens:
         self._tokens = encoder.tokenizer(texts)
         self._precision = recipe.precision
         self._places: list[list[int]] | None = None
-        if recipe.pool == "vcs" and recipe.words == "all":
-            self._places = [list(range(self._tokens.shape[1]))] * len(texts)
-        elif recipe.pool == "vcs":
-            self._places = name_positions(encoder.tokenizer, recipe.prompt, self._tokens)
+        if recipe.pool == "vcs":
+            self._places = word_positions(encoder.tokenizer, recipe.prompt, self._tokens, recipe.words)
 
     def __call__(self, network: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (class embeddings [C, D], queries [Q, D] of concept spotting or None), as `encode_text` has them."""

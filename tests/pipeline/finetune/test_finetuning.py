@@ -209,6 +209,20 @@ def test_a_diverging_loss_is_an_error(begin: Callable[..., Finetuning], tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", ["name", "sentence", "all"])
+def test_queries_of_a_trained_text_tower_are_the_words_asked_for(
+    begin: Callable[..., Finetuning], tmp_path: Path, words: str
+):
+    begin(tmp_path, "bike", train="visual+text", words=words, temporal="mean", epochs=1).run()
+    encoder = load_encoder(f"local-dir:{tmp_path}", device="cpu", precision="fp32")
+    stored = load_head(tmp_path / "head.safetensors")
+    expected = encoder.encode_text(stored.classes, stored.prompts, words=words).words
+    queries = torch.nn.functional.normalize(stored.module.get_buffer("queries"), dim=1)
+    torch.testing.assert_close(
+        queries, torch.nn.functional.normalize(torch.from_numpy(expected), dim=1), atol=1e-4, rtol=0
+    )
+
+
 def test_too_little_memory_is_an_error_that_names_the_batch(
     begin: Callable[..., Finetuning], tmp_path: Path, tiny_model: str
 ):
