@@ -49,9 +49,10 @@ LOSSES = ("cross-entropy", "paper", "released")
 FINETUNE_RECIPES = ("text4vis", "bike")
 TRAINED = ("visual", "visual+text", "head")
 """Which towers are trained beside the head."""
-TOWERS = ("none", "token-t1d", "token-shift", "tsm")
+TOWERS = ("none", "token-t1d", "token-shift", "tsm", "cross-frame")
 """What is put inside a visual tower, so that the frames of a clip see each other; see `encoders.towers`."""
-TOWER_STARTS = ("shift", "fixed")
+TOWER_STARTS = {"token-t1d": ("shift", "fixed"), "cross-frame": ("released", "quiet")}
+"""How what is trained inside a tower begins, the usual one first."""
 DECAYS = ("all", "matrices")
 """Which parameters decay: all of them, or all but biases, norms and positions."""
 

@@ -134,11 +134,13 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--tower", type=click.Choice(TOWERS), needs=_ENCODER,
     help="Inside the visual tower, so that frames see each other: a trained convolution over time of the class tokens "
-    "(Text4Vis' TokenT1D), its fixed shift, or a shift of patch tokens or feature maps.",
+    "(Text4Vis' TokenT1D), its fixed shift, a shift of patch tokens or feature maps, or X-CLIP's cross-frame attention.",
 )  # fmt: skip
 @option(
-    "--tower-start", type=click.Choice(TOWER_STARTS), needs=with_option("--tower", "token-t1d"),
-    help="Of token-t1d: a shift over time, or the identity.",
+    "--tower-start", type=click.Choice([start for starts in TOWER_STARTS.values() for start in starts]),
+    needs=with_option("--tower", *TOWER_STARTS),
+    help="Of token-t1d: a shift over time, or fixed, the identity. Of cross-frame: as released, or quiet, with messages "
+    "of zero.",
 )  # fmt: skip
 @option("--frames", type=click.IntRange(1, 1000), help="Frames of a clip.")
 @option("--prompt", help="Around class names: one text with {}.")

@@ -25,5 +25,6 @@ from .tokens import token_embeddings as token_embeddings
 from .tokens import word_positions as word_positions
 from .towers.build import TOWER_FILE as TOWER_FILE
 from .towers.build import TowerConfig as TowerConfig
+from .towers.build import is_new as is_new
 from .towers.build import tower_document as tower_document
 from .transformers_text import transformers_sentences as transformers_sentences

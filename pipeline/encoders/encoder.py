@@ -67,13 +67,13 @@ class OpenClipEncoder:
             "dimension": self.dimension,
         }
 
-    def change_tower(self, config: TowerConfig) -> None:
+    def change_tower(self, config: TowerConfig, seed: int = 0) -> None:
         """Put inside the visual tower what `config` says, to be trained: the identity is that of the weights as they
         were loaded. Raises ValueError for a tower that cannot take it, or has something else inside."""
         if self.tower not in (None, config):
             raise ValueError(f"the tower has {self.tower.kind} of {self.tower.frames} frames inside already")
         if self.tower is None:
-            change_tower(self.network.visual, config)
+            change_tower(self.network.visual, config, seed)
             self.network.to(self.device).eval()
             self.tower, self.frames_per_sample = config, config.frames
 

@@ -20,12 +20,12 @@ from ..choices import (
     LOSSES,
     PRECISIONS,
     TEMPORAL,
-    TOWER_STARTS,
     TOWERS,
     TRAINED,
     WORDS,
     check_choice,
 )
+from ..encoders import TowerConfig, is_new
 from ..heads import FitError, HeadConfig
 from ..video import Augmentation
 
@@ -38,9 +38,10 @@ class Recipe:
     train: str = "visual"
     """Beside the head: the visual tower, visual+text for both, or head for neither."""
     tower: str = "none"
-    """What is put inside the visual tower: token-t1d, token-shift, tsm, or nothing more than it has."""
-    tower_start: str = "shift"
-    """Of token-t1d: a shift, which is not what the tower was trained with but learns order, or fixed, the identity."""
+    """What is put inside the visual tower: token-t1d, token-shift, tsm, cross-frame, or nothing more than it has."""
+    tower_start: str | None = None
+    """How it begins; None: token-t1d as a shift, which is not what the tower was trained with but learns order (else
+    fixed, the identity); cross-frame as in the released code (else quiet, with messages of zero)."""
     frames: int = 8
     """T of a clip."""
     prompt: str = "This is a video about {}"
@@ -92,7 +93,7 @@ class Recipe:
     def __post_init__(self) -> None:
         choices = {
             "train": TRAINED, "classifier": CLASSIFIERS, "temporal": TEMPORAL, "pool": HEAD_POOLS, "words": WORDS,
-            "tower": TOWERS, "tower_start": TOWER_STARTS, "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
+            "tower": TOWERS, "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
         }  # fmt: skip
         for name, known in choices.items():
             check_choice(name, getattr(self, name), known)
@@ -127,7 +128,7 @@ class Recipe:
             raise ValueError(
                 f"rand_augment must be a number and a magnitude below 31, got {self.rand_augment}"
             )
-        _ = self.augmentation, self.head_config  # they have checks of their own
+        _ = self.augmentation, self.head_config, self.tower_config  # they have checks of their own
         if self.train == "visual+text" and self.classifier != "text":
             raise ValueError(f"visual+text goes with the text classifier; {self.classifier} reads no text")
 
@@ -135,6 +136,11 @@ class Recipe:
     def augmentation(self) -> Augmentation:
         """What decode workers draw for a clip beside its frames."""
         return Augmentation(crop=self.crop, flip=self.flip)
+
+    @property
+    def tower_config(self) -> TowerConfig | None:
+        """What is put inside the visual tower."""
+        return None if self.tower == "none" else TowerConfig(self.tower, self.frames, self.tower_start)
 
     @property
     def head_config(self) -> HeadConfig:
@@ -199,7 +205,7 @@ def parameter_groups(
             if not parameter.requires_grad:
                 continue
             title, own = part, rate
-            if part == "encoder" and ".temporal." in name:
+            if part == "encoder" and is_new(name):
                 title, own = "tower", recipe.learning_rate  # new, as the head is
             decays = recipe.decay == "all" or not _is_bias_norm_or_position(name, parameter)
             title += "" if decays else ", without decay"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..datasets import Video
-from ..encoders import OpenClipEncoder, TowerConfig, collapse_note, load_encoder
+from ..encoders import OpenClipEncoder, collapse_note, load_encoder
 from ..evaluation import bootstrap_interval, id_fingerprints
 from ..extraction import ExtractSettings, cache_identity
 from ..heads import (
@@ -169,8 +169,8 @@ class Finetuning:
     def _change_tower(self) -> None:
         recipe, encoder = self.recipe, self.encoder
         try:
-            if recipe.tower != "none":
-                encoder.change_tower(TowerConfig(recipe.tower, recipe.frames, recipe.tower_start))
+            if recipe.tower_config is not None:
+                encoder.change_tower(recipe.tower_config, recipe.seed)
         except ValueError as error:
             raise FinetuneError(f"--tower {recipe.tower}: {error}.") from error
         if encoder.frames_per_sample not in (1, recipe.frames):

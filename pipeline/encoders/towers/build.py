@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
 from ...choices import TOWER_STARTS, TOWERS, check_choice
+from .cross_frame import CrossFrameBlock
 from .token_shift import TokenBlock, TokenShift, TokenT1D, shift_bottlenecks, shift_patches
 
 TOWER_FILE = "vidclip_model.json"
@@ -31,27 +33,28 @@ class TowerConfig:
     kind: str
     frames: int
     """T: so many neighbors in a batch are a clip, and see each other."""
-    start: str = "shift"
-    """Of token-t1d before training: its shift, or fixed, the identity."""
+    start: str | None = None
+    """How what is trained begins, see `TOWER_STARTS`; None: in the usual way, or nothing is trained."""
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, TOWERS[1:])
-        check_choice("start", self.start, TOWER_STARTS)
+        starts = TOWER_STARTS.get(self.kind, (None,))
+        if self.start is None:
+            object.__setattr__(self, "start", starts[0])
+        check_choice(f"the start of {self.kind}", self.start, starts)
         if type(self.frames) is not int or not 1 <= self.frames <= _MOST_FRAMES:
             raise ValueError(f"frames must be a whole number from 1 to {_MOST_FRAMES}, got {self.frames!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON; `start` where it means something."""
-        return {
-            key: value for key, value in asdict(self).items() if key != "start" or self.kind == "token-t1d"
-        }
+        """Return plain values, for JSON; `start` where there is one."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-def change_tower(visual: Any, config: TowerConfig) -> None:
-    """Put into a visual tower what `config` says, in place.
+def change_tower(visual: Any, config: TowerConfig, seed: int = 0) -> None:
+    """Put into a visual tower what `config` says, in place; `seed` is that of what begins at random.
 
-    Raises ValueError for a tower that cannot take it: token-t1d and token-shift need open_clip's own vision transformer
-    with a class token, of a width that 4 divides; tsm that or a ModifiedResNet.
+    Raises ValueError for a tower that cannot take it: all need open_clip's own vision transformer with a class token,
+    shifts one of a width that 4 divides; tsm takes a ModifiedResNet too.
     """
     if config.kind == "tsm" and isinstance(visual, ModifiedResNet):
         shift_bottlenecks(visual, config.frames)
@@ -69,15 +72,24 @@ def change_tower(visual: Any, config: TowerConfig) -> None:
             "with a class token that is its embedding" + (", or its ResNet" if config.kind == "tsm" else "")
         )
     width = visual.class_embedding.shape[0]
-    if width % 4:
+    if width % 4 and config.kind != "cross-frame":
         raise ValueError(f"{config.kind} needs a width that 4 divides, and the tower's is {width}")
-    for place, block in enumerate(blocks):
-        if config.kind == "tsm":
-            shift_patches(block, config.frames)
-        elif config.kind == "token-shift":
-            blocks[place] = TokenBlock(block, TokenShift(config.frames))
-        else:
-            blocks[place] = TokenBlock(block, TokenT1D(config.frames, width, config.start))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for place, block in enumerate(blocks):
+            if config.kind == "tsm":
+                shift_patches(block, config.frames)
+            elif config.kind == "token-shift":
+                blocks[place] = TokenBlock(block, TokenShift(config.frames))
+            elif config.kind == "token-t1d":
+                blocks[place] = TokenBlock(block, TokenT1D(config.frames, width, config.start or ""))
+            else:
+                blocks[place] = CrossFrameBlock(block, config.frames, config.start or "")
+
+
+def is_new(name: str) -> bool:
+    """Return whether a parameter of a network is one that `change_tower` put there, and no trained tower has."""
+    return ".temporal." in name or ".message_" in name
 
 
 def read_tower(folder: Path) -> TowerConfig | None:

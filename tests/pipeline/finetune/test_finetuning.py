@@ -253,6 +253,23 @@ def test_a_batch_is_read_without_training(begin: Callable[..., Finetuning], tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_cross_frame_attention_is_trained_at_the_rate_of_the_head(
+    begin: Callable[..., Finetuning], tmp_path: Path
+):
+    training = begin(tmp_path / "out", tower="cross-frame", temporal="mit", held_out=0.0, epochs=1)
+    rates = {group["name"]: group["base_lr"] for group in training.loop.groups}
+    assert rates == {"encoder": 1e-4, "tower": 1e-3, "head": 1e-3}
+    began = training.loop.model.network.visual.transformer.resblocks[0].message_fc.weight.clone()
+    training.run()
+    encoder = load_encoder(f"local-dir:{tmp_path / 'out'}", device="cpu", precision="fp32")
+    assert encoder.identity["architecture"]["tower"] == {
+        "kind": "cross-frame", "frames": 3, "start": "released"
+    }  # fmt: skip
+    trained = encoder.network.visual.transformer.resblocks[0].message_fc.weight
+    assert began.shape == trained.shape
+    assert not torch.equal(began, trained)
+
+
 def test_a_changed_tower_is_trained_and_read_back(
     begin: Callable[..., Finetuning], tmp_path: Path, labeled_videos: Path
 ):

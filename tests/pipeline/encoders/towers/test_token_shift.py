@@ -66,7 +66,7 @@ def test_token_t1d_starts_as_a_shift_or_as_the_identity(tokens: torch.Tensor):
     torch.testing.assert_close(TokenT1D(T, D, "fixed").double()(tokens), tokens, rtol=0, atol=0)
 
 
-def tower(kind: str, start: str = "shift", **vision: Any) -> Any:
+def tower(kind: str, start: str | None = None, **vision: Any) -> Any:
     torch.manual_seed(0)
     config = {**TINY_CONFIG, "vision_cfg": {**VISION, **vision}}
     network: Any = open_clip.CLIP(**config)
@@ -135,6 +135,7 @@ def test_tsm_shifts_every_second_bottleneck_of_a_long_stage():
     ("kind", "vision", "message"),
     [
         ("token-t1d", RESNET, "token-t1d cannot be put inside a ModifiedResNet"),
+        ("cross-frame", RESNET, "cross-frame cannot be put inside a ModifiedResNet"),
         ("tsm", {"pool_type": "avg"}, "tsm cannot be put inside a VisionTransformer"),
         (
             "token-shift",
