@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..datasets import Video
+from ..heads import random_order
 from ..video import DecodeFailure, DecodePool, VideoRequest
 
 
@@ -25,7 +26,7 @@ def epoch_steps(n_clips: int, batch_size: int) -> int:
 def epoch_order(n_videos: int, copies: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Return the clips of each step of an epoch: numbers below n_videos x copies, number = copy x n_videos + video."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    order = rng.permutation(n_videos * copies)
+    order = random_order(n_videos, copies, rng) + np.repeat(np.arange(copies) * n_videos, n_videos)
     steps = epoch_steps(len(order), batch_size)
     return [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)]
 

@@ -26,7 +26,7 @@ from ..choices import (
     check_choice,
 )
 from ..encoders import TowerConfig, is_new
-from ..heads import FitError, HeadConfig
+from ..heads import FitError, HeadConfig, is_matrix
 from ..video import Augmentation
 
 
@@ -207,7 +207,7 @@ def parameter_groups(
             title, own = part, rate
             if part == "encoder" and is_new(name):
                 title, own = "tower", recipe.learning_rate  # new, as the head is
-            decays = recipe.decay == "all" or not _is_bias_norm_or_position(name, parameter)
+            decays = recipe.decay == "all" or is_matrix(name, parameter)
             title += "" if decays else ", without decay"
             group = {"name": title, "base_lr": own, "lr": own, "weight_decay": recipe.weight_decay * decays}
             groups.setdefault(title, {**group, "params": []})["params"].append(parameter)
@@ -217,7 +217,3 @@ def parameter_groups(
             "classifier. Use --train visual, --temporal or --classifier linear."
         )
     return list(groups.values())
-
-
-def _is_bias_norm_or_position(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim < 2 or name.rpartition(".")[2] in ("positional_embedding", "positions")

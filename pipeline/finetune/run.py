@@ -27,6 +27,7 @@ from ..heads import (
     VideoHead,
     head_scores,
     save_head,
+    some_examples,
     untrained_head,
 )
 from ..video import ClipSpec, DecodePool, Sampling
@@ -39,9 +40,6 @@ from .loop import TrainedEpoch, TrainingLoop
 from .model import FinetuneModel, training_precision
 from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
 from .recipes import Recipe
-
-_FOR_SCALE = 32
-"""Videos whose embeddings say how large positions begin."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +208,7 @@ class Finetuning:
         if config.classifier == "lda" or config.temporal in ("transformer", "mit"):
             looked_at = np.arange(len(labels))
             if config.classifier != "lda":
-                looked_at = looked_at[:: max(1, len(labels) // _FOR_SCALE)]
+                looked_at = some_examples(looked_at)
             kept, frames = self._embed(pool, [self.videos.train[int(i)] for i in looked_at], self._encode)
             looked_at = looked_at[kept]
             if not len(kept):

@@ -14,6 +14,7 @@ from .fit import check_classes_have_videos as check_classes_have_videos
 from .fit import epoch_size as epoch_size
 from .fit import fit_attributes as fit_attributes
 from .fit import fit_head as fit_head
+from .fit import some_examples as some_examples
 from .fit import untrained_head as untrained_head
 from .head_scorer import HeadScorer as HeadScorer
 from .head_scorer import NoScores as NoScores
@@ -28,7 +29,9 @@ from .training import Epoch as Epoch
 from .training import FitError as FitError
 from .training import TrainSettings as TrainSettings
 from .training import Validation as Validation
+from .training import is_matrix as is_matrix
 from .training import lr_factor as lr_factor
+from .training import random_order as random_order
 from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead
 from .video_head import head_inputs as head_inputs

@@ -66,8 +66,8 @@ def fit_head(
     _check_examples(frames, labels, len(classes.names))
     rng = np.random.default_rng(settings.seed)
     training, validation = split_validation(labels, settings.held_out, rng)
-    # LDA reads all training videos; else some are enough to see how large their elements are.
-    looked_at = training if config.classifier == "lda" else training[:: max(1, len(training) // 256)]
+    # LDA reads all training videos; positions are as large as a share of the elements of some.
+    looked_at = training if config.classifier == "lda" else some_examples(training)
     head = untrained_head(frames[looked_at], labels[looked_at], classes, config, seed=settings.seed)
     trained, context = nn.ModuleDict({"head": head}), None
     if config.prompt_context:
@@ -151,6 +151,11 @@ def untrained_head(
         ).eval()
     except ValueError as error:
         raise FitError(str(error)) from error
+
+
+def some_examples(indices: np.ndarray) -> np.ndarray:
+    """Return about 256 of the indices: enough to see how large the elements of frames are."""
+    return indices[:: max(1, len(indices) // 256)]
 
 
 def check_classes_have_videos(labels: np.ndarray, names: Sequence[str]) -> None:

@@ -128,8 +128,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         rounds = math.ceil(self._epoch_size / len(self._indices))
-        order = np.concatenate([self._rng.permutation(self._indices) for _ in range(rounds)])
+        order = self._indices[random_order(len(self._indices), rounds, self._rng)]
         yield from torch.from_numpy(order[: self._epoch_size]).split(self._batch_size)
+
+
+def random_order(n: int, rounds: int, rng: np.random.Generator) -> np.ndarray:
+    """Return [rounds n] numbers below n: all of them in random order, again and again."""
+    return np.concatenate([rng.permutation(n) for _ in range(rounds)])
 
 
 def train(
@@ -206,12 +211,18 @@ def parameter_groups(module: nn.Module, learning_rate: float, weight_decay: floa
     classifier has CLASSIFIER_LR_MULTIPLIER times the learning rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        last = name.rpartition(".")[2]
-        rate = learning_rate * (CLASSIFIER_LR_MULTIPLIER if last == "class_embeddings" else 1)
-        decay = 0.0 if parameter.ndim < 2 or last in ("positions", "context") else weight_decay
+        is_classifier = name.rpartition(".")[2] == "class_embeddings"
+        rate = learning_rate * (CLASSIFIER_LR_MULTIPLIER if is_classifier else 1)
+        decay = weight_decay if is_matrix(name, parameter) else 0.0
         if parameter.requires_grad:
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
+
+
+def is_matrix(name: str, parameter: torch.Tensor) -> bool:
+    """Return whether a named parameter is neither bias, norm, position nor context: what decays where not all do."""
+    vectors = ("positional_embedding", "positions", "context")
+    return parameter.ndim >= 2 and name.rpartition(".")[2] not in vectors
 
 
 def lr_factor(step: int, warm_up: float, total: int) -> float:

@@ -104,6 +104,8 @@ def test_an_epoch_has_every_clip_once_in_whole_batches():
     clips = np.concatenate(order)
     assert len(np.unique(clips)) == 24
     assert clips.max() < 30
+    for copy in (0, 1):  # every video once before one comes again
+        assert sorted(clips[10 * copy : 10 * copy + 10].tolist()) == [*range(10 * copy, 10 * copy + 10)]
     assert not np.array_equal(clips, np.concatenate(epoch_order(10, 3, 8, seed=0, epoch=2)))
     assert np.array_equal(clips, np.concatenate(epoch_order(10, 3, 8, seed=0, epoch=1)))
     only = epoch_order(5, 1, 8, seed=0, epoch=1)
