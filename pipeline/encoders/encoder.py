@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...cache import TextEmbeddings
@@ -90,6 +92,31 @@ class OpenClipEncoder:
         with torch.inference_mode():
             return self._embed(pixels.to(self.device, non_blocking=True)).float()
 
+    def encode_clips(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (frame embeddings [B, T, D] as `encode_frames` gives them, patch tokens [B, P, d]), float32.
+
+        A patch token is that of the last block, shifted and scaled to mean 0 and variance 1; its mean over the frames
+        of a clip is all that X-CLIP's prompts read.
+
+        pixels    [B, T, height, width, 3] uint8
+
+        Raises ValueError for a visual tower without patch tokens, and for another T than its frames see.
+        """
+        visual = self.network.visual
+        if type(visual) is not VisionTransformer or visual.attn_pool is not None:
+            raise ValueError(f"a {type(visual).__name__} has no patch tokens as X-CLIP reads them")
+        if self.frames_per_sample not in (1, pixels.shape[1]):
+            raise ValueError(
+                f"the tower reads clips of {self.frames_per_sample} frames, got {pixels.shape[1]}"
+            )
+        with torch.inference_mode():
+            tokens = visual.transformer(visual._embeds(self._images(pixels.to(self.device).flatten(0, 1))))
+            proj: Any = visual.proj
+            frames = visual._pool(tokens)[0] @ proj
+            patches = F.layer_norm(tokens[:, 1:].float(), tokens.shape[-1:])
+            clips = frames.float().unflatten(0, pixels.shape[:2])
+            return clips, patches.unflatten(0, pixels.shape[:2]).mean(dim=1)
+
     def encode_text(
         self,
         phrases: Sequence[str],
@@ -156,10 +183,14 @@ class OpenClipEncoder:
         return _array(sentence), [every[c, row] for c, row in enumerate(places)], longer
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.network.encode_image(self._images(pixels))
+
+    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return what the visual tower sees, [B, 3, height, width], of pixels [B, height, width, 3]."""
         images = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
         if not isinstance(self.network.visual, ModifiedResNet):  # whose stem takes float32
             images = images.to(DTYPES[self.precision])
-        return self.network.encode_image(images)
+        return images
 
 
 def hold_in(network: Any, dtype: torch.dtype) -> Any:

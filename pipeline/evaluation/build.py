@@ -141,7 +141,7 @@ def build_scorers(
     }
     videos = [makers[pool]() for pool in dict.fromkeys(settings.pools)]
     for name, stored in heads:
-        if stored.kind == "video":
+        if stored.kind != "attributes":
             head = head_over(stored, lexicon, load, cache)
             if view_average == "features" and head.config.pool == "vcs":
                 raise EvaluationError(f"view average 'features', head {name}: {NO_FEATURES}.")

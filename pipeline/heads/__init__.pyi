@@ -36,4 +36,5 @@ from .video_head import HeadConfig as HeadConfig
 from .video_head import VideoHead as VideoHead
 from .video_head import head_inputs as head_inputs
 from .video_head import word_queries as word_queries
+from .video_prompts import XClipHead as XClipHead
 from .weights import classifier_weights as classifier_weights

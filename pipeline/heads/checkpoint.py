@@ -24,11 +24,12 @@ from ...cache.identity import canonical_json
 from ..scoring import TEMPERATURE, check_temperature
 from .attributes_head import AttributesHead
 from .video_head import VideoHead
+from .video_prompts import XClipHead
 
 HEAD_FORMAT = "vidclip-head"
 HEAD_VERSION = "3"
 """3: with a digest of the content. Files of version 2 have none, and are read all the same."""
-KINDS = ("video", "attributes")
+KINDS = ("video", "attributes", "x-clip")
 
 _MOST_TENSORS = 1000
 """The largest head has 80."""
@@ -45,7 +46,7 @@ class HeadError(Exception):
 class StoredHead:
     """A head as its file has it."""
 
-    module: VideoHead | AttributesHead
+    module: VideoHead | XClipHead | AttributesHead
     identity: Identity
     """The identity of the features it was trained on: encoder and sampling."""
     classes: tuple[str, ...]
@@ -71,8 +72,9 @@ class StoredHead:
 
     @property
     def kind(self) -> str:
-        """video or attributes."""
-        return "video" if isinstance(self.module, VideoHead) else "attributes"
+        """One of KINDS."""
+        kinds = {VideoHead: "video", AttributesHead: "attributes", XClipHead: "x-clip"}
+        return kinds[type(self.module)]
 
     def check_encoder(self, digest: str, what: str) -> None:
         """Raise HeadError when the embeddings of `what` are another encoder's."""
@@ -91,7 +93,9 @@ class StoredHead:
                 f"the head reads embeddings of {head.dimension} dimensions, but those of {what} have {shape[3]}. Train "
                 "one here with `vidclip fit`."
             )
-        if not isinstance(head, VideoHead) or head.config.temporal not in ("transformer", "mit"):
+        if isinstance(head, AttributesHead):
+            return
+        if isinstance(head, VideoHead) and head.config.temporal not in ("transformer", "mit"):
             return
         if shape[2] != head.num_frames:
             raise HeadError(
@@ -186,11 +190,12 @@ def _stored_head(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor
         module.load_state_dict(state, assign=True)
     else:
         structure = {_NAMES.get(str(k), str(k)): v for k, v in metadata["structure"].items()}
-        module = VideoHead.from_structure(structure, state)
+        made = VideoHead if metadata["kind"] == "video" else XClipHead
+        module = made.from_structure(structure, state)
     classes, settings = metadata["classes"], dict(metadata["settings"])
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError("its classes are no list of names")
-    if isinstance(module, VideoHead) and len(classes) != len(module.class_embeddings):
+    if not isinstance(module, AttributesHead) and len(classes) != len(module.class_embeddings):
         raise ValueError(f"it has {len(classes)} classes, and embeddings of {len(module.class_embeddings)}")
     check_temperature(settings.get("temperature", TEMPERATURE))
     prompts = settings.get("prompts", [])

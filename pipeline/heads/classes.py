@@ -17,6 +17,7 @@ from ...lexicons import Lexicon, lexicon_of_labels
 from ..encoders import EncoderLoader, collapse_note, shared_embeddings_note, text_embeddings
 from .checkpoint import HeadError, StoredHead
 from .video_head import HeadConfig, VideoHead, word_queries
+from .video_prompts import XClipHead
 
 if TYPE_CHECKING:  # it brings open_clip, which takes seconds to import
     from .prompt_learner import PromptLearner
@@ -109,10 +110,16 @@ def head_over(
                them; else new ones are made of their texts
     cache      keeps these texts; None: they are encoded anew
 
-    Raises HeadError for an attributes head, unknown names where the classes are fixed, and a learned prompt that
+    Raises HeadError for an attributes head, for one whose prompts read patch tokens, unknown names where the classes are fixed, and a learned prompt that
     does not fit the text tower; what `load` and `text_embeddings` raise.
     """
     head = stored.module
+    if isinstance(head, XClipHead):
+        raise HeadError(
+            "this is an x-clip head, whose prompts read the patch tokens of videos, and caches hold frame embeddings "
+            "alone. Score these without a head (`vidclip eval --pool mean`), or train one on them with `vidclip fit "
+            "--temporal mit`; `XClipHead` of vidclip.pipeline.heads runs this one on `encode_clips` of its encoder."
+        )
     if not isinstance(head, VideoHead):
         raise HeadError("this is an attributes head: `vidclip eval --head` uses it, on stored attributes.")
     if head.config.pool == "mean" and (cache is None or lexicon is None):
