@@ -8,12 +8,14 @@ computed in fp32: at a temperature of 0.01 half precision rounds them badly.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..encoders import OpenClipEncoder, token_embeddings, word_positions
@@ -24,6 +26,10 @@ from .recipes import Recipe
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 MAX_LOGIT_SCALE = math.log(100)
 """Bound of a trained temperature, as in CLIP and open_clip; the releases of both recipes have none."""
+
+_MATH_ATTENTION_TOKENS = 192
+"""Below so many tokens, the backward pass of torch's fused attention on a CPU in bf16 takes longer than all of that
+which is written out: a whole block 1.1 to 2 times as long with 26 to 170 tokens, as long with 197, in fp32 with any."""
 
 
 class FinetuneModel(nn.Module):
@@ -97,8 +103,7 @@ class FinetuneModel(nn.Module):
         """Return frame embeddings [B, T, D], not normalized, of pixels [B, T, H, W, 3] uint8."""
         frames = pixels.flatten(0, 1).permute(0, 3, 1, 2).to(self.mean.dtype).div(255)
         frames = (frames - self.mean) / self.std
-        precision = self.recipe.precision
-        with torch.autocast(pixels.device.type, DTYPES[precision], enabled=precision != "fp32"):
+        with _arithmetic(self.recipe, pixels.device, _longest_sequence(self.network.visual)):
             embedded = self.network.encode_image(frames)
         return embedded.to(self.mean.dtype).unflatten(0, pixels.shape[:2])
 
@@ -144,7 +149,7 @@ class _ClassTokens:
     def __init__(self, encoder: OpenClipEncoder, recipe: Recipe, phrases: tuple[str, ...]) -> None:
         texts = [recipe.prompt.replace("{}", phrase) for phrase in phrases]
         self._tokens = encoder.tokenizer(texts)
-        self._precision = recipe.precision
+        self._recipe = recipe
         self._places: list[list[int]] | None = None
         if recipe.pool == "vcs":
             self._places = word_positions(encoder.tokenizer, recipe.prompt, self._tokens, recipe.words)
@@ -153,12 +158,32 @@ class _ClassTokens:
         """Return (class embeddings [C, D], queries [Q, D] of concept spotting or None), as `encode_text` has them."""
         parameter = network.logit_scale
         tokens = self._tokens.to(parameter.device)
-        with torch.autocast(tokens.device.type, DTYPES[self._precision], enabled=self._precision != "fp32"):
+        with _arithmetic(self._recipe, tokens.device, tokens.shape[1]):
             if self._places is None:
                 return network.encode_text(tokens).to(parameter.dtype), None
             sentences, words = token_embeddings(network, tokens)
         queries = torch.cat([words[c, places] for c, places in enumerate(self._places)])
         return sentences.to(parameter.dtype), queries.to(parameter.dtype)
+
+
+@contextlib.contextmanager
+def _arithmetic(recipe: Recipe, device: torch.device, n_tokens: int) -> Iterator[None]:
+    """Compute a tower on sequences of n_tokens in the precision of the recipe, with the faster kind of attention."""
+    slow = device.type == "cpu" and recipe.precision == "bf16" and n_tokens < _MATH_ATTENTION_TOKENS
+    # A checkpointed block is computed again in the backward pass, where this choice no longer holds.
+    written_out = slow and torch.is_grad_enabled() and not recipe.checkpointing
+    with (
+        torch.autocast(device.type, DTYPES[recipe.precision], enabled=recipe.precision != "fp32"),
+        sdpa_kernel(SDPBackend.MATH) if written_out else contextlib.nullcontext(),
+    ):
+        yield
+
+
+def _longest_sequence(visual: Any) -> int:
+    """Return how many tokens a visual tower attends to at once, by its positional embeddings; many where it has none."""
+    names = ("positional_embedding", "pos_embed")
+    lengths = (p.shape[-2] for name, p in visual.named_parameters() if name.endswith(names))
+    return max(lengths, default=_MATH_ATTENTION_TOKENS)
 
 
 def _text_parts(network: Any) -> list[Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import save_video, vidclip
 from vidclip.pipeline import load_encoder, load_head
@@ -113,6 +114,40 @@ def test_micro_batches_of_cross_entropy_equal_one_batch(begin: Callable[..., Fin
         gradients.append([p.grad.clone() for p in loop.parameters if p.grad is not None])
     for one, several in zip(*gradients, strict=True):
         torch.testing.assert_close(several, one, rtol=1e-9, atol=1e-12)
+
+
+def test_bf16_on_a_cpu_has_the_gradients_of_fp32_without_the_slow_attention(
+    begin: Callable[..., Finetuning], tmp_path: Path
+):
+    """Of 17 and 77 tokens; a checkpointed pass keeps torch's own choice of attention in both of its runs."""
+    gradients, fused = {}, {}
+    for name, changes in {
+        "fp32": {"precision": "fp32"},
+        "bf16": {"precision": "bf16"},
+        "checkpointed": {"precision": "bf16", "checkpointing": True},
+    }.items():
+        loop = begin(tmp_path / name, train="visual+text", temporal="mean", **changes).loop
+        loop.model.train()
+        pixels = torch.randint(0, 256, (6, 3, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
+        with Operators() as operators:
+            loop.model(pixels, torch.tensor([0, 1, 2, 2, 1, 0])).backward()
+        fused[name] = any("flash_attention_for_cpu" in operator for operator in operators.names)
+        gradients[name] = torch.cat([p.grad.flatten() for p in loop.parameters if p.grad is not None])
+    assert fused == {"fp32": True, "bf16": False, "checkpointed": True}
+    for name in ("bf16", "checkpointed"):
+        assert torch.cosine_similarity(gradients[name], gradients["fp32"], dim=0) > 0.995, name
+
+
+class Operators(TorchDispatchMode):
+    """Keeps the names of torch's operators that are run in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 def test_accumulated_steps_equal_whole_ones(begin: Callable[..., Finetuning], tmp_path: Path):
