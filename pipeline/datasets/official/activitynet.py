@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..ids import check_segment, seconds
+from ..ids import seconds
 from ..text_files import read_json
-from ..video_list import DatasetError, preview
+from ..video_list import DatasetError
 from .annotation_files import SPLIT_WORDS, Request, find_annotations
-from .matching import Listed, Listing
+from .matching import Listed, Listing, notes_on_segments, segment_rows
 
 _SHAPE = '{"database": {ID: {"subset": ..., "annotations": [{"label": ..., "segment": [START, END]}]}}}'
 
@@ -49,17 +49,10 @@ def read_activitynet(request: Request) -> Listing:
     for video, facts in database.items():
         where = f"{path}, video {video!r}"
         split, found = _facts(facts, where)
-        if request.segments:
-            rows += _segment_rows(video, split, found, where, reversed_segments)
-        else:
-            labels = tuple(label for label, _ in found)
-            rows.append(Listed(_names(video), f"v_{video}.mp4", where, labels, split))
-    notes = [f"Segments left out because they end before they begin: {preview(reversed_segments)}."]
-    return Listing(rows, notes if reversed_segments else [])
-
-
-def _names(video: str) -> tuple[str, ...]:
-    return (f"v_{video}", video)
+        labels = tuple(label for label, _ in found)
+        row = Listed((f"v_{video}", video), f"v_{video}.mp4", where, labels, split)
+        rows += segment_rows(row, _times(found, where), reversed_segments) if request.segments else [row]
+    return Listing(rows, notes_on_segments(reversed_segments))
 
 
 def _facts(facts: Any, where: str) -> tuple[str, list[tuple[str, Any]]]:
@@ -80,29 +73,11 @@ def _facts(facts: Any, where: str) -> tuple[str, list[tuple[str, Any]]]:
     return split, found
 
 
-def _segment_rows(
-    video: str, split: str, found: list[tuple[str, Any]], where: str, reversed_segments: list[str]
-) -> Iterator[Listed]:
-    labels: dict[tuple[float, float], list[str]] = {}
+def _times(found: list[tuple[str, Any]], where: str) -> Iterator[tuple[str, float, float]]:
+    """Yield the labels with the start and end of their segments."""
     for position, (label, segment) in enumerate(found):
         place = f"{where}, annotation {position}"
         if not (isinstance(segment, list) and len(segment) == 2):
             raise DatasetError(f"{place} has the segment {segment!r}: it must be [START, END] in seconds.")
         start, end = (seconds(str(value), "time", place) for value in segment)
-        try:
-            check_segment(start, end, place)
-        except DatasetError:
-            reversed_segments.append(f"{video} {start:g} to {end:g}")
-            continue
-        labels.setdefault((start, end), []).append(label)
-    for (start, end), each in labels.items():
-        yield Listed(
-            names=(),
-            published=f"v_{video}.mp4",
-            where=where,
-            labels=tuple(each),
-            split=split,
-            whole_names=_names(video),
-            start_seconds=start,
-            end_seconds=end,
-        )
+        yield label, start, end

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ....lexicons import Lexicon
@@ -79,6 +79,33 @@ def merge_splits(rows: Iterable[tuple[Listed, int, str]]) -> list[Listed]:
     return list(by_path.values())
 
 
+def segment_rows(
+    video: Listed, found: Iterable[tuple[str, float, float]], reversed_segments: list[str]
+) -> Iterator[Listed]:
+    """Yield a row for each segment of a video, with all labels that it has.
+
+    found                label, start and end in seconds
+    reversed_segments    gets those that do not end after they begin; they make no row
+    """
+    labels: dict[tuple[float, float], list[str]] = {}
+    for label, start, end in found:
+        if end > start:
+            labels.setdefault((start, end), []).append(label)
+        else:
+            reversed_segments.append(f"{video.names[-1]} {start:g} to {end:g}")
+    for (start, end), each in labels.items():
+        yield replace(
+            video, names=(), labels=tuple(each), whole_names=video.names, start_seconds=start, end_seconds=end
+        )
+
+
+def notes_on_segments(reversed_segments: Sequence[str]) -> list[str]:
+    """Return what to say of the segments that `segment_rows` left out."""
+    if not reversed_segments:
+        return []
+    return [f"Segments left out because they end before they begin: {preview(reversed_segments)}."]
+
+
 def match(
     listing: Listing, rows: Sequence[Listed], root: Path, lexicon: Lexicon, source: str = ""
 ) -> VideoList:
@@ -91,7 +118,7 @@ def match(
     """
     check_labels(listing.rows, lexicon)
     tree = _Tree(root, listing.rows)
-    videos, missing, several, n_segments = [], [], [], 0
+    videos, missing, several, untimed, n_segments = [], [], [], [], 0
     for row, classes in zip(rows, check_labels(rows, lexicon), strict=True):
         names, segment = _candidates(row, tree)
         if len(names) > 1:
@@ -100,6 +127,8 @@ def match(
             several.append(f"{names[0]} (also {', '.join(names[1:])})")
         start, end = (row.start_seconds, row.end_seconds) if segment else (None, None)
         n_segments += bool(names and segment and row.names)
+        if not names:
+            untimed += (folder for whole in row.whole_names for folder in tree.folders.get(whole, ()))
         name = names[0] if names else row.published
         video = Video(
             id=segment_id(name, start, end),
@@ -111,17 +140,20 @@ def match(
             end_seconds=end,
         )
         (videos if names else missing).append(video)
+    hint = ""
+    if untimed:
+        hint = f"Folders of images, such as {untimed[0]}, have no times, and segments need them: give video files."
     if not videos:
         example = f", such as {missing[0].id!r} ({missing[0].origin})" if missing else ""
         raise DatasetError(
             f"None of the {plural(len(missing), 'listed video')} is below {root}{example}: give the folder that "
-            f"holds the videos of {lexicon.name}."
+            f"holds the videos of {lexicon.name}. {hint}".rstrip()
         )
     check_unicode(video.id for video in videos)
     return VideoList(
         sorted(videos, key=lambda video: natural_key(video.id)),
         missing=sorted(missing, key=lambda video: natural_key(video.id)),
-        notes=[*listing.notes, *_notes(tree, several, n_segments)],
+        notes=[*listing.notes, *_notes(tree, several, n_segments), *([hint] if hint else [])],
         source=source,
     )
 

@@ -40,6 +40,9 @@ class Dataset:
     has_segments: bool = False
     """Whether its lists give segments of longer videos."""
 
+    trains_on_segments: bool = False
+    """Whether a whole video has several classes, so that its segments are trained on."""
+
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType(
     {
@@ -51,7 +54,7 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType(
             Dataset("kinetics600", read_kinetics, has_segments=True),
             Dataset("kinetics700", read_kinetics, has_segments=True),
             Dataset("activitynet", read_activitynet, has_segments=True),
-            Dataset("charades", read_charades, ("train", "test")),
+            Dataset("charades", read_charades, ("train", "test"), has_segments=True, trains_on_segments=True),
             Dataset("something-something-v1", read_something_something),
         )
     }
@@ -106,7 +109,7 @@ def read_dataset(
     annotations  The folder of the data set's files, or the one file that is meant. Default: the root, and
                  folders below it where such files usually lie.
     segments     Whether a row is a segment of its video. Default: of Kinetics, where a file is named by its
-                 YouTube id alone; of ActivityNet not, where a video has all its labels.
+                 YouTube id alone; of ActivityNet and Charades not, where a video has all its labels.
 
     Returns the videos that are there, in natural order of their ids, with the labels as the package's lexicon of
     the data set spells them; the others are in `missing` under the names they are published with. `notes`

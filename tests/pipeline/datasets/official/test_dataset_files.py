@@ -536,13 +536,48 @@ def test_rejects_wrong_files_of_charades(make, file, text, message):
     refused(message, "charades", make("46GP8.mp4", **{**CHARADES, f"Charades/Charades_v1_{file}": text}))
 
 
-def test_charades_is_read_as_whole_videos(make):
-    refused(
-        "charades is read as whole videos: its lists give no segments to sample from.",
-        "charades",
-        make(**CHARADES),
-        segments=True,
+def test_charades_in_segments(make):
+    actions = "c092 11.90 21.20;c147 0.00 12.60;c098 0.00 12.60;c000 5.00 5.00;c001 7.00 3.50"
+    texts = {
+        **CHARADES,
+        "Charades/Charades_v1_train.csv": f"id,actions\n46GP8,{actions}\nNONE1,\nN11GT,c098 8.60 14.20\n",
+    }
+    videos = read_dataset(
+        "charades", make("Charades_v1_480/46GP8.mp4", "Charades_v1_480/NONE1.mp4", **texts), segments=True
     )
+    cooking, broom = "Someone is cooking something", "Holding a broom"
+    assert told(videos) == [
+        ("Charades_v1_480/46GP8.mp4#t=0,12.6", (cooking, broom), "train"),
+        ("Charades_v1_480/46GP8.mp4#t=11.9,21.2", ("Watching/Looking outside of a window",), "train"),
+    ]
+    assert [(video.start_seconds, video.end_seconds) for video in videos] == [(0.0, 12.6), (11.9, 21.2)]
+    assert told(videos.missing) == [("N11GT.mp4#t=8.6,14.2", (broom,), "train")]
+    assert (
+        videos.notes[0]
+        == "Segments left out because they end before they begin: 46GP8 5 to 5; 46GP8 7 to 3.5."
+    )
+    assert videos.notes[1:] == ("1 video file below the root that no list names.",)
+
+
+def test_rejects_charades_without_times(make):
+    text = {**CHARADES, "Charades/Charades_v1_train.csv": "id,actions\n46GP8,c092\n"}
+    root = make("46GP8.mp4", **text)
+    assert len(read_dataset("charades", root)) == 1
+    refused("Charades_v1_train.csv, row 2 has the action 'c092' instead of a class, its start and its end, such as 'c092 11.90 21.20': use the file as published.", "charades", root, segments=True)  # fmt: skip
+    text = {**CHARADES, "Charades/Charades_v1_train.csv": "id,actions\n46GP8,c092 1.2.3 4\n"}
+    refused("Charades_v1_train.csv, row 2 has the time '1.2.3': write seconds from the start of the video, such as 12.5.", "charades", make(**text), segments=True)  # fmt: skip
+
+
+def test_folders_of_images_have_no_segments(make):
+    root = make("Charades_v1_rgb/46GP8/46GP8-000001.jpg", **CHARADES)
+    refused("None of the 4 listed videos is below ROOT, such as '46GP8.mp4#t=11.9,21.2' (Charades_v1_train.csv, row 2): give the folder that holds the videos of charades. Folders of images, such as Charades_v1_rgb/46GP8, have no times, and segments need them: give video files.", "charades", root, segments=True)  # fmt: skip
+    make("Charades_v1_480/N11GT.mp4", "Charades_v1_rgb/N11GT/N11GT-000001.jpg")
+    videos = read_dataset("charades", root, segments=True)
+    assert ids(videos) == ["Charades_v1_480/N11GT.mp4#t=8.6,14.2", "Charades_v1_480/N11GT.mp4#t=9,18"]
+    assert "such as Charades_v1_rgb/46GP8, have no times" in videos.notes[-1]
+
+
+def test_charades_has_two_splits(make):
     refused("charades has the splits train, test, not 'val'.", "charades", make(**CHARADES), split="val")
 
 
