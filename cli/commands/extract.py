@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...pipeline.choices import CHANGED, CROP_POSITIONS, MODES, POSITIONS, PRECISIONS
-from ..conditions import Call, Condition, with_option
+from ..conditions import with_option
 from ..options import cache_option, decoding_options, device_option, share_cores, vidclip_command
-from ..parameters import argument, option
+from ..parameters import option
 from ..released import AsReleased, as_released_option
+from ..video_source import print_missing, read_source, source_argument, source_options
 
 if TYPE_CHECKING:
     from ...pipeline.datasets import VideoList
     from ...pipeline.extraction import Summary
-
-OF_DATASET = {
-    "needs": Condition(
-        lambda call: bool(call.values("--dataset")) and call.nearness("--dataset") <= call.nearness("source"),
-        "--dataset",
-    ),
-    "hint": "A CSV names splits in the column `split`, segments in the columns `start` and `end`.",
-}
 
 
 class Part(click.ParamType):
@@ -48,7 +41,7 @@ class Part(click.ParamType):
 
 
 @vidclip_command(epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8")
-@argument("source", nargs=-1, type=click.Path(path_type=Path))
+@source_argument
 @cache_option
 @option(
     "--model", default="ViT-B-16", show_default=True, help="An open_clip model, local-dir:FOLDER, or demo."
@@ -83,34 +76,7 @@ class Part(click.ParamType):
 @option(
     "--size", type=click.IntRange(1, 10_000), help="Side of the square the model sees.  [default: its own]"
 )
-@option(
-    "--root", type=click.Path(path_type=Path, file_okay=False),
-    help="Where ids begin, and what a list's paths are relative to; of --dataset, the folder of its videos.",
-)  # fmt: skip
-@option(
-    "--dataset", metavar="NAME",
-    help="In the place of SOURCE, a public data set as its own files list it: ucf101, hmdb51, kinetics400, ... "
-    "`vidclip dataset check --help` names them all.",
-)  # fmt: skip
-@option(
-    "--split",
-    **OF_DATASET,
-    help="Of --dataset: 1, 2 or 3 of UCF101 and HMDB51; train, val or test of the others.  [default: all]",
-)
-@option(
-    "--annotations", type=click.Path(path_type=Path), **OF_DATASET,
-    help="Of --dataset: its split and label files, their folder or one file.  [default: looked for below the root]",
-)  # fmt: skip
-@option(
-    "--segments/--no-segments", default=None, **OF_DATASET,
-    help="Of --dataset: whether a row is a segment of its video.  [default: of Kinetics, where a file is a whole "
-    "video; of ActivityNet not]",
-)  # fmt: skip
-@option(
-    "--allow-missing",
-    is_flag=True,
-    help="Leave out videos of a list that are not there; of --dataset, always.",
-)
+@source_options
 @option(
     "--lexicon",
     help="Check that every label is in this lexicon, before the work begins. The classes that the numbers of a "
@@ -139,9 +105,7 @@ class Part(click.ParamType):
 @option("--retry-failed", is_flag=True, help="Try again what could not be read before.")
 @option("--strict", is_flag=True, help="Exit status 1 for failures of earlier runs too.")
 @click.pass_context
-def command(
-    ctx: click.Context, source: tuple[Path, ...], dataset: str | None, as_released: AsReleased, **options: Any
-) -> None:
+def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None:
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
 
     SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, a .txt list of the
@@ -161,10 +125,9 @@ def command(
     Exit status: 0 done, also where videos are missing; 1 done, but some videos could not be read that no earlier run
     has reported; 2 could not.
     """
-    source, dataset = _nearer(ctx, source, dataset)
     share_cores()
     from ...lexicons import load_lexicon
-    from ...pipeline.datasets import check_labels, read_dataset, read_videos
+    from ...pipeline.datasets import check_labels
     from ...pipeline.encoders import EncoderRequest
     from ...pipeline.extraction import ExtractSettings, run_extraction
     from ...pipeline.video import Sampling
@@ -172,27 +135,12 @@ def command(
     from ..progress import ProgressDisplay
 
     lexicon = load_lexicon(options["lexicon"]) if options["lexicon"] else None
-    root, folder = options["root"], options["cache"]
-    if dataset:
-        if root is None:
-            raise click.UsageError(
-                f"--dataset {dataset} needs --root: the folder of its videos, or of their folders of frames."
-            )
-        asked = {name: options[name] for name in ("split", "annotations", "segments")}
-        videos = read_dataset(dataset, root, **asked)
-    elif source:
-        listed = source[0] if len(source) == 1 else source
-        videos = read_videos(listed, root=root, allow_missing=options["allow_missing"], lexicon=lexicon)
-    else:
-        raise click.UsageError(
-            'no videos were named. Say where they are: `vidclip extract videos/`, or source = "videos" in '
-            "vidclip.toml; or name a public data set: `vidclip extract --dataset ucf101 --root FOLDER`."
-        )
+    videos, folder = read_source(ctx, lexicon), options["cache"]
     if lexicon:
         check_labels((*videos, *videos.missing), lexicon)
     for note in videos.notes:
         warn(note)
-    _print_missing(videos)
+    print_missing(videos)
     chosen = ("frames", "clips", "mode", "position", "crop_positions")
     try:
         sampling = Sampling(crops=int(options["crops"]), **{name: options[name] for name in chosen})
@@ -220,21 +168,6 @@ def command(
     ctx.exit(_report(summary, folder, videos, strict=options["strict"]))
 
 
-def _nearer(
-    ctx: click.Context, source: tuple[Path, ...], dataset: str | None
-) -> tuple[tuple[Path, ...], str | None]:
-    """SOURCE or --dataset. What stands nearer counts: the command line before the environment before the file."""
-    if not (source and dataset):
-        return source, dataset
-    of_source, of_dataset = (Call(ctx).nearness(name) for name in ("source", "--dataset"))
-    if of_source == of_dataset:
-        raise click.UsageError(
-            f"SOURCE and --dataset {dataset} both say which videos to read: give one of them. The folder of a "
-            "data set is its --root."
-        )
-    return (source, None) if of_source < of_dataset else ((), dataset)
-
-
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
     """Let SIGTERM, which job schedulers send, interrupt as Ctrl-C does. Only the main thread may handle signals; the
@@ -252,16 +185,6 @@ def _terminable() -> Iterator[None]:
     finally:
         # None: a handler that was not set from Python, and cannot be set again from here.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
-
-
-def _print_missing(videos: VideoList) -> None:
-    """Print the missing videos before the work, so that a wrong folder is seen at once."""
-    from ..output import count, echo_some
-
-    if videos.missing:
-        listed = count(len(videos) + len(videos.missing), "listed video")
-        click.echo(f"{len(videos.missing):,} of {listed} missing, and left out:")
-        echo_some([f"{video.id}  ({video.origin})" for video in videos.missing])
 
 
 def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) -> int:
