@@ -16,6 +16,7 @@ import torch
 from ..datasets import Video
 from ..heads import random_order
 from ..video import DecodeFailure, DecodePool, VideoRequest
+from .errors import FinetuneError
 
 
 def epoch_steps(n_clips: int, batch_size: int) -> int:
@@ -77,3 +78,17 @@ class ClipReader:
                         read.append(place)
             self.waited_seconds += time.monotonic() - began
             yield Batch(np.array(read, np.int64), pixels[: len(read)], failures)
+
+
+def check_held_out(reader: ClipReader, videos: Sequence[Video]) -> None:
+    """Raise FinetuneError where there are videos that would choose the epoch, and none of them can be read."""
+    first = ""
+    for video, batch in zip(videos, reader.batches(map(request_of, videos), [1] * len(videos)), strict=True):
+        if not batch.failures:
+            return
+        first = first or f"{video.id}: {batch.failures[0]}"
+    if first:
+        raise FinetuneError(
+            f"none of the {len(videos)} held-out videos can be read; {first}. Take such videos out of the list, or hold "
+            "none out: --held-out 0."
+        )

@@ -32,7 +32,7 @@ from ..heads import (
 )
 from ..video import ClipSpec, DecodePool, Sampling
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from .clips import Batch, ClipReader, request_of
+from .clips import Batch, ClipReader, check_held_out, request_of
 from .distributed import World
 from .errors import FinetuneError
 from .examples import TrainingVideos
@@ -107,6 +107,7 @@ class Finetuning:
         self._still = ClipSpec(sampling, encoder.preprocess)
         self._drawn = ClipSpec(replace(sampling, position="random"), encoder.preprocess, recipe.augmentation)
         with self._pool(self._still) as pool:
+            check_held_out(ClipReader(pool, self._shape), videos.held_out)
             head = self._untrained_head(pool)
         model = FinetuneModel(encoder, head, self.recipe, videos.lexicon.phrases).to(encoder.device)
         self.loop = TrainingLoop(model, self.recipe, videos, self.world)
