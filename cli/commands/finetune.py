@@ -23,7 +23,8 @@ from ...pipeline.choices import (
 )
 from ..conditions import with_option, without_option
 from ..options import decoding_options, device_option, share_cores, vidclip_command
-from ..parameters import FiniteRange, OutputFile, argument, option
+from ..parameters import FiniteRange, OutputFile, option
+from ..video_source import named_dataset, print_missing, read_source, source_argument, source_options
 
 if TYPE_CHECKING:
     from ...pipeline.finetune import Recipe
@@ -71,7 +72,8 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     epilog="Example:  vidclip finetune videos/ --lexicon ucf101 --model ViT-B-16 --recipe text4vis --output model",
     short_help="Train an encoder on videos.",
     groups={
-        "Videos": "--root --allow-missing --train-split --held-out --shots --seed",
+        "Videos": "--root --dataset --split --annotations --segments --allow-missing --train-split --held-out --shots "
+        "--seed",
         "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --prompt --classifier --temporal --pool "
         "--words --renormalize --loss --gather --temperature",
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
@@ -80,7 +82,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
         "Reading": "--workers --timeout --worker-memory",
     },
 )
-@argument("source", nargs=-1, required=True, type=click.Path(path_type=Path))
+@source_argument
 @option(
     "--output", type=click.Path(path_type=Path, file_okay=False), required=True,
     help="Folder for the model; where it holds an unfinished one of the same settings, that is continued.",
@@ -99,7 +101,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--size", type=click.IntRange(1, 10_000), help="Side of the square the model sees.  [default: its own]"
 )
-@option("--lexicon", help="Class names: a lexicon or a text file.  [default: the labels of the videos]")
+@option(
+    "--lexicon",
+    help="Class names: a lexicon or a text file.  [default: those of --dataset, or the labels of the videos]",
+)
 @option(
     "--dry-run",
     is_flag=True,
@@ -109,11 +114,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     "--plot", type=OutputFile(suffixes=(".png", ".svg")), needs=without_option("--dry-run"),
     help="A picture of the loss: .png or .svg.",
 )  # fmt: skip
-@option(
-    "--root", type=click.Path(path_type=Path, file_okay=False),
-    help="Where ids begin, and what a list's paths are relative to.",
-)  # fmt: skip
-@option("--allow-missing", is_flag=True, help="Leave out videos of a list that are not there.")
+@source_options
 @option(
     "--train-split",
     help="Videos to train on; all: every labeled one.  [default: train, where there are splits]",
@@ -204,13 +205,13 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @decoding_options
 @device_option
 @click.pass_context
-def command(
-    ctx: click.Context, source: tuple[Path, ...], output: Path, recipe_name: str, **options: Any
-) -> None:
+def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) -> None:
     """Trains an encoder and a head on SOURCE, and writes a model folder: --model local-dir:OUTPUT of the other
     commands, with OUTPUT/head.safetensors for `eval --head` and `predict`.
 
-    SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, or video files.
+    SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, or a .txt list of the
+    BIKE, Text4Vis or X-CLIP repositories (with --lexicon). In its place, --dataset and --root read a public data set
+    from its own split and label files; Charades by the intervals of its actions.
 
     The same command goes on where it was ended, after the last whole epoch. On several GPUs:
 
@@ -221,7 +222,6 @@ def command(
     """
     share_cores()
     from ...lexicons import load_lexicon
-    from ...pipeline.datasets import read_videos
     from ...pipeline.encoders import load_encoder
     from ...pipeline.extraction import ExtractSettings
     from ...pipeline.finetune import Finetuning, join_world, training_videos
@@ -229,12 +229,10 @@ def command(
     from ..training_report import print_beginning, print_epoch, print_plan, print_result
 
     recipe = _recipe(recipe_name, options)
-    listed = read_videos(
-        source[0] if len(source) == 1 else source,
-        root=options["root"],
-        allow_missing=options["allow_missing"],
-    )
-    lexicon = load_lexicon(options["lexicon"]) if options["lexicon"] else None
+    dataset = named_dataset(ctx)
+    names = options["lexicon"] or (dataset.name if dataset else "")
+    lexicon = load_lexicon(names) if names else None
+    listed = read_source(ctx, lexicon, training=True)
     videos = training_videos(
         listed,
         lexicon,
@@ -256,6 +254,7 @@ def command(
             image_size=options["size"],
         )
         if speaks:
+            print_missing(listed)
             for message in (*listed.notes, *videos.notes):
                 note(message)
             for message in encoder.warnings:

@@ -5,6 +5,7 @@ that a public data set is published with (`read_dataset`). Whatever cannot be ri
 video listed twice, an unknown label) is reported here, with its row, before any video is opened.
 """
 
+from .ids import file_id as file_id
 from .ids import segment_of as segment_of
 from .labels import check_labels as check_labels
 from .official.registry import DATASETS as DATASETS

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from .video_list import DatasetError, preview
+from .video_list import DatasetError, Video, preview
 
 _SEGMENT = re.compile(r"#t=(?=[0-9,])([0-9][0-9.e+-]*)?(?:,([0-9][0-9.e+-]*))?$")
 
@@ -52,6 +52,11 @@ def segment_id(id: str, start: float | None, end: float | None) -> str:
     if start is None and end is None:
         return id
     return f"{id}#t={format_seconds(start)}" + ("" if end is None else f",{format_seconds(end)}")
+
+
+def file_id(video: Video) -> str:
+    """Return the id that the file of a video has as a whole."""
+    return video.id.removesuffix(segment_id("", video.start_seconds, video.end_seconds))
 
 
 def segment_of(id: str, path: str) -> tuple[float | None, float | None]:

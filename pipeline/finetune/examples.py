@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ...cache.identity import canonical_json
-from ...lexicons import Lexicon, LexiconError, lexicon_of_labels
-from ..datasets import DatasetError, Video, VideoList
+from ...lexicons import Lexicon, lexicon_of_labels
+from ..datasets import DatasetError, Video, VideoList, check_labels
 from ..evaluation import draw_shots, stratified_split
 from ..heads import FitError
 
@@ -82,27 +82,33 @@ def training_videos(
                 without it; None: all
     held_out    share of each class that is held out, after the shots are drawn
 
-    A video of several labels is left out, with a note. Raises DatasetError for a split that the list does not have,
-    labels that the lexicon does not have, and where nothing has a label; FitError for too few shots or classes.
+    A segment of several labels is an example of each: the intervals of Charades. A whole video of several labels is left
+    out, with a note. All segments of a file are trained on, or held out. Raises DatasetError for a split that the list
+    does not have, labels that the lexicon does not have, and where nothing has a label; FitError for too few shots or
+    classes. Source: released BIKE (Charades).
     """
     chosen, notes = _of_split(videos, split), []
     labeled = [video for video in chosen if video.labels]
-    single = [video for video in labeled if len(video.labels) == 1]
+    single = [
+        replace(video, labels=(label,)) for video in labeled if _is_example(video) for label in video.labels
+    ]
     if not single:
         raise DatasetError(
             f"none of the {len(chosen)} videos that would be trained on has one label. Labels come from folders "
-            "(ROOT/LABEL/VIDEO), or from a CSV with the columns path,label."
+            "(ROOT/LABEL/VIDEO), or from a CSV with the columns path,label. Of a video with several, segments are trained "
+            "on (columns start,end), each with its own."
         )
-    if len(single) < len(chosen):
-        several = len(labeled) - len(single)
+    unused = sum(not _is_example(video) for video in labeled)
+    if unused or len(labeled) < len(chosen):
         notes.append(
-            f"not trained on: {len(chosen) - len(labeled)} videos without a label, {several} with several labels."
+            f"not trained on: {len(chosen) - len(labeled)} videos without a label, {unused} with several labels."
+        )
+    if len(single) > len(labeled) - unused:
+        notes.append(
+            f"{len(single)} examples are made of {len(labeled) - unused} segments: one for each label of a segment."
         )
     lexicon = lexicon or lexicon_of_labels([video.labels[0] for video in single])
-    try:
-        labels = np.array(lexicon.resolve(video.labels[0] for video in single), np.int64)
-    except LexiconError as error:
-        raise DatasetError(f"{error} The labels of the list and --lexicon must fit.") from error
+    labels = np.array(check_labels(single, lexicon), np.int64)[:, 0]
     n_all = len(single)
     drawn = draw_shots(labels, lexicon.labels, shots, seed)
     single, labels = [single[i] for i in drawn], labels[drawn]
@@ -128,6 +134,12 @@ def training_videos(
     )
 
 
+def _is_example(video: Video) -> bool:
+    """Whether a clip shows what the labels say: of a whole video with several, any of them may be elsewhere in it."""
+    segment = video.start_seconds is not None or video.end_seconds is not None
+    return len(video.labels) == 1 or (segment and bool(video.labels))
+
+
 def _of_split(videos: VideoList, split: str | None) -> list[Video]:
     has = sorted({word for video in videos for word in video.split.split()})
     if split is None:
@@ -139,3 +151,8 @@ def _of_split(videos: VideoList, split: str | None) -> list[Video]:
             "labeled one."
         )
     return [video for video in videos if split not in has or split in video.split.split()]
+
+
+def readable_ids(videos: Sequence[Video], unreadable: Container[str]) -> list[str]:
+    """Return the ids of the videos that could be read, a segment of several labels once."""
+    return [name for name in dict.fromkeys(video.id for video in videos) if name not in unreadable]

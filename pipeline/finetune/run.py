@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets import Video
+from ..datasets import Video, file_id
 from ..encoders import OpenClipEncoder, collapse_note, load_encoder
 from ..evaluation import bootstrap_interval, id_fingerprints
 from ..extraction import ExtractSettings, cache_identity
@@ -35,7 +35,7 @@ from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .clips import Batch, ClipReader, check_held_out, request_of
 from .distributed import World
 from .errors import FinetuneError
-from .examples import TrainingVideos
+from .examples import TrainingVideos, readable_ids
 from .loop import TrainedEpoch, TrainingLoop
 from .model import FinetuneModel, training_precision
 from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
@@ -318,13 +318,13 @@ class Finetuning:
             "n_train": len(videos.train),
         }
         identity = cache_identity(trained, self._sampling)
-        seen = [video.id for video in (*videos.train, *videos.held_out)]
+        seen = {name for video in (*videos.train, *videos.held_out) for name in (video.id, file_id(video))}
         stored = StoredHead(
             model.head.cpu().eval(),
             identity,
             videos.lexicon.labels,
             settings,
-            trained_on=id_fingerprints(seen),
+            trained_on=id_fingerprints(sorted(seen)),
         )
         save_head(self.output / HEAD_FILE, stored)
         write_training(
@@ -337,8 +337,8 @@ class Finetuning:
                 },
                 "epochs": [asdict(report) for report in self.epochs],
                 "best_epoch": self.best_epoch,
-                "trained_on": [video.id for video in videos.train if video.id not in self.unreadable],
-                "held_out": [video.id for video in videos.held_out if video.id not in self.unreadable],
+                "trained_on": readable_ids(videos.train, self.unreadable),
+                "held_out": readable_ids(videos.held_out, self.unreadable),
                 "unreadable": self.unreadable,
             },
         )

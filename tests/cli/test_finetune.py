@@ -143,7 +143,7 @@ def test_a_dry_run_reads_one_batch_and_writes_nothing(videos: Path, tiny_model: 
         (["--shots", 7], "6 training videos, 7 are asked for"),
         (["--words", "all"], "--words goes with --pool vcs, or --recipe bike alone"),
         (["--train", "head"], "nothing would be trained"),
-        (["--lexicon", "kinetics400"], "'rowing' is not in the lexicon"),
+        (["--lexicon", "kinetics400"], "lexicon kinetics400 does not have: 'rowing' ("),
         (["--jitter", "0,0,0,1"], "jitter must be four strengths"),
         (["--rand-augment", "2"], "'2' is not 2 numbers with commas between them"),
     ],

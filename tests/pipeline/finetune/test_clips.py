@@ -89,10 +89,56 @@ def test_videos_that_have_not_one_label_are_left_out():
         training_videos(VideoList([Video("n", Path("/n"))]))
 
 
+def intervals(actions: dict[str, str]) -> VideoList:
+    """Files, each with its actions: "ab 0-3 a 2-5" are the labels a and b from 0 to 3 seconds, and a from 2 to 5."""
+    videos = []
+    for name, text in actions.items():
+        words = text.split()
+        for labels, times in zip(words[::2], words[1::2], strict=True):
+            start, end = map(float, times.split("-"))
+            videos.append(Video(f"{name}#t={times}", Path(f"/{name}"), tuple(labels), "", "", start, end))
+    return VideoList(videos)
+
+
+def test_a_segment_is_an_example_of_each_of_its_labels():
+    chosen = training_videos(intervals({"x": "ab 0-3 a 2-5", "y": "b 0-1"}), held_out=0)
+    told = [
+        (video.id, video.labels, chosen.lexicon.labels[c])
+        for video, c in zip(chosen.train, chosen.train_labels, strict=True)
+    ]
+    assert told == [
+        ("x#t=0-3", ("a",), "a"), ("x#t=0-3", ("b",), "b"), ("x#t=2-5", ("a",), "a"), ("y#t=0-1", ("b",), "b"),
+    ]  # fmt: skip
+    assert chosen.notes == ["4 examples are made of 3 segments: one for each label of a segment."]
+    whole = Video("z", Path("/z"), ("a", "b"))
+    with_whole = training_videos(VideoList([*intervals({"x": "ab 0-3"}), whole]), held_out=0)
+    assert [video.id for video in with_whole.train] == ["x#t=0-3", "x#t=0-3"]
+    assert with_whole.notes[0] == "not trained on: 0 videos without a label, 1 with several labels."
+
+
+def test_all_actions_of_a_video_are_on_one_side(rng: np.random.Generator):
+    """Sixty files of five intervals, of one to three of six classes each."""
+    actions = {
+        f"v{file}": " ".join(
+            f"{''.join(rng.choice(list('abcdef'), rng.integers(1, 4), replace=False))} {start}-{start + 2}"
+            for start in range(5)
+        )
+        for file in range(60)
+    }
+    chosen = training_videos(intervals(actions), held_out=0.2)
+    files = [{video.path for video in side} for side in (chosen.train, chosen.held_out)]
+    assert not files[0] & files[1]
+    assert len(files[0] | files[1]) == 60
+    assert 8 <= len(files[1]) <= 16
+    assert len(chosen.held_out) == sum(
+        len(word) for file in files[1] for word in actions[file.name].split()[::2]
+    )
+
+
 def test_rejects_lists_that_nothing_can_be_learned_from():
     with pytest.raises(FitError, match="all of one class"):
         training_videos(listed({"a": 3}))
-    with pytest.raises(DatasetError, match="'b' is not in the lexicon"):
+    with pytest.raises(DatasetError, match=r"does not have: 'b' \(b/0 and 2 more"):
         training_videos(listed({"a": 3, "b": 3}), lexicon_of_labels(["a", "c"]))
     with pytest.raises(FitError, match="3 training videos, 4 are asked for"):
         training_videos(listed({"a": 3, "b": 5}), shots=4)
