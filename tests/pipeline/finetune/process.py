@@ -1,7 +1,6 @@
-"""One of several processes of `test_distributed`: computes gradients of its share of a batch, which rank 0 keeps, and
-then runs the program.
+"""One of several processes of `test_distributed`: computes gradients of its share of a batch, which rank 0 keeps.
 
-    python process.py MODEL OUTPUT finetune VIDEOS ...
+    python process.py MODEL OUTPUT
 
 with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment, as torchrun sets them.
 """
@@ -17,7 +16,6 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from vidclip.cli.main import main
 from vidclip.pipeline import load_encoder
 from vidclip.pipeline.finetune import FinetuneModel, World, distributed, find_recipe, join_world
 from vidclip.pipeline.heads import ClassTexts, untrained_head
@@ -75,4 +73,3 @@ if __name__ == "__main__":
                 distributed._Gather.backward = kept
         if int(os.environ["RANK"]) == 0:
             torch.save(found, sys.argv[2])
-        main(sys.argv[3:], standalone_mode=False)

@@ -51,27 +51,14 @@ def options(tiny_model: str, labeled_videos: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def two(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model: str, options: list[str]
-) -> tuple[Path, list[str]]:
-    """What two processes leave behind that share five clips, three and two, and then a training; and what each says."""
-    folder = tmp_path_factory.mktemp("two")
-    script, gradients_file = Path(__file__).with_name("process.py"), folder / "gradients.pt"
-    command = [sys.executable, script, tiny_model, gradients_file, *options, "--output", folder / "model"]
+def of_two(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Gradients:
+    """Gradients from two processes that share five clips, three and two."""
+    gradients_file = tmp_path_factory.mktemp("two") / "gradients.pt"
+    command = [sys.executable, Path(__file__).with_name("process.py"), tiny_model, gradients_file]
     world = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    started = [
-        subprocess.Popen(command, env=environment(RANK=rank, **world), stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    told = [process.communicate(timeout=120)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    return folder, told
-
-
-@pytest.fixture(scope="module")
-def of_two(two: tuple[Path, list[str]]) -> Gradients:
-    """Gradients from two processes."""
-    return torch.load(two[0] / "gradients.pt", weights_only=True)
+    started = [subprocess.Popen(command, env=environment(RANK=rank, **world)) for rank in range(2)]
+    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    return torch.load(gradients_file, weights_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +96,22 @@ def test_a_loss_of_each_process_alone_is_another_one(of_one: Gradients, of_two: 
     assert largest_difference(of_one["alone"][proj], of_one["contrastive"][proj]) < 1e-10
 
 
-def test_two_processes_train_what_one_does(tmp_path: Path, two: tuple[Path, list[str]], options: list[str]):
-    folder, told = two
-    one = vidclip(*options, "--output", tmp_path / "model")
+def test_torchrun_trains_what_one_process_does(tmp_path: Path, options: list[str]):
+    """The command of the manual, on two processes: the same clips in each step, and one voice."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*run, "-m", "vidclip.cli", *options, "--output", str(tmp_path / "two")]
+    two = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert two.returncode == 0, two.stderr
+    one = vidclip(*options, "--output", tmp_path / "one")
     assert one.returncode == 0, one.stderr
-    assert told[1] == "", "rank 0 alone speaks"
     lines = [
-        [line for line in said.splitlines() if line.startswith("epoch 1")] for said in (one.stdout, told[0])
+        [line.split(", rate")[0] for line in told.splitlines() if line.startswith("epoch 1")]
+        for told in (one.stdout, two.stdout)
     ]
-    assert len(lines[0]) == len(lines[1]) == 1
-    assert lines[0][0].split(", rate")[0] == lines[1][0].split(", rate")[0]  # loss, held out and its interval
-    first, second = (
-        load_file(place / "model" / "open_clip_model.safetensors") for place in (tmp_path, folder)
-    )
+    assert len(lines[1]) == 1, "rank 0 alone speaks"
+    assert lines[0] == lines[1]  # loss, held out and its interval
+    first, second = (load_file(tmp_path / name / "open_clip_model.safetensors") for name in ("one", "two"))
+    assert first.keys() == second.keys()
     # AdamW steps by signs where a gradient is near zero: most weights agree to rounding, all to a step.
     differences = torch.cat([(first[name] - second[name]).abs().flatten() for name in first])
     assert float(differences.max()) <= 2 * 5e-6 * 1.01
