@@ -47,7 +47,8 @@ def command() -> None:
 @option(
     "--segments/--no-segments",
     default=None,
-    help="Count segments of videos.  [default: of Kinetics, where a file is a whole video; of ActivityNet not]",
+    help="Count segments of videos.  [default: of Kinetics, where a file is a whole video; of ActivityNet and "
+    "Charades not]",
 )
 @option(
     "--list-missing",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
+from numbered_videos import render
 from vidclip.lexicons import lexicon_of_labels, load_lexicon
 from vidclip.pipeline.datasets import DatasetError, Video, VideoList
 from vidclip.pipeline.finetune import (
@@ -133,6 +134,29 @@ def test_all_actions_of_a_video_are_on_one_side(rng: np.random.Generator):
     assert len(chosen.held_out) == sum(
         len(word) for file in files[1] for word in actions[file.name].split()[::2]
     )
+
+
+def test_frames_are_drawn_inside_the_interval(begin: Callable, tmp_path: Path):
+    """Of videos that are dark for a second and light for another, where a third action is all the time."""
+    rows = ["path,labels,start,end"]
+    for name in ("x", "y"):
+        render(
+            tmp_path / f"{name}.mp4",
+            50,
+            draw=lambda t: np.full((48, 48, 3), 220 if t >= 25 else 30, np.uint8),
+        )
+        rows += [f"{name}.mp4,dark;calm,0,1", f"{name}.mp4,light;calm,1,2"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    training = begin(tmp_path / "out", source=tmp_path / "list.csv", batch_size=8, held_out=0.0)
+    (clips,) = training.loop.own_clips(1)
+    batch, _ = training.read_one_batch()
+    found = set()
+    for clip, pixels in zip(clips, batch.pixels.numpy(), strict=True):
+        shown = {"dark" if mean < 60 else "light" if mean > 190 else "?" for mean in pixels.mean((1, 2, 3))}
+        found.add((training.loop.video(clip).labels, training.loop.video(clip).start_seconds, *sorted(shown)))
+    assert found == {
+        (("dark",), 0.0, "dark"), (("light",), 1.0, "light"), (("calm",), 0.0, "dark"), (("calm",), 1.0, "light"),
+    }  # fmt: skip
 
 
 def test_rejects_lists_that_nothing_can_be_learned_from():
