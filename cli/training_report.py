@@ -62,7 +62,7 @@ def print_plan(training: Finetuning) -> None:
 
 def _shown(value: object) -> str:
     return (
-        " ".join(map(str, value)) if isinstance(value, list) else "trained" if value is None else str(value)
+        ", ".join(map(str, value)) if isinstance(value, list) else "trained" if value is None else str(value)
     )
 
 

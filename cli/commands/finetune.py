@@ -22,7 +22,7 @@ from ...pipeline.choices import (
     WORDS,
 )
 from ..conditions import with_option, without_option
-from ..options import decoding_options, device_option, share_cores, vidclip_command
+from ..options import decoding_options, device_option, prompts_of, share_cores, vidclip_command
 from ..parameters import FiniteRange, OutputFile, option
 from ..video_source import named_dataset, print_missing, read_source, source_argument, source_options
 
@@ -65,6 +65,7 @@ _RATE = FiniteRange(0, 1, min_open=True)
 _PROBABILITY = FiniteRange(0, 1)
 _CONTRASTIVE = with_option("--loss", "paper", "released") | with_option("--recipe", "bike")
 _ENCODER = with_option("--train", "visual", "visual+text") | without_option("--train")
+_TEXT = with_option("--classifier", "text") | without_option("--classifier")
 _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 
 
@@ -74,7 +75,8 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     groups={
         "Videos": "--root --dataset --split --annotations --segments --allow-missing --train-split --held-out --shots "
         "--seed",
-        "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --prompt --classifier --temporal --pool "
+        "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --prompt --prompt-draw --prompt-context --text-encoder "
+        "--classifier --temporal --pool "
         "--words --renormalize --loss --gather --temperature",
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
         "--backbone-rate --weight-decay --decay --clip-gradient --precision --checkpointing",
@@ -144,7 +146,23 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     "of zero.",
 )  # fmt: skip
 @option("--frames", type=click.IntRange(1, 1000), help="Frames of a clip.")
-@option("--prompt", help="Around class names: one text with {}.")
+@option(
+    "--prompt", "prompts", multiple=True, needs=without_option("--prompt-context") | _SPOTTING,
+    help="Around class names: a text with {}, or the name of a set (bike, text4vis, x-clip, clip-kinetics, none). "
+    "Several, and the option may be repeated, are averaged.",
+)  # fmt: skip
+@option(
+    "--prompt-draw/--no-prompt-draw", default=None, needs=_TEXT,
+    help="In each step one of several prompts, drawn at random (X-CLIP).",
+)  # fmt: skip
+@option(
+    "--prompt-context", type=click.IntRange(0, 1000), metavar="M", needs=_TEXT,
+    help="Learnable words before the class name (CoOp; Text4Vis A.4), through the frozen text tower.",
+)  # fmt: skip
+@option(
+    "--text-encoder", type=click.Path(file_okay=False, exists=True), metavar="FOLDER", needs=_TEXT,
+    help="A Hugging Face text encoder for the text classifier.",
+)  # fmt: skip
 @option("--classifier", type=click.Choice(CLASSIFIERS), help="Frozen, but for linear, which is trained.")
 @option("--temporal", type=click.Choice(TEMPORAL), help="Over the frame embeddings, as in `vidclip fit`.")
 @option("--pool", type=click.Choice(HEAD_POOLS), help="Mean of the frames, or concept spotting.")
@@ -282,7 +300,9 @@ def _recipe(name: str, options: dict[str, Any]) -> Recipe:
 
     few_shot = FEW_SHOT if options["shots"] else {}
     names = {field.name for field in fields(Recipe)}
-    given = {key: value for key, value in options.items() if key in names and value is not None}
+    given = {key: value for key, value in options.items() if key in names and value not in (None, ())}
+    if "prompts" in given:
+        given["prompts"] = prompts_of(*given["prompts"])
     if given.get("temperature") == "trained":
         given["temperature"] = None
     try:

@@ -47,7 +47,7 @@ class TrainingLoop:
 
     def __init__(self, model: FinetuneModel, recipe: Recipe, videos: TrainingVideos, world: World) -> None:
         self.model, self.recipe, self.videos, self.world = model, recipe, videos, world
-        self.groups = parameter_groups(model.encoder_parameters(), model.head.named_parameters(), recipe)
+        self.groups = parameter_groups(model.parts(), recipe)
         self.parameters = [parameter for group in self.groups for parameter in group["params"]]
         self.steps = epoch_steps(len(videos.train) * videos.copies, recipe.batch_size)
         self._optimizer = torch.optim.AdamW(self.groups, betas=recipe.betas, eps=1e-8)
@@ -91,6 +91,14 @@ class TrainingLoop:
         flips = np.array([self._augmentation.flips(self.draw(clip, epoch)) for clip in clips], bool)
         return np.where(flips, self._mirrored[labels], labels)
 
+    def draw_prompt(self, step: int) -> int | None:
+        """Return which prompt a step of the whole training has, on all processes; None: all of them."""
+        if not self.recipe.prompt_draw:
+            return None
+        # Epochs, which have draws of their own, begin at 1.
+        rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(0, step)))
+        return int(rng.integers(len(self.recipe.prompts)))
+
     # --- an epoch
 
     def train_epoch(self, epoch: int, reader: ClipReader, unreadable: Mapping[str, str]) -> TrainedEpoch:
@@ -112,7 +120,8 @@ class TrainingLoop:
         loss, n_clips, failures = 0.0, 0, {}
         for step in range(self.steps):
             self._set_rates((epoch - 1) * self.steps + step)
-            step_loss, step_clips = self._step(epoch, batches, failures)
+            prompt = self.draw_prompt((epoch - 1) * self.steps + step)
+            step_loss, step_clips = self._step(epoch, prompt, batches, failures)
             loss, n_clips = loss + step_loss, n_clips + step_clips
             if len(failures) * self.world.size > max(1, MAX_UNREADABLE * len(self.videos.train)):
                 name, reason = next(iter(failures.items()))
@@ -129,7 +138,11 @@ class TrainingLoop:
         )
 
     def _step(
-        self, epoch: int, batches: Iterator[tuple[list[int], Batch]], failures: dict[str, str]
+        self,
+        epoch: int,
+        prompt: int | None,
+        batches: Iterator[tuple[list[int], Batch]],
+        failures: dict[str, str],
     ) -> tuple[float, int]:
         """Do a step of the optimizer; return (sum of the losses of the own clips, clips of all processes)."""
         recipe, world = self.recipe, self.world
@@ -145,7 +158,7 @@ class TrainingLoop:
             last = micro == recipe.accumulate - 1
             together = contextlib.nullcontext() if last or world.size == 1 else self._module.no_sync()
             with together, self._naming_the_batch(n_own):
-                loss = self._loss(epoch, clips, batch.pixels)
+                loss = self._loss(epoch, prompt, clips, batch.pixels)
                 value = float(loss.detach())
                 if not math.isfinite(value):
                     raise FinetuneError(
@@ -172,12 +185,12 @@ class TrainingLoop:
                 f"Use --checkpointing, or --accumulate {2 * self.recipe.accumulate} or more."
             ) from None
 
-    def _loss(self, epoch: int, clips: list[int], pixels: torch.Tensor) -> torch.Tensor:
+    def _loss(self, epoch: int, prompt: int | None, clips: list[int], pixels: torch.Tensor) -> torch.Tensor:
         device = self.world.device
         draws = [self.draw(clip, epoch) for clip in clips]
         labels = torch.from_numpy(self.labels(clips, epoch))
         colored = self._color(pixels.to(device, non_blocking=True), draws)
-        return self._module(colored, labels.to(device))
+        return self._module(colored, labels.to(device), prompt)
 
     def _apply_gradients(self, factor: float) -> None:
         """Step with the gradients times `factor`, which makes up for clips that a batch lacks."""

@@ -7,7 +7,7 @@ Sources: Wu et al. 2023 (BIKE), B.1, and its configs; Wu et al. 2023 (Text4Vis),
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..choices import (
     WORDS,
     check_choice,
 )
-from ..encoders import TowerConfig, is_new
+from ..encoders import TowerConfig, is_new, resolve_prompts
 from ..heads import FitError, HeadConfig, is_matrix
 from ..video import Augmentation
 
@@ -44,7 +44,14 @@ class Recipe:
     fixed, the identity); cross-frame as in the released code (else quiet, with messages of zero)."""
     frames: int = 8
     """T of a clip."""
-    prompt: str = "This is a video about {}"
+    prompts: tuple[str, ...] = ("This is a video about {}",)
+    """Around the class names; of several, the mean of their embeddings."""
+    prompt_draw: bool = False
+    """Whether each step of the training has one of the prompts, drawn at random."""
+    prompt_context: int = 0
+    """Trained vectors before the class name, in the place of a prompt."""
+    text_encoder: str | None = None
+    """Folder of a Hugging Face text encoder that embeds the class names in the place of the encoder's own tower."""
     classifier: str = "text"
     temporal: str = "transformer"
     pool: str = "mean"
@@ -129,8 +136,38 @@ class Recipe:
                 f"rand_augment must be a number and a magnitude below 31, got {self.rand_augment}"
             )
         _ = self.augmentation, self.head_config, self.tower_config  # they have checks of their own
-        if self.train == "visual+text" and self.classifier != "text":
-            raise ValueError(f"visual+text goes with the text classifier; {self.classifier} reads no text")
+        self._check_texts()
+
+    def _check_texts(self) -> None:
+        object.__setattr__(self, "prompts", resolve_prompts(self.prompts))
+        if self.classifier != "text":
+            for name, reads in (
+                ("visual+text", self.train == "visual+text"),
+                ("text_encoder", self.text_encoder is not None),
+                ("prompt_draw", self.prompt_draw),
+            ):
+                if reads:
+                    raise ValueError(f"{name} goes with the text classifier; {self.classifier} reads no text")
+        if self.prompt_context and self.train == "visual+text":
+            raise ValueError(
+                "prompt_context is trained through a frozen text tower; visual+text trains the tower"
+            )
+        if self.prompt_draw and len(self.prompts) < 2:
+            raise ValueError(f"prompt_draw needs several prompts to draw from, got {len(self.prompts)}")
+        if self.prompt_draw and (self.pool == "vcs" or self.prompt_context):
+            raise ValueError(
+                "prompt_draw goes without pool vcs, which has the words of all prompts, and prompt_context"
+            )
+        if self.text_encoder is None:
+            return
+        if self.train == "visual+text":
+            raise ValueError("text_encoder takes the place of the text tower that visual+text would train")
+        if self.pool == "vcs" or self.prompt_context:
+            raise ValueError(
+                "text_encoder goes without pool vcs and prompt_context: these need CLIP's own words"
+            )
+        if len(self.prompts) > 1:
+            raise ValueError("text_encoder reads one prompt; several are averaged by CLIP's own alone")
 
     @property
     def augmentation(self) -> Augmentation:
@@ -150,6 +187,7 @@ class Recipe:
             self.temporal,
             self.pool,
             projection=False,
+            prompt_context=self.prompt_context,
             words=self.words,
             renormalize=self.renormalize,
         )
@@ -167,7 +205,7 @@ class Recipe:
 RECIPES = {
     "text4vis": Recipe(
         "text4vis",
-        prompt="a video of a person {}.",
+        prompts=("a video of a person {}.",),
         temperature=None,
         betas=(0.9, 0.98),  # its released code has 0.999
         rand_augment=(2, 9),  # of the paper; commented out in its released code
@@ -188,25 +226,21 @@ def find_recipe(name: str, **changes: Any) -> Recipe:
 
 
 def parameter_groups(
-    encoder: Iterable[tuple[str, nn.Parameter]], head: Iterable[tuple[str, nn.Parameter]], recipe: Recipe
+    parts: Mapping[str, Iterable[tuple[str, nn.Parameter]]], recipe: Recipe
 ) -> list[dict[str, Any]]:
     """Return the groups of an AdamW: `params`, `lr`, `weight_decay`, and `name` and `base_lr` for the schedule.
 
-    encoder, head    named parameters; those that need no gradient are in no group
+    parts    named parameters of `encoder`, and of what is new; those that need no gradient are in no group
 
     Raises FitError where nothing is trained.
     """
     groups: dict[str, dict[str, Any]] = {}
-    for part, parameters, rate in (
-        ("encoder", encoder, recipe.backbone_rate),
-        ("head", head, recipe.learning_rate),
-    ):
+    for part, parameters in parts.items():
         for name, parameter in parameters:
             if not parameter.requires_grad:
                 continue
-            title, own = part, rate
-            if part == "encoder" and is_new(name):
-                title, own = "tower", recipe.learning_rate  # new, as the head is
+            title = "tower" if part == "encoder" and is_new(name) else part
+            own = recipe.backbone_rate if title == "encoder" else recipe.learning_rate
             decays = recipe.decay == "all" or is_matrix(name, parameter)
             title += "" if decays else ", without decay"
             group = {"name": title, "base_lr": own, "lr": own, "weight_decay": recipe.weight_decay * decays}
@@ -214,6 +248,6 @@ def parameter_groups(
     if not groups:
         raise FitError(
             "nothing would be trained: the encoder is frozen, and its head has no temporal module and a frozen "
-            "classifier. Use --train visual, --temporal or --classifier linear."
+            "classifier. Use --train visual, --temporal, --prompt-context or --classifier linear."
         )
     return list(groups.values())

@@ -20,11 +20,9 @@ from ..encoders import OpenClipEncoder, collapse_note, load_encoder
 from ..evaluation import bootstrap_interval, id_fingerprints
 from ..extraction import ExtractSettings, cache_identity
 from ..heads import (
-    ClassTexts,
     Epoch,
     StoredHead,
     Validation,
-    VideoHead,
     head_scores,
     save_head,
     some_examples,
@@ -32,14 +30,17 @@ from ..heads import (
 )
 from ..video import ClipSpec, DecodePool, Sampling
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from .clips import Batch, ClipReader, check_held_out, request_of
+from .clips import Batch, ClipReader, check_held_out
 from .distributed import World
+from .embedding import embed_videos
 from .errors import FinetuneError
 from .examples import TrainingVideos, readable_ids
 from .loop import TrainedEpoch, TrainingLoop
-from .model import FinetuneModel, training_precision
+from .model import FinetuneModel
 from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
+from .precision import training_precision
 from .recipes import Recipe
+from .text_branch import classes_of, text_branch
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ class Finetuning:
         self._drawn = ClipSpec(replace(sampling, position="random"), encoder.preprocess, recipe.augmentation)
         with self._pool(self._still) as pool:
             check_held_out(ClipReader(pool, self._shape), videos.held_out)
-            head = self._untrained_head(pool)
-        model = FinetuneModel(encoder, head, self.recipe, videos.lexicon.phrases).to(encoder.device)
+            model = self._build_model(pool).to(encoder.device)
         self.loop = TrainingLoop(model, self.recipe, videos, self.world)
         self._settings = {
             **self.recipe.to_dict(),
@@ -193,30 +193,28 @@ class Finetuning:
             slots=2 * reading.workers + 2 + min(own, 256),  # while a step is computed, the next batch is read
         )
 
-    def _untrained_head(self, pool: DecodePool) -> VideoHead:
-        """Return the head as it is before the first step, the same in all processes."""
-        config, lexicon, texts = self.recipe.head_config, self.videos.lexicon, None
-        if config.classifier == "text" or config.pool == "vcs":
-            words = config.words if config.pool == "vcs" else "none"
-            texts = self.encoder.encode_text(lexicon.phrases, (self.recipe.prompt,), words=words)
-            if note := collapse_note(texts):
-                self._note(note)
-        labels = self.videos.train_labels
+    def _build_model(self, pool: DecodePool) -> FinetuneModel:
+        """Return the model as it is before the first step, the same in all processes."""
+        recipe, config, videos = self.recipe, self.recipe.head_config, self.videos
+        classes = classes_of(self.encoder, recipe, videos.lexicon)
+        if classes.texts is not None and (note := collapse_note(classes.texts)):
+            self._note(note)
+        labels = videos.train_labels
         looked_at, frames = (
             np.zeros(0, np.int64),
-            np.zeros((0, self.recipe.frames, self.encoder.dimension), np.float32),
+            np.zeros((0, recipe.frames, self.encoder.dimension), np.float32),
         )
         if config.classifier == "lda" or config.temporal in ("transformer", "mit"):
             looked_at = np.arange(len(labels))
             if config.classifier != "lda":
                 looked_at = some_examples(looked_at)
-            kept, frames = self._embed(pool, [self.videos.train[int(i)] for i in looked_at], self._encode)
+            kept, frames = self._embed(pool, [videos.train[int(i)] for i in looked_at], self._encode)
             looked_at = looked_at[kept]
             if not len(kept):
                 name, reason = next(iter(self.unreadable.items()))
                 raise FinetuneError(f"none of the first training videos can be read; {name}: {reason}.")
-        classes = ClassTexts(lexicon.labels, texts)
-        return untrained_head(frames[:, None], labels[looked_at], classes, config, seed=self.recipe.seed)
+        head = untrained_head(frames[:, None], labels[looked_at], classes, config, seed=recipe.seed)
+        return FinetuneModel(self.encoder, head, recipe, text_branch(self.encoder, recipe, classes))
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.encoder.encode_frames(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
@@ -225,17 +223,12 @@ class Finetuning:
         self, pool: DecodePool, videos: Sequence[Video], encode: Callable[[torch.Tensor], torch.Tensor]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return (positions [m] of the videos that can be read, their frames [m, T, D] float32); record the others."""
-        size = 8
-        parts = [list(videos[start : start + size]) for start in range(0, len(videos), size)]
-        reader = ClipReader(pool, self._shape)
-        kept, frames = [], [np.zeros((0, self.recipe.frames, self.encoder.dimension), np.float32)]
-        requests = (request_of(video) for video in videos)
-        for number, batch in enumerate(reader.batches(requests, [len(part) for part in parts])):
-            self.unreadable |= {parts[number][i].id: why for i, why in batch.failures.items()}
-            kept += (number * size + batch.indices).tolist()
-            if len(batch.indices):
-                frames.append(encode(batch.pixels.to(self.world.device)).float().cpu().numpy())
-        return np.array(kept, np.int64), np.concatenate(frames)
+        reader, shape = ClipReader(pool, self._shape), (self.recipe.frames, self.encoder.dimension)
+        kept, frames, failures = embed_videos(
+            reader, videos, lambda pixels: encode(pixels.to(self.world.device)), shape
+        )
+        self.unreadable |= failures
+        return kept, frames
 
     # --- after an epoch
 
@@ -313,7 +306,8 @@ class Finetuning:
         trained = load_encoder(f"local-dir:{self.output}", device="cpu", precision="fp32")
         settings: dict[str, Any] = {
             "finetuned": recipe.to_dict(),
-            "prompts": [recipe.prompt],
+            "prompts": list(recipe.prompts),
+            "text_encoder": Path(recipe.text_encoder).name if recipe.text_encoder else "",
             "temperature": float(torch.as_tensor(model.temperature).detach()),
             "n_train": len(videos.train),
         }
@@ -324,6 +318,7 @@ class Finetuning:
             identity,
             videos.lexicon.labels,
             settings,
+            None if model.context is None else model.context.detach().cpu(),
             trained_on=id_fingerprints(sorted(seen)),
         )
         save_head(self.output / HEAD_FILE, stored)

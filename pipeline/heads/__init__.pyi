@@ -5,6 +5,7 @@ from .checkpoint import load_head as load_head
 from .checkpoint import save_head as save_head
 from .classes import ClassTexts as ClassTexts
 from .classes import class_texts as class_texts
+from .classes import foreign_texts as foreign_texts
 from .classes import head_over as head_over
 from .estimators import CosineClassifier as CosineClassifier
 from .estimators import LDAClassifier as LDAClassifier

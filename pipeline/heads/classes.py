@@ -6,10 +6,11 @@ C classes, D dimensions of the joint space, M vectors of a learned prompt, E dim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ...cache import FeatureCache, TextEmbeddings
@@ -73,23 +74,20 @@ def class_texts(
                 f"{name} must be the same for all heads, got {', '.join(map(str, sorted(values)))}"
             )
     texts = prompt = None
-    if words or any(config.classifier == "text" for config in configs):
-        texts = text_embeddings(cache, lexicon, prompts, words=min(words, default="none"), load=load)
-    if text_encoder is not None and texts is not None:
+    needs_texts = bool(words) or any(config.classifier == "text" for config in configs)
+    if needs_texts and text_encoder is not None:
         if words or lengths:
             raise ValueError(
                 "text_encoder goes without pool vcs and prompt_context: these need CLIP's own words"
             )
         if len(prompts) > 1:
             raise ValueError("text_encoder reads one prompt; several are averaged by CLIP's own alone")
-        from ..encoders import transformers_sentences
-
         try:
-            sentence = transformers_sentences(text_encoder, texts.phrases, texts.prompts[0])
-        except (OSError, ImportError, ValueError) as error:
+            texts = foreign_texts(text_encoder, lexicon.phrases, prompts)
+        except ValueError as error:
             raise ValueError(f"text_encoder: {error}") from error
-        no_words = {"words": sentence[:0], "offsets": texts.offsets * 0, "word_mode": "none"}
-        texts = replace(texts, sentence=sentence, **no_words)
+    elif needs_texts:
+        texts = text_embeddings(cache, lexicon, prompts, words=min(words, default="none"), load=load)
     if lengths:
         from .prompt_learner import PromptLearner
 
@@ -99,6 +97,22 @@ def class_texts(
         except ValueError as error:
             raise ValueError(f"prompt_context {length}: {error}") from error
     return ClassTexts(lexicon.labels, texts, prompt)
+
+
+def foreign_texts(text_encoder: Path, phrases: Sequence[str], prompts: Sequence[str]) -> TextEmbeddings:
+    """Return the sentence embeddings of phrases in one prompt by a Hugging Face text encoder, without words.
+
+    Raises ValueError for one that cannot be read.
+    """
+    from ..encoders import transformers_sentences
+
+    (prompt,) = prompts
+    try:
+        sentence = transformers_sentences(text_encoder, phrases, prompt)
+    except (OSError, ImportError) as error:
+        raise ValueError(str(error)) from error
+    no_words = np.zeros(len(phrases) + 1, np.int64)
+    return TextEmbeddings(tuple(phrases), (prompt,), "none", sentence, sentence[:0], no_words)
 
 
 def head_over(

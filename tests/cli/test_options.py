@@ -70,6 +70,11 @@ WITHOUT_A_PART = {
     ("finetune", "--tower"): ["--train", "head"],
     ("finetune", "--checkpointing"): ["--train", "head"],
     ("finetune", "--plot"): ["--dry-run"],
+    ("finetune", "--prompt"): ["--prompt-context", "2"],
+    **{
+        ("finetune", name): ["--classifier", "lda"]
+        for name in ("--prompt-draw", "--prompt-context", "--text-encoder")
+    },
     ("fit", "--classifier"): ["--head", "attributes"],
     ("fit", "--temporal"): ["--head", "attributes"],
     ("fit", "--projection"): ["--head", "attributes"],

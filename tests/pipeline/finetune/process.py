@@ -35,7 +35,7 @@ def gradients(model_name: str, case: str, world: World) -> dict[str, torch.Tenso
     name, changes = CASES[case]
     recipe = find_recipe(name, frames=3, batch_size=5, precision="fp32", **changes)
     encoder = load_encoder(model_name, device="cpu", precision="fp32")
-    texts = ClassTexts(PHRASES, encoder.encode_text(PHRASES, (recipe.prompt,)))
+    texts = ClassTexts(PHRASES, encoder.encode_text(PHRASES, recipe.prompts))
     some = np.random.default_rng(0).standard_normal((4, 1, 3, encoder.dimension)).astype(np.float32)
     head = untrained_head(some, np.zeros(4, np.int64), texts, recipe.head_config)
     model: Any = FinetuneModel(encoder, head, recipe).double().train()

@@ -43,14 +43,23 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"temporal": "mean", "prompts": ("{}", "a {}"), "prompt_draw": True},
+        {"temporal": "mean", "prompt_context": 2},
+    ],
+    ids=["plain", "drawn prompts", "prompt context"],
+)
 def test_a_training_that_was_killed_ends_as_one_that_was_not(
-    begin: Callable[..., Finetuning], tmp_path: Path
+    begin: Callable[..., Finetuning], tmp_path: Path, changes: dict[str, Any]
 ):
-    whole = begin(tmp_path / "whole", epochs=4).run()
+    whole = begin(tmp_path / "whole", epochs=4, **changes).run()
     with pytest.raises(Killed):
-        begin(tmp_path / "killed", epochs=4).run(kill_after(2))
+        begin(tmp_path / "killed", epochs=4, **changes).run(kill_after(2))
     assert not (tmp_path / "killed" / "open_clip_model.safetensors").exists()
-    resumed = begin(tmp_path / "killed", epochs=4)
+    resumed = begin(tmp_path / "killed", epochs=4, **changes)
     assert len(resumed.epochs) == 2
     done = resumed.run()
     assert [report.epoch for report in done.epochs] == [report.epoch for report in whole.epochs]
@@ -178,7 +187,7 @@ def test_only_what_is_trained_changes(
     assert ("logit_scale" in changed) == (name == "text4vis" and train != "head")
     stored = load_head(tmp_path / "out" / "head.safetensors")
     recipe = training.recipe
-    texts = after.encode_text(training.videos.lexicon.phrases, (recipe.prompt,))
+    texts = after.encode_text(training.videos.lexicon.phrases, recipe.prompts)
     np.testing.assert_allclose(stored.module.class_embeddings, texts.sentence, atol=1e-5)
     if name == "bike":
         np.testing.assert_allclose(stored.module.get_buffer("queries"), texts.words, atol=1e-5)

@@ -62,8 +62,8 @@ def test_a_head_alone_is_trained_as_fit_trains_it(
     clip_spec = ClipSpec(Sampling(FRAMES), encoder.preprocess)
     clips = [decode_video(VideoRequest(video.path), clip_spec).pixels[0] for video in videos.train]
     frames = np.stack([encoder.encode_frames(torch.from_numpy(clip)).numpy()[None] for clip in clips])
-    prompt = (training.recipe.prompt,)
-    classes = ClassTexts(videos.lexicon.labels, encoder.encode_text(videos.lexicon.phrases, prompt))
+    texts = encoder.encode_text(videos.lexicon.phrases, training.recipe.prompts)
+    classes = ClassTexts(videos.lexicon.labels, texts)
     settings = TrainSettings(**same, held_out=0.0)
     fitted = fit_head(frames, videos.train_labels, classes, HeadConfig(**parts), settings)
 

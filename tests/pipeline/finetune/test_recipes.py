@@ -60,6 +60,20 @@ def test_every_value_can_be_changed():
         ({"flip": 1.5}, "flip must be a probability"),
         ({"train": "visual+text", "classifier": "lda"}, "visual.text goes with the text classifier"),
         ({"pool": "max"}, "pool must be one of"),
+        ({"prompts": ("a video",)}, "a prompt needs one {}"),
+        ({"prompt_draw": True}, "prompt_draw needs several prompts"),
+        (
+            {"prompt_draw": True, "prompts": ("{}", "a {}"), "pool": "vcs"},
+            "prompt_draw goes without pool vcs",
+        ),
+        ({"prompt_draw": True, "prompts": ("{}", "a {}"), "prompt_context": 2}, "prompt_draw goes without"),
+        ({"prompt_context": 4, "train": "visual+text"}, "visual.text trains the tower"),
+        ({"prompt_context": 4, "classifier": "lda"}, "needs the text classifier"),
+        ({"text_encoder": "x", "classifier": "lda"}, "text_encoder goes with the text classifier"),
+        ({"text_encoder": "x", "train": "visual+text"}, "takes the place of the text tower"),
+        ({"text_encoder": "x", "pool": "vcs"}, "text_encoder goes without pool vcs"),
+        ({"text_encoder": "x", "prompt_context": 4}, "text_encoder goes without pool vcs and prompt_context"),
+        ({"text_encoder": "x", "prompts": ("{}", "a {}")}, "text_encoder reads one prompt"),
     ],
 )
 def test_rejects_values_that_cannot_be(changes: dict, message: str):
@@ -112,7 +126,9 @@ def test_every_trained_parameter_is_in_one_group():
     towers, head = Towers(), nn.Linear(3, 2)
     for decay in ("all", "matrices"):
         recipe = find_recipe("bike", decay=decay)
-        groups = parameter_groups(towers.named_parameters(), head.named_parameters(), recipe)
+        groups = parameter_groups(
+            {"encoder": towers.named_parameters(), "head": head.named_parameters()}, recipe
+        )
         found = [id(parameter) for group in groups for parameter in group["params"]]
         trained = [p for module in (towers, head) for p in module.parameters() if p.requires_grad]
         assert sorted(found) == sorted(map(id, trained))
@@ -130,4 +146,4 @@ def test_every_trained_parameter_is_in_one_group():
 def test_rejects_a_training_of_nothing():
     frozen = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(FitError, match="nothing would be trained"):
-        parameter_groups(frozen.named_parameters(), [], RECIPES["bike"])
+        parameter_groups({"encoder": frozen.named_parameters()}, RECIPES["bike"])
