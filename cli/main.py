@@ -29,6 +29,7 @@ COMMANDS = {
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",
     "merge": "Join caches of one encoder and sampling.",
+    "cost": "Parameters and multiply-adds of models, without weights.",
     "lexicons": "List the phrase lists, or print one.",
 }
 """Name -> what it does. Each is `command` in the module of its name here, imported when it is asked for."""

@@ -8,6 +8,7 @@ from .load import automatic_precision as automatic_precision
 from .load import brings_own_files as brings_own_files
 from .load import cpu_has_bf16 as cpu_has_bf16
 from .load import load_encoder as load_encoder
+from .load import load_outline as load_outline
 from .prompts import PROMPT_SETS as PROMPT_SETS
 from .prompts import resolve_prompts as resolve_prompts
 from .protocol import Encoder as Encoder

@@ -114,26 +114,11 @@ def cpu_has_bf16() -> bool:
 
 def _resolve(model: str, pretrained: str) -> tuple[str, str]:
     """Return what open_clip is asked for: (model, pretrained); the latter empty where the model brings its weights."""
-    if model == "demo":
-        model = f"local-dir:{model_folder(model)}"
-    schema, _, place = model.partition(":")
-    if schema in ("local-dir", "hf-hub"):
+    name = _reference(model)
+    if ":" in name:
         if pretrained:
             raise EncoderError(f"--model {model} brings its weights; leave --pretrained {pretrained} out.")
-        config = Path(place) / "open_clip_config.json"
-        if schema == "local-dir" and not config.is_file():
-            raise EncoderError(
-                f"{place} is no model folder: it has no open_clip_config.json. Such a folder holds that file "
-                "and the weights, as open_clip saves them."
-            )
-        return model, ""
-    name = model.replace("/", "-")
-    if name not in open_clip.list_models():
-        close = difflib.get_close_matches(name, open_clip.list_models(), n=4, cutoff=0.5)
-        hint = f" Did you mean {', '.join(close)}?" if close else ""
-        raise EncoderError(
-            f"open_clip knows no model {model!r}.{hint} A folder with a model is given as local-dir:FOLDER."
-        )
+        return name, ""
     tags = list_pretrained_tags_by_model(name)
     if not pretrained and "openai" in tags:
         pretrained = "openai"
@@ -145,6 +130,52 @@ def _resolve(model: str, pretrained: str) -> tuple[str, str]:
             f"{pretrained!r} is neither a file nor weights that open_clip knows for {model} ({known})."
         )
     return name, pretrained
+
+
+def _reference(model: str) -> str:
+    """Return what open_clip calls a model: its name, local-dir:FOLDER or hf-hub:OWNER/NAME."""
+    if model == "demo":
+        model = f"local-dir:{model_folder(model)}"
+    schema, _, place = model.partition(":")
+    if schema in ("local-dir", "hf-hub"):
+        config = Path(place) / "open_clip_config.json"
+        if schema == "local-dir" and not config.is_file():
+            raise EncoderError(
+                f"{place} is no model folder: it has no open_clip_config.json. Such a folder holds that file "
+                "and the weights, as open_clip saves them."
+            )
+        return model
+    name = model.replace("/", "-")
+    if name not in open_clip.list_models():
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=4, cutoff=0.5)
+        hint = f" Did you mean {', '.join(close)}?" if close else ""
+        raise EncoderError(
+            f"open_clip knows no model {model!r}.{hint} A folder with a model is given as local-dir:FOLDER."
+        )
+    return name
+
+
+def load_outline(model: str, *, image_size: int | None = None, tower: TowerConfig | None = None) -> Any:
+    """Return the visual tower of a model on the meta device, without weights; inside it is `tower`, or what the model
+    folder has. Raises EncoderError for unknown names; ValueError where it cannot take `tower`."""
+    reference = _reference(model)
+    _architecture(reference)
+    inside = tower or _tower(reference)
+    try:
+        with torch.device("meta"), _hub(reference.startswith("hf-hub:")), without_code():
+            network = open_clip.create_model(
+                reference,
+                device="meta",
+                force_image_size=image_size,
+                load_weights=False,
+                pretrained_text=False,
+            )
+    except Exception as error:  # as in `_create`
+        raise EncoderError(f"{model} cannot be built: {_first_line(error)}") from error
+    if inside:
+        with torch.device("meta"):
+            change_tower(network.visual, inside)
+    return network.visual.eval().requires_grad_(False)
 
 
 def brings_own_files(model: str, pretrained: str) -> bool:

@@ -9,6 +9,8 @@ from .build import ZeroShotPlan as ZeroShotPlan
 from .build import build_scorers as build_scorers
 from .build import plan_training as plan_training
 from .build import plan_zero_shot as plan_zero_shot
+from .cost import ModelCost as ModelCost
+from .cost import model_cost as model_cost
 from .few_shot import FEW_SHOT_SETTINGS as FEW_SHOT_SETTINGS
 from .few_shot import Run as Run
 from .few_shot import draw_shots as draw_shots

@@ -61,7 +61,7 @@ def test_help_imports_neither_torch_nor_h5py():
     [
         *("demo", "dataset check", "extract", "attributes", "eval", "fit", "predict"),
         *("plot correlation", "plot few-shot", "plot confusion"),
-        *("saliency", "info", "verify", "merge", "lexicons"),
+        *("saliency", "info", "verify", "merge", "cost", "lexicons"),
     ],
 )
 def test_every_command_has_help_with_an_example(command):

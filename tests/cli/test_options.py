@@ -52,10 +52,12 @@ ARGUMENTS = {
     "plot few-shot": ["shots.json"],
     "saliency": ["video", "a dog"],
     "merge": ["one", "two", "--output", "three"],
+    "cost": ["--model", "ViT-B-32"],
 }
 """What a command cannot do without."""
 
 WITHOUT_A_PART = {
+    ("cost", "--temporal"): ["--head", "head.safetensors"],
     ("eval", "--split"): ["--protocol", "splits"],
     ("eval", "--attributes"): ["--protocol", "few-shot"],
     ("eval", "--head"): ["--protocol", "few-shot"],
@@ -506,6 +508,7 @@ IN_EVERY_CALL = {
     "info": "json",
     "verify": "cache",
     "merge": "output",
+    "cost": "frames head json model size tower",
     "lexicons": "",
 }
 """Options that every call of their command heeds, whatever else is asked for."""
