@@ -79,7 +79,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
         "--classifier --temporal --pool "
         "--words --renormalize --loss --gather --temperature",
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
-        "--backbone-rate --weight-decay --decay --clip-gradient --precision --checkpointing",
+        "--backbone-rate --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
         "Clips (default: as the recipe has it)": "--crop --flip --gray --jitter --rand-augment",
         "Reading": "--workers --timeout --worker-memory",
     },
@@ -195,6 +195,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 )  # fmt: skip
 @option("--learning-rate", type=_RATE, help="Rate of the head.")
 @option("--backbone-rate", type=_RATE, needs=_ENCODER, help="Rate of the encoder.")
+@option("--betas", type=Numbers("B1,B2", float), help="Of AdamW.")
 @option("--weight-decay", type=FiniteRange(0, 100))
 @option(
     "--decay", type=click.Choice(DECAYS), help="Of all parameters, or all but biases, norms and positions."

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from helpers import save_video, vidclip
 from vidclip.cache import FeatureCache
+from vidclip.cli.main import main
 from vidclip.pipeline import load_encoder
+from vidclip.pipeline.finetune import Recipe
 
 SMALL = ["--frames", 3, "--batch-size", 6, "--temporal", "mean", "--workers", 1, "--device", "cpu"]
 
@@ -153,6 +157,12 @@ def test_bad_settings_are_named(videos: Path, tiny_model: str, tmp_path: Path, o
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_every_value_of_a_recipe_is_an_option():
+    command = main.get_command(click.Context(main), "finetune")
+    names = {parameter.name for parameter in command.params}
+    assert {field.name for field in fields(Recipe)} - names == {"name"}
 
 
 def test_the_program_runs_as_a_module():

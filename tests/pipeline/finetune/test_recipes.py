@@ -143,6 +143,30 @@ def test_every_trained_parameter_is_in_one_group():
         assert own[id(towers.proj.weight)]["weight_decay"] == own[id(head.weight)]["weight_decay"] == 0.2
 
 
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, {"encoder", "head"}),
+        ({"tower": "token-t1d", "temporal": "mean"}, {"encoder", "tower"}),
+        ({"train": "visual+text", "classifier": "text", "decay": "matrices"}, {"encoder", "head"}),
+        ({"train": "head", "prompt_context": 2}, {"head", "prompt context"}),
+        ({"classifier": "linear", "temporal": "mean"}, {"encoder", "head"}),
+    ],
+)
+def test_every_trained_parameter_of_a_model_is_in_one_group(begin, tmp_path, changes: dict, names: set):
+    """What is frozen is in none."""
+    loop = begin(tmp_path, epochs=12, **changes).loop
+    found = [id(parameter) for group in loop.groups for parameter in group["params"]]
+    trained = {id(p): name for name, p in loop.model.named_parameters() if p.requires_grad}
+    assert sorted(found) == sorted(trained)
+    assert {group["name"].removesuffix(", without decay") for group in loop.groups} == names
+    text = ("transformer.", "token_embedding", "positional_embedding", "ln_final", "text_projection")
+    frozen = {n for n, p in loop.model.named_parameters() if not p.requires_grad}
+    train = loop.recipe.train
+    assert any(n.startswith(tuple(f"network.{t}" for t in text)) for n in frozen) == (train != "visual+text")
+    assert any(n.startswith("network.visual.") for n in frozen) == (train == "head")
+
+
 def test_rejects_a_training_of_nothing():
     frozen = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(FitError, match="nothing would be trained"):
