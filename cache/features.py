@@ -42,6 +42,7 @@ class FeatureCache:
         self._videos: list[VideoInfo] = []
         self._places: list[tuple[int, int]] = []  # (shard, position in it) of each video
         self._shape: tuple[int, int, int] | None = None
+        self._patch_shape: tuple[int, int] | None = None
         self._view: int | None = None
         self.replaced = 0
         """How many videos of the shards do not count, because they have been read again since."""
@@ -103,6 +104,7 @@ class FeatureCache:
                 ("frames", np.float16),
                 ("frame_indices", np.int64),
                 ("timestamps", np.float64),
+                *([("patches", np.float16)] if self._patch_shape else []),
             ):
                 one, other = (self._read(name, indices, dtype).view(np.uint8) for indices in piece)
                 same &= (one == other).reshape(len(same), -1).all(axis=1)
@@ -151,6 +153,11 @@ class FeatureCache:
         """(N, V, T, D) of all features. With no shard yet, V, T, D are 0."""
         views, times, dimensions = self._shape or (0, 0, 0)
         return len(self), views if self._view is None else 1, times, dimensions
+
+    @property
+    def patch_shape(self) -> tuple[int, int] | None:
+        """(P, d) of the patch tokens of each view; None where the cache has none."""
+        return self._patch_shape
 
     @property
     def view(self) -> int | None:
@@ -205,6 +212,12 @@ class FeatureCache:
         """Return frame embeddings [n, V, T, D] float16, not normalized; all, or those of `indices`, in that order."""
         return self._read("frames", indices, np.float16)
 
+    def patches(self, indices: _Indices = None) -> np.ndarray:
+        """Return the patch tokens of each view, [n, V, P, d] float16. Raises CacheError where the cache has none."""
+        if self._patch_shape is None:
+            raise CacheError(f"{self.folder} has no patch tokens.")
+        return self._read("patches", indices, np.float16)
+
     def frame_indices(self, indices: _Indices = None) -> np.ndarray:
         """Return [n, V, T] int64: which frames of each video were embedded, zero-based."""
         return self._read("frame_indices", indices, np.int64)
@@ -235,7 +248,13 @@ class FeatureCache:
             frames = file.numbers("frames", np.float16, (None, None, None, None))
             if self._shape is not None and frames.shape[1:] != self._shape:
                 raise file.damaged(f"its features are {frames.shape[1:]}, elsewhere {self._shape}")
+            patches = None
+            if file.has("patches"):
+                patches = file.numbers("patches", np.float16, (*frames.shape[:2], None, None)).shape[2:]
+            if self._shape is not None and patches != self._patch_shape:
+                raise file.damaged(f"its patch tokens are {patches}, elsewhere {self._patch_shape}")
             details = read_details(file, frames.shape[0])
+        self._patch_shape = None if patches is None else (patches[0], patches[1])
         self._shape = (frames.shape[1], frames.shape[2], frames.shape[3])
         number = len(self._shards)
         shard = Shard(path, frames.shape[0], str(file.attributes.get("precision", "")), contents)
@@ -261,7 +280,9 @@ class FeatureCache:
     def _read(self, name: str, indices: _Indices, dtype: type[np.generic]) -> np.ndarray:
         wanted = self._positions(indices)
         shape = self._shape or (0, 0, 0)
-        dimensions = shape if name == "frames" else shape[:2]
+        dimensions: tuple[int, ...] = shape if name == "frames" else shape[:2]
+        if name == "patches" and self._patch_shape:
+            dimensions = (shape[0], *self._patch_shape)
         out = np.empty((len(wanted), *dimensions), dtype)
         places = np.array(self._places, np.int64).reshape(-1, 2)[wanted]
         threads = min(4, processors()) if out.nbytes >= WORTH_THREADS else 1

@@ -3,6 +3,7 @@
 A shard holds n videos, V views each, T frames a view, D dimensions:
 
     frames             [n, V, T, D] float16   as the encoder gave them, not normalized
+    patches            [n, V, P, d] float16   patch tokens of a clip, for X-CLIP's prompts; absent in most caches
     frame_indices      [n, V, T]    int64     which frames of the video, zero-based
     timestamps         [n, V, T]    float64   seconds from the start of the video
     id, path, split, decoder, note   [n]      UTF-8 text
@@ -107,6 +108,8 @@ class VideoRecord(VideoInfo):
     """[V, T] integers, zero-based."""
     timestamps: np.ndarray
     """[V, T] seconds."""
+    patches: np.ndarray | None = None
+    """[V, P, d] float, patch tokens of each clip as `OpenClipEncoder.encode_clips` gives them; None: not kept."""
 
 
 def columns_of(records: Sequence[VideoRecord]) -> Columns:
@@ -119,6 +122,8 @@ def columns_of(records: Sequence[VideoRecord]) -> Columns:
     for name, dtype in NUMBER_COLUMNS.items():
         if name != "label_offsets":
             columns[name] = np.stack([np.asarray(getattr(record, name), dtype) for record in records])
+    if records[0].patches is not None:
+        columns["patches"] = np.stack([np.asarray(record.patches, np.float16) for record in records])
     return columns
 
 
@@ -142,6 +147,8 @@ def read_columns(file: OpenFile) -> Columns:
     columns.update(read_details(file, n))
     for name in ("frame_indices", "timestamps"):
         columns[name] = file.read_numbers(name, NUMBER_COLUMNS[name], (n, views, times))
+    if file.has("patches"):
+        columns["patches"] = file.read_numbers("patches", np.float16, (n, views, None, None))
     check_digest(file, columns)
     return columns
 

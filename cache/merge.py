@@ -48,6 +48,11 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                 mismatch_message(caches[0].folder, caches[0].identity, cache.identity).split("\n")[0]
                 + f" ({cache.folder})\nOnly caches of one encoder and one sampling can be joined."
             )
+        if len(cache) and len(caches[0]) and (cache.patch_shape is None) != (caches[0].patch_shape is None):
+            one, other = (caches[0], cache) if cache.patch_shape else (cache, caches[0])
+            raise CacheMismatch(
+                f"{other.folder} holds patch tokens, and {one.folder} holds none: they cannot be joined."
+            )
     if Path(output).resolve() in {cache.folder.resolve() for cache in caches}:
         raise CacheError(f"{output} is one of the caches to join; name a new folder with --output.")
     for cache in caches:
@@ -80,12 +85,15 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                     cache.frames(piece),
                     cache.frame_indices(piece),
                     cache.timestamps(piece),
+                    cache.patches(piece) if cache.patch_shape else [None] * len(piece),
                     strict=True,
                 )
-                for index, frames, indices, seconds in arrays:
+                for index, frames, indices, seconds, patches in arrays:
                     info = dict(vars(cache.videos[index]))
                     info["generation"] = max(info["generation"], there.next_generation(info["id"]))
-                    record = VideoRecord(**info, frames=frames, frame_indices=indices, timestamps=seconds)
+                    record = VideoRecord(
+                        **info, frames=frames, frame_indices=indices, timestamps=seconds, patches=patches
+                    )
                     try:
                         writer.add(record)
                     except ValueError as error:

@@ -112,10 +112,14 @@ def _check_shard(
         problems.append(f"{path} holds features of another encoder or sampling than cache.json says.")
     broken = ~np.isfinite(columns["frames"]).all(axis=(1, 2, 3))
     empty = ~columns["frames"].any(axis=3).all(axis=(1, 2))
+    if "patches" in columns:
+        broken |= ~np.isfinite(columns["patches"]).all(axis=(1, 2, 3))
     for rows, what in ((broken, "not finite"), (empty, "all zero")):
         for row in np.flatnonzero(rows):
             problems.append(f"{path} has embeddings that are {what}, of the video {columns['id'][row]!r}.")
-    arrays = [columns[name] for name in ("frames", "frame_indices", "timestamps")]
+    arrays = [
+        columns[name] for name in ("frames", "frame_indices", "timestamps", "patches") if name in columns
+    ]
     for row, video in enumerate(video_infos(columns)):
         if video.id in facts:
             video = replace(video, **facts[video.id]._asdict())

@@ -76,6 +76,7 @@ class CacheWriter:
             stored = FeatureCache(self.folder)
             check_identity(self.folder, stored.identity, identity)  # another may have made it just now
             self._shape = stored.shape[1:] if len(stored) else None
+            self._patch_shape: tuple[int, ...] | None = stored.patch_shape
             self.ids: set[str] = set(stored.ids)
             """The videos in the cache, those that still gather included."""
             self._generations = {video.id: video.generation for video in stored.videos if video.generation}
@@ -115,17 +116,25 @@ class CacheWriter:
         if frames.ndim != 3 or (self._shape is not None and frames.shape != self._shape):
             expected = self._shape or "[V, T, D]"
             raise ValueError(f"{record.id!r} has features of shape {frames.shape}, expected {expected}")
+        patches = None if record.patches is None else np.asarray(record.patches, np.float16)
+        patch_shape = None if patches is None else patches.shape[1:]
+        if self._shape is not None and patch_shape != self._patch_shape:
+            raise ValueError(
+                f"{record.id!r} has patch tokens of shape {patch_shape}, expected {self._patch_shape}"
+            )
+        if patches is not None and not (len(patches) == len(frames) and np.isfinite(patches).all()):
+            raise ValueError(f"{record.id!r} has patch tokens that are not finite, or not of every view")
         with np.errstate(over="ignore"):
             stored = frames.astype(np.float16)
         if not np.isfinite(stored).all():
             raise ValueError(f"{record.id!r} has embeddings that are not finite in float16")
         if not stored.any(axis=-1).all():
             raise ValueError(f"{record.id!r} has embeddings that are all zero in float16")
-        self._shape = frames.shape
+        self._shape, self._patch_shape = frames.shape, patch_shape
         if not self._gathered:
             self._gathering_since = time.monotonic()
-        self._gathered.append(replace(record, frames=stored))
-        self._gathered_bytes += stored.nbytes
+        self._gathered.append(replace(record, frames=stored, patches=patches))
+        self._gathered_bytes += stored.nbytes + (0 if patches is None else patches.nbytes)
         self.ids.add(record.id)
         if record.generation:
             self._generations[record.id] = record.generation

@@ -94,6 +94,11 @@ class Part(click.ParamType):
     "bf16 on a CPU with instructions for it (avx512_bf16, AMX), fp32 on others.",
 )  # fmt: skip
 @option(
+    "--patches/--no-patches", default=True, show_default=True,
+    help="Keep the patch tokens of an X-CLIP encoder, for its video-specific prompts: many times the size of its "
+    "frames.",
+)  # fmt: skip
+@option(
     "--part", type=Part(),
     help="Take the i-th of n parts of the videos, by a digest of their ids: for job arrays.",
 )  # fmt: skip
@@ -149,7 +154,10 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
     settings = ExtractSettings(
         timeout_seconds=options["timeout"],
         memory_gib=options["worker_memory"],
-        **{name: options[name] for name in ("workers", "batch_size", "part", "retry_failed", "changed")},
+        **{
+            name: options[name]
+            for name in ("workers", "batch_size", "part", "retry_failed", "changed", "patches")
+        },
     )
     with _terminable(), ProgressDisplay(f"loading {printable(options['model'])}") as display:
         summary = run_extraction(

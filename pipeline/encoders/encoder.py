@@ -80,6 +80,14 @@ class OpenClipEncoder:
             self.tower, self.frames_per_sample = config, config.frames
 
     @property
+    def patch_shape(self) -> tuple[int, int] | None:
+        """(P, d) of the patch tokens of a clip, for X-CLIP's prompts; None where its attention is not in the tower."""
+        if self.tower is None or self.tower.kind != "cross-frame":
+            return None
+        positions: torch.Tensor = self.network.visual.positional_embedding
+        return positions.shape[0] - 1, positions.shape[1]
+
+    @property
     def name(self) -> str:
         """Name in messages."""
         return full_name(self.model, self.pretrained)

@@ -60,6 +60,16 @@ class Encoder(Protocol):
         """Its name in messages."""
         ...
 
+    @property
+    def patch_shape(self) -> tuple[int, int] | None:
+        """(P, d) of the patch tokens that `encode_clips` gives; None where no head would read them."""
+        ...
+
+    def encode_clips(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (frame embeddings [B, T, D], patch tokens [B, P, d]), float32 on the device, of pixels
+        [B, T, height, width, 3] uint8."""
+        ...
+
     def encode_frames(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return embeddings [B, D] float32 on the device, not normalized, of pixels [B, height, width, 3] uint8."""
         ...

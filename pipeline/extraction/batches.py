@@ -41,10 +41,13 @@ class FrameBatches:
 
     size          (height, width) of a frame
     batch_size    frames in one pass of the encoder, less what would cut a sample; at least one sample
+    patches       whether the patch tokens of each clip are wanted too
     """
 
-    def __init__(self, encoder: Encoder, size: tuple[int, int], batch_size: int) -> None:
-        self._encoder = encoder
+    def __init__(
+        self, encoder: Encoder, size: tuple[int, int], batch_size: int, *, patches: bool = False
+    ) -> None:
+        self._encoder, self._patches = encoder, patches
         pinned = encoder.device.type == "cuda"
         batch_size = max(1, batch_size // encoder.frames_per_sample) * encoder.frames_per_sample
         self._buffers = deque(
@@ -53,12 +56,12 @@ class FrameBatches:
         )
         self._filled = 0
         self._parts: list[_Part] = []
-        self._running: deque[tuple[torch.Tensor, list[_Part]]] = deque()
+        self._running: deque[tuple[torch.Tensor, torch.Tensor | None, list[_Part]]] = deque()
 
     def add(self, record: VideoRecord, pixels: np.ndarray) -> list[VideoRecord]:
         """Take a video in, and return the videos that became complete.
 
-        record    its `frames` [V, T, D] float32 are filled in place
+        record    its `frames` [V, T, D] float32, and `patches` [V, P, d] where they are wanted, are filled in place
         pixels    [V, T, height, width, 3] uint8, copied
         Raises EncoderError when the encoder runs out of memory.
         """
@@ -89,7 +92,7 @@ class FrameBatches:
     def _encode(self) -> list[VideoRecord]:
         complete: list[VideoRecord] = []
         try:
-            self._running.append((self._encoder.encode_frames(self._buffers[0]), self._parts))
+            self._running.append((*self._embed(self._buffers[0]), self._parts))
             self._parts, self._filled = [], 0
             self._buffers.rotate()
             while len(self._running) >= len(self._buffers):
@@ -101,12 +104,24 @@ class FrameBatches:
             ) from None
         return complete
 
+    def _embed(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return frame embeddings [B, D] of a batch, and the patch tokens [B / T, P, d] of its clips."""
+        if not self._patches:
+            return self._encoder.encode_frames(pixels), None
+        clips = pixels.unflatten(0, (-1, self._encoder.frames_per_sample))
+        frames, patches = self._encoder.encode_clips(clips)
+        return frames.flatten(0, 1), patches
+
     def _collect(self) -> list[VideoRecord]:
-        embeddings, parts = self._running.popleft()
+        embeddings, patches, parts = self._running.popleft()
         host = embeddings.cpu().numpy()
+        tokens, size = None if patches is None else patches.cpu().numpy(), self._encoder.frames_per_sample
         complete = []
         for video, start, stop, place in parts:
             video.embeddings[start:stop] = host[place : place + stop - start]
+            if tokens is not None and video.record.patches is not None:
+                clips = slice(place // size, (place + stop - start) // size)
+                video.record.patches[start // size : stop // size] = tokens[clips]
             video.missing -= stop - start
             if not video.missing:
                 complete.append(video.record)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,6 +93,14 @@ def extract(
                 f"{stored.folder} holds features computed in {' and '.join(found)}; this run would add some in "
                 f"{encoder.precision}.\nUse --precision {found[0]}, or leave --precision out; or use another --cache."
             )
+        patch_shape = encoder.patch_shape if settings.patches else None
+        if len(stored) and (stored.patch_shape is None) != (patch_shape is None):
+            raise CacheMismatch(
+                f"{stored.folder} holds no patch tokens, which X-CLIP's prompts read, and this run would add some.\n"
+                "Use --no-patches, or another --cache."
+                if patch_shape
+                else f"{stored.folder} holds patch tokens.\nLeave --no-patches out, or use another --cache."
+            )
         plan = plan_extraction(videos, stored, settings)
         del stored  # the memory is needed
         requests = [_request(video) for video in plan.todo]  # now, not hours later: one may be wrong
@@ -101,7 +110,7 @@ def extract(
         report(force=True)
         if plan.todo:
             batch_size = settings.batch_size or (32 if encoder.device.type == "cpu" else 256)
-            batches = FrameBatches(encoder, clip.preprocess.size, batch_size)
+            batches = FrameBatches(encoder, clip.preprocess.size, batch_size, patches=patch_shape is not None)
             try:
                 with (
                     _WriterThread(writer, report) as thread,
@@ -112,7 +121,8 @@ def extract(
                         memory_gib=settings.memory_gib,
                     ) as pool,
                 ):
-                    _encode_all(plan, requests, pool, batches, encoder.dimension, thread, report)
+                    empty = _Empty(encoder.dimension, patch_shape)
+                    _encode_all(plan, requests, pool, batches, empty, thread, report)
             except KeyboardInterrupt:
                 interrupted = True
     report(force=True)
@@ -218,12 +228,25 @@ class _WriterThread:
             self._error = error
 
 
+class _Empty(NamedTuple):
+    """The sizes of what the encoder is to fill."""
+
+    dimension: int
+    patch_shape: tuple[int, int] | None
+
+    def frames(self, views: int, times: int) -> np.ndarray:
+        return np.empty((views, times, self.dimension), np.float32)
+
+    def patches(self, views: int) -> np.ndarray | None:
+        return None if self.patch_shape is None else np.empty((views, *self.patch_shape), np.float16)
+
+
 def _encode_all(
     plan: Plan,
     requests: list[VideoRequest],
     pool: DecodePool,
     batches: FrameBatches,
-    dimension: int,
+    empty: _Empty,
     thread: _WriterThread,
     report: _Reporter,
 ) -> None:
@@ -252,7 +275,7 @@ def _encode_all(
             thread.put(Failure(video.id, str(video.path), result.stage, reason, *source))
         else:
             with result:
-                complete = batches.add(_record(video, result, dimension, source), result.pixels)
+                complete = batches.add(_record(video, result, empty, source), result.pixels)
             for record in complete:
                 thread.put(_usable(record))
         report()
@@ -260,8 +283,8 @@ def _encode_all(
         thread.put(_usable(record))
 
 
-def _record(video: Video, decoded: Decoded, dimension: int, source: tuple[int, int, int]) -> VideoRecord:
-    """Return the record of a video, its frames [V, T, D] float32 yet to be filled.
+def _record(video: Video, decoded: Decoded, empty: _Empty, source: tuple[int, int, int]) -> VideoRecord:
+    """Return the record of a video, its frames [V, T, D] float32 and patch tokens yet to be filled.
 
     source    size, modification time and generation of its file
     """
@@ -270,7 +293,8 @@ def _record(video: Video, decoded: Decoded, dimension: int, source: tuple[int, i
     return VideoRecord(
         id=video.id,
         path=str(video.path),
-        frames=np.empty((views, times, dimension), np.float32),
+        frames=empty.frames(views, times),
+        patches=empty.patches(views),
         frame_indices=decoded.frame_indices.repeat(crops, axis=0),
         timestamps=decoded.timestamps.repeat(crops, axis=0),
         labels=video.labels,

@@ -31,6 +31,8 @@ class ExtractSettings:
     """What to do with videos of the cache whose file is another one today. `encode`: read them again; but where the
     file from before is still there under another path, two videos have one name, and neither is given up for the
     other: that is an error. `replace`: read these again too. `keep`: leave the features. `error`: for any."""
+    patches: bool = True
+    """Whether patch tokens are kept, of an encoder whose clips have them for X-CLIP's prompts."""
     shard_seconds: float = 60.0
     """After how long at most encoded videos are written to disk."""
 

@@ -492,7 +492,7 @@ IN_EVERY_CALL = {
     "demo": "workers videos-only",
     "dataset check": "annotations json list-missing root segments split",
     "extract": "allow-missing as-released batch-size cache changed clips crops dataset device frames lexicon mode model part precision "
-    "pretrained resize retry-failed root size strict timeout worker-memory workers",
+    "patches pretrained resize retry-failed root size strict timeout worker-memory workers",
     "eval": "as-released cache compare device json lexicon model pool protocol single-view",
     "attributes": "attributes-prompt cache device from json model top",
     "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "
