@@ -137,7 +137,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--tower", type=click.Choice(TOWERS), needs=_ENCODER,
     help="Inside the visual tower, so that frames see each other: a trained convolution over time of the class tokens "
-    "(Text4Vis' TokenT1D), its fixed shift, a shift of patch tokens or feature maps, or X-CLIP's cross-frame attention.",
+    "(Text4Vis' TokenT1D; of a ResNet's feature maps, T1D), its fixed shift, a shift of patch tokens or feature maps, or X-CLIP's cross-frame attention.",
 )  # fmt: skip
 @option(
     "--tower-start", type=click.Choice([start for starts in TOWER_STARTS.values() for start in starts]),

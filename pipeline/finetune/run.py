@@ -171,7 +171,7 @@ class Finetuning:
             if recipe.tower_config is not None:
                 encoder.change_tower(recipe.tower_config, recipe.seed)
         except ValueError as error:
-            raise FinetuneError(f"--tower {recipe.tower}: {error}.") from error
+            raise FinetuneError(f"--tower {recipe.tower}: {error} ({encoder.name}).") from error
         if encoder.frames_per_sample not in (1, recipe.frames):
             raise FinetuneError(
                 f"the tower of {encoder.name} sees {encoder.frames_per_sample} frames at once, and clips have "

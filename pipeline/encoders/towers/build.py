@@ -18,7 +18,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
 from ...choices import TOWER_STARTS, TOWERS, check_choice
 from .cross_frame import CrossFrameBlock
-from .token_shift import TokenBlock, TokenShift, TokenT1D, shift_bottlenecks, shift_patches
+from .token_shift import T1D, TokenBlock, TokenShift, convolve_bottlenecks, shift_bottlenecks, shift_patches
 
 TOWER_FILE = "vidclip_model.json"
 FORMAT = "vidclip-model"
@@ -54,10 +54,13 @@ def change_tower(visual: Any, config: TowerConfig, seed: int = 0) -> None:
     """Put into a visual tower what `config` says, in place; `seed` is that of what begins at random.
 
     Raises ValueError for a tower that cannot take it: all need open_clip's own vision transformer with a class token,
-    shifts one of a width that 4 divides; tsm takes a ModifiedResNet too.
+    shifts one of a width that 4 divides; tsm and token-t1d take a ModifiedResNet too.
     """
     if config.kind == "tsm" and isinstance(visual, ModifiedResNet):
         shift_bottlenecks(visual, config.frames)
+        return
+    if config.kind == "token-t1d" and isinstance(visual, ModifiedResNet):
+        convolve_bottlenecks(visual, config.frames, config.start or "")
         return
     blocks: Any = getattr(getattr(visual, "transformer", None), "resblocks", ())
     native = (
@@ -69,7 +72,8 @@ def change_tower(visual: Any, config: TowerConfig, seed: int = 0) -> None:
     if not native:
         raise ValueError(
             f"{config.kind} cannot be put inside a {type(visual).__name__}: it needs open_clip's own vision transformer, "
-            "with a class token that is its embedding" + (", or its ResNet" if config.kind == "tsm" else "")
+            "with a class token that is its embedding"
+            + (", or its ResNet" if config.kind in ("tsm", "token-t1d") else "")
         )
     width = visual.class_embedding.shape[0]
     if width % 4 and config.kind != "cross-frame":
@@ -82,7 +86,7 @@ def change_tower(visual: Any, config: TowerConfig, seed: int = 0) -> None:
             elif config.kind == "token-shift":
                 blocks[place] = TokenBlock(block, TokenShift(config.frames))
             elif config.kind == "token-t1d":
-                blocks[place] = TokenBlock(block, TokenT1D(config.frames, width, config.start or ""))
+                blocks[place] = TokenBlock(block, T1D(config.frames, width, config.start or "", 4))
             else:
                 blocks[place] = CrossFrameBlock(block, config.frames, config.start or "")
 

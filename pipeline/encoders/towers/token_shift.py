@@ -1,8 +1,9 @@
-"""Shifts over time inside a visual tower: TokenT1D, TokenShift and TSM.
+"""Shifts over time inside a visual tower: TokenT1D, T1D, TokenShift and TSM.
 
     TokenShift    class token of every block, twice a block: the first quarter of its channels comes from the next
                   frame, the second from the frame before, the rest stays; zeros beyond the ends
     TokenT1D      the same as a depth-wise convolution over three frames, which is trained from that start
+    T1D           ResNet: that convolution where TSM has its shift, in the last two stages, trained from TSM's shift
     TSM           ViT: patch tokens before every block; ResNet: the input of every bottleneck's first convolution (every
                   second one of a stage of 23); an eighth of the channels from the next frame, an eighth from the one before
 
@@ -12,6 +13,7 @@ Source: Wu et al. 2023 (Text4Vis), Table 8, and its released code; Lin et al. 20
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,26 +45,27 @@ class TokenShift(nn.Module):
         return shift(token, self.frames, 4)
 
 
-class TokenT1D(nn.Module):
-    """Convolves the class token [B T, d] over three frames, each channel by itself, without bias.
+class T1D(nn.Module):
+    """Convolves x [B T, C, ...] over three frames, each channel by itself, without bias.
 
-    weight    [d, 1, 3]; index 0 multiplies the frame before, 2 the next
-    start     shift: as TokenShift; fixed: the identity
+    weight    [C, 1, 3]; index 0 multiplies the frame before, 2 the next
+    start     shift: as `shift` with this share; fixed: the identity
     """
 
-    def __init__(self, frames: int, width: int, start: str) -> None:
+    def __init__(self, frames: int, width: int, start: str, share: int) -> None:
         super().__init__()
         self.frames = frames
-        weight, fold = torch.zeros(width, 1, 3), width // 4 if start == "shift" else 0
+        weight, fold = torch.zeros(width, 1, 3), width // share if start == "shift" else 0
         weight[:fold, 0, 2] = 1
         weight[fold : 2 * fold, 0, 0] = 1
         weight[2 * fold :, 0, 1] = 1
         self.weight = nn.Parameter(weight)
 
-    def forward(self, token: torch.Tensor) -> torch.Tensor:
-        clips = token.unflatten(0, (-1, self.frames)).transpose(1, 2)  # [B, d, T]
-        mixed = F.conv1d(clips, self.weight, padding=1, groups=clips.shape[1])
-        return mixed.transpose(1, 2).flatten(0, 1)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        clips = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # [B, C, T, ...]
+        places = clips.reshape(*clips.shape[:3], -1)
+        mixed = F.conv2d(places, self.weight[..., None], padding=(1, 0), groups=clips.shape[1])
+        return mixed.reshape(clips.shape).transpose(1, 2).flatten(0, 1)
 
 
 class TokenBlock(ResidualAttentionBlock):
@@ -96,11 +99,24 @@ def shift_bottlenecks(resnet: ModifiedResNet, frames: int) -> None:
     def shifted(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         return shift(inputs[0], frames, 8)
 
-    for stage in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4):
-        step = 2 if len(stage) >= 23 else 1
-        bottlenecks: list[Any] = list(stage)[::step]
-        for bottleneck in bottlenecks:
-            bottleneck.conv1.register_forward_pre_hook(shifted)
+    for bottleneck in _mixing(resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4):
+        bottleneck.conv1.register_forward_pre_hook(shifted)
+
+
+def convolve_bottlenecks(resnet: ModifiedResNet, frames: int, start: str) -> None:
+    """Put T1D into the last two stages of a ResNet, where TSM has its shift: as `temporal` of a bottleneck."""
+    for bottleneck in _mixing(resnet.layer3, resnet.layer4):
+        bottleneck.temporal = T1D(frames, bottleneck.conv1.in_channels, start, 8)
+        bottleneck.conv1.register_forward_pre_hook(partial(_convolved, bottleneck.temporal))
+
+
+def _convolved(temporal: T1D, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return temporal(inputs[0])
+
+
+def _mixing(*stages: Any) -> list[Any]:
+    """Return the bottlenecks before which frames are mixed: every second one of a stage of 23."""
+    return [bottleneck for stage in stages for bottleneck in list(stage)[:: 2 if len(stage) >= 23 else 1]]
 
 
 def shift_patches(block: nn.Module, frames: int) -> None:

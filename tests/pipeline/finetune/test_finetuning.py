@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import save_video, vidclip
+from helpers import TINY_CONFIG, save_model_folder, save_video, vidclip
 from vidclip.pipeline import load_encoder, load_head
 from vidclip.pipeline.finetune import FinetuneError, Finetuning
 
@@ -353,3 +353,28 @@ def test_a_changed_tower_is_trained_and_read_back(
         FinetuneError, match="--tower tsm: the tower has token-t1d of 3 frames inside already"
     ):
         begin(tmp_path / "again", encoder=encoder, temporal="mean", tower="tsm")
+
+
+def test_a_resnet_learns_a_convolution_over_time(begin: Callable[..., Finetuning], tmp_path: Path):
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    folder = save_model_folder(tmp_path / "resnet", {**TINY_CONFIG, "vision_cfg": vision})
+    encoder = load_encoder(f"local-dir:{folder}", device="cpu", precision="fp32")
+    training = begin(
+        tmp_path / "out", encoder=encoder, tower="token-t1d", temporal="mean", held_out=0.0, epochs=1
+    )
+    rates = {group["name"]: group["base_lr"] for group in training.loop.groups}
+    assert rates == {"encoder": 1e-4, "tower": 1e-3}
+    training.run()
+    trained = load_encoder(f"local-dir:{tmp_path / 'out'}", device="cpu", precision="fp32")
+    assert trained.identity["architecture"]["tower"] == {"kind": "token-t1d", "frames": 3, "start": "shift"}
+    weight = trained.network.visual.layer4[0].temporal.weight
+    assert not torch.equal(weight, weight.round())
+    pixels = torch.randint(0, 256, (2, 3, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
+    with torch.no_grad():
+        expected = training.loop.model.eval().embed(pixels).flatten(0, 1)
+    torch.testing.assert_close(trained.encode_frames(pixels.flatten(0, 1)), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(FinetuneError, match=f"--tower token-shift: .*ModifiedResNet.*{folder}"):
+        begin(
+            tmp_path / "b", tower="token-shift",
+            encoder=load_encoder(f"local-dir:{folder}", device="cpu", precision="fp32"),
+        )  # fmt: skip

@@ -17,7 +17,7 @@ from helpers import TINY_CONFIG, save_model_folder
 from vidclip.pipeline import load_encoder
 from vidclip.pipeline.encoders import EncoderError, TowerConfig
 from vidclip.pipeline.encoders.towers.build import change_tower
-from vidclip.pipeline.encoders.towers.token_shift import TokenShift, TokenT1D, shift
+from vidclip.pipeline.encoders.towers.token_shift import T1D, TokenShift, shift
 
 B, T, D = 2, 3, 16
 VISION = TINY_CONFIG["vision_cfg"]
@@ -46,24 +46,26 @@ def test_shift_equals_a_loop(rng: np.random.Generator, share: int):
     np.testing.assert_array_equal(shift(torch.from_numpy(maps), T, share), shifted(maps, share))
 
 
-def test_token_t1d_equals_a_loop(tokens: torch.Tensor, rng: np.random.Generator):
-    module = TokenT1D(T, D, "shift").double()
+@pytest.mark.parametrize("places", [(), (2, 3)], ids=["tokens", "maps"])
+def test_t1d_equals_a_loop(rng: np.random.Generator, places: tuple[int, ...]):
+    x, module = rng.standard_normal((B * T, D, *places)), T1D(T, D, "shift", 4).double()
     with torch.no_grad():
         module.weight.copy_(torch.from_numpy(rng.standard_normal((D, 1, 3))))
-    weight, expected = module.weight.detach().numpy()[:, 0], np.zeros((B * T, D))
+    weight, expected = module.weight.detach().numpy()[:, 0], np.zeros_like(x)
     for b in range(B):
         for t in range(T):
-            for k, source in enumerate((t - 1, t, t + 1)):
-                if 0 <= source < T:
-                    expected[b * T + t] += weight[:, k] * tokens[b * T + source].numpy()
-    np.testing.assert_allclose(module(tokens).detach(), expected, atol=1e-12)
+            for c in range(D):
+                for k, source in enumerate((t - 1, t, t + 1)):
+                    if 0 <= source < T:
+                        expected[b * T + t, c] += weight[c, k] * x[b * T + source, c]
+    np.testing.assert_allclose(module(torch.from_numpy(x)).detach(), expected, atol=1e-12)
 
 
 def test_token_t1d_starts_as_a_shift_or_as_the_identity(tokens: torch.Tensor):
-    begun = TokenT1D(T, D, "shift").double()(tokens)
+    begun = T1D(T, D, "shift", 4).double()(tokens)
     torch.testing.assert_close(begun, TokenShift(T)(tokens), rtol=0, atol=0)
     np.testing.assert_array_equal(begun.detach(), shifted(tokens.numpy(), 4))
-    torch.testing.assert_close(TokenT1D(T, D, "fixed").double()(tokens), tokens, rtol=0, atol=0)
+    torch.testing.assert_close(T1D(T, D, "fixed", 4).double()(tokens), tokens, rtol=0, atol=0)
 
 
 def tower(kind: str, start: str | None = None, **vision: Any) -> Any:
@@ -78,11 +80,13 @@ def tower(kind: str, start: str | None = None, **vision: Any) -> Any:
     return network.visual.double().eval()
 
 
+TIMM = {"timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "linear", "image_size": 160}
 RESNET = {"layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
 
 
 @pytest.mark.parametrize(
-    ("kind", "vision"), [("token-t1d", {}), ("token-shift", {}), ("tsm", {}), ("tsm", RESNET)]
+    ("kind", "vision"),
+    [("token-t1d", {}), ("token-shift", {}), ("tsm", {}), ("tsm", RESNET), ("token-t1d", RESNET)],
 )
 def test_frames_of_a_clip_see_each_other_and_clips_do_not(kind: str, vision: dict, rng: np.random.Generator):
     visual, plain = tower(kind, **vision), tower("none", **vision)
@@ -105,6 +109,24 @@ def test_a_fixed_start_leaves_the_tower_as_it_is(rng: np.random.Generator):
     torch.testing.assert_close(fixed, plain, rtol=0, atol=1e-12)
     torch.testing.assert_close(t1d, shift_, rtol=0, atol=1e-12)
     assert not torch.allclose(t1d, plain)
+
+
+def test_t1d_of_a_resnet_is_in_its_last_two_stages(rng: np.random.Generator):
+    """res4 and res5 (Text4Vis, Table 8), from TSM's shift or the identity."""
+    vision = {**RESNET, "layers": [2, 1, 2, 1]}
+    visual = tower("token-t1d", **vision)
+    found = [name for name, module in visual.named_modules() if type(module) is T1D]
+    assert found == ["layer3.0.temporal", "layer3.1.temporal", "layer4.0.temporal"]
+    maps = torch.from_numpy(rng.standard_normal((B * T, visual.layer3[0].conv1.in_channels, 2, 2)))
+    with torch.no_grad():
+        np.testing.assert_array_equal(visual.layer3[0].temporal(maps), shifted(maps.numpy(), 8))
+        seen: list[torch.Tensor] = []
+        visual.layer3[0].conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        visual.layer3[0](maps)
+        np.testing.assert_array_equal(seen[0], shifted(maps.numpy(), 8))
+        images = torch.from_numpy(rng.standard_normal((B * T, 3, 32, 32)))
+        plain, fixed = tower("none", **vision)(images), tower("token-t1d", "fixed", **vision)(images)
+    torch.testing.assert_close(fixed, plain, rtol=0, atol=1e-12)
 
 
 def test_a_block_mixes_its_class_token_twice(rng: np.random.Generator):
@@ -134,7 +156,13 @@ def test_tsm_shifts_every_second_bottleneck_of_a_long_stage():
 @pytest.mark.parametrize(
     ("kind", "vision", "message"),
     [
-        ("token-t1d", RESNET, "token-t1d cannot be put inside a ModifiedResNet"),
+        ("token-shift", RESNET, "token-shift cannot be put inside a ModifiedResNet"),
+        ("token-t1d", TIMM, "token-t1d cannot be put inside a TimmModel: it needs .*, or its ResNet"),
+        (
+            "tsm",
+            {"attentional_pool": True, "attn_pooler_heads": 2},
+            "with a class token that is its embedding",
+        ),
         ("cross-frame", RESNET, "cross-frame cannot be put inside a ModifiedResNet"),
         ("tsm", {"pool_type": "avg"}, "tsm cannot be put inside a VisionTransformer"),
         (
