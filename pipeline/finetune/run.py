@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from open_clip.modified_resnet import ModifiedResNet
 
 from ..datasets import Video, file_id
 from ..encoders import OpenClipEncoder, collapse_note, load_encoder
@@ -172,6 +173,10 @@ class Finetuning:
                 encoder.change_tower(recipe.tower_config, recipe.seed)
         except ValueError as error:
             raise FinetuneError(f"--tower {recipe.tower}: {error} ({encoder.name}).") from error
+        if recipe.checkpointing and isinstance(encoder.network.visual, ModifiedResNet):
+            raise FinetuneError(
+                f"--checkpointing: open_clip keeps all activations of a ResNet ({encoder.name}). Use --accumulate."
+            )
         if encoder.frames_per_sample not in (1, recipe.frames):
             raise FinetuneError(
                 f"the tower of {encoder.name} sees {encoder.frames_per_sample} frames at once, and clips have "

@@ -117,6 +117,8 @@ def test_a_dry_run_reads_one_batch_and_writes_nothing(videos: Path, tiny_model: 
         *SMALL,
         "--shots",
         2,
+        "--prompt-context",
+        2,
         "--output",
         tmp_path / "o",
         "--dry-run",
@@ -130,6 +132,7 @@ def test_a_dry_run_reads_one_batch_and_writes_nothing(videos: Path, tiny_model: 
     )
     network = load_encoder(tiny_model, device="cpu", precision="fp32").network
     count = sum(p.numel() for p in network.visual.parameters()) + 1
+    assert values["prompt"].split() == ["context", "1", "64", "5e-05", "0.2"]
     assert values["encoder"].split() == ["33", f"{count:,}", "5e-06", "0.2"]
     assert (
         "4 videos of 2 classes; 2 steps of 6 clips in each of 10 epochs." in done.stdout

@@ -373,6 +373,8 @@ def test_a_resnet_learns_a_convolution_over_time(begin: Callable[..., Finetuning
     with torch.no_grad():
         expected = training.loop.model.eval().embed(pixels).flatten(0, 1)
     torch.testing.assert_close(trained.encode_frames(pixels.flatten(0, 1)), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(FinetuneError, match=f"--checkpointing: open_clip keeps all .*{folder}"):
+        begin(tmp_path / "b", checkpointing=True, encoder=encoder)
     with pytest.raises(FinetuneError, match=f"--tower token-shift: .*ModifiedResNet.*{folder}"):
         begin(
             tmp_path / "b", tower="token-shift",
