@@ -72,18 +72,19 @@ model_options: Decorator = options(
 
 def encoder_loader() -> EncoderLoader:
     """Return how the running command, one with `model_options`, gets an encoder."""
-    from ..pipeline.encoders import EncoderLoader
+    from ..pipeline.encoders import EncoderLoader, brings_its_weights
     from .messages import warn
 
     ctx = click.get_current_context()
     checkpoints, named = list(ctx.params["checkpoints"]), []
     for model in ctx.params["models"]:
-        bare = model != "demo" and model.partition(":")[0] not in ("local-dir", "hf-hub")
-        named.append((model, checkpoints.pop(0) if bare and checkpoints else ""))
+        takes = checkpoints and not brings_its_weights(model)
+        named.append((model, checkpoints.pop(0) if takes else ""))
     typed = click.core.ParameterSource.COMMANDLINE
     if checkpoints and ctx.get_parameter_source("checkpoints") is typed:
         raise click.UsageError(
-            f"--pretrained {checkpoints[0]} belongs to no --model: local-dir:, hf-hub: and demo bring their weights."
+            f"--pretrained {checkpoints[0]} belongs to no --model: local-dir:, hf-hub:, demo and demo-vit bring "
+            "their weights."
         )
     insist = ctx.get_parameter_source("models") is typed
     return EncoderLoader(ctx.params["device"], named, insist=insist, on_note=warn)

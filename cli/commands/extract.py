@@ -44,7 +44,10 @@ class Part(click.ParamType):
 @source_argument
 @cache_option
 @option(
-    "--model", default="ViT-B-16", show_default=True, help="An open_clip model, local-dir:FOLDER, or demo."
+    "--model",
+    default="ViT-B-16",
+    show_default=True,
+    help="An open_clip model, local-dir:FOLDER, demo or demo-vit.",
 )
 @option(
     "--pretrained",

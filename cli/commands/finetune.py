@@ -94,7 +94,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     help="The settings of a paper; each can be given another value below.",
 )  # fmt: skip
 @option(
-    "--model", default="ViT-B-16", show_default=True, help="An open_clip model, local-dir:FOLDER, or demo."
+    "--model",
+    default="ViT-B-16",
+    show_default=True,
+    help="An open_clip model, local-dir:FOLDER, demo or demo-vit.",
 )
 @option(
     "--pretrained", default="",

@@ -1,6 +1,7 @@
 from .encoder import OpenClipEncoder as OpenClipEncoder
 from .encoder import average_prompts as average_prompts
 from .files import EncoderRequest as EncoderRequest
+from .files import brings_its_weights as brings_its_weights
 from .files import files_of as files_of
 from .files import is_known_encoder as is_known_encoder
 from .files import remember_encoder as remember_encoder

@@ -32,6 +32,8 @@ SETTLED_NS = 2 * 10**9
 """A file that was written so shortly before it was read may have been written again within the same time stamp."""
 _MOST_FILES = 200
 """Files of a model folder; a folder that has more is none, and is not looked through."""
+PACKAGED = {"demo": "encoder", "demo-vit": "vit"}
+"""Encoders that come with the package, and their folders in vidclip.demo."""
 _PROGRAMS = ("vidclip", "open_clip_torch", "torch")
 
 
@@ -88,14 +90,14 @@ def is_known_encoder(folder: Path, identity: Identity, asked: EncoderRequest) ->
         document = json.loads(read_regular(folder / ENCODER_FILE, 2**20))
         asked = asked.absolute()
         expected = {"format": FORMAT, "version": VERSION, "identity": identity.digest, "asked": asdict(asked)}
-        files, own = document["files"], model_folder(asked.model)
+        files, own = document["files"], _files_of_folder(asked.model)
         return (
             all(document.get(key) == value for key, value in expected.items())
             and document.get("programs") == _programs()
             and 0 < len(files) <= 2 * _MOST_FILES
             and all(_stamp(Path(entry[0])) == entry for entry in files)
             # A new file in a model folder may be loaded in the place of another.
-            and (own is None or {str(path) for path in files_below(own)} == {entry[0] for entry in files})
+            and (own is None or {str(path) for path in own} == {entry[0] for entry in files})
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return False
@@ -109,10 +111,32 @@ def remembered(model: str) -> str:
 
 def model_folder(model: str) -> Path | None:
     """Return the folder that a model is loaded from, where its name says it."""
-    if model == "demo":
-        return Path(str(importlib.resources.files("vidclip.demo"))) / "encoder"
+    if model in PACKAGED:
+        return Path(str(importlib.resources.files("vidclip.demo"))) / PACKAGED[model]
     schema, _, place = model.partition(":")
     return Path(os.path.abspath(place)) if schema == "local-dir" else None  # noqa: PTH100
+
+
+def brings_its_weights(model: str) -> bool:
+    """Return whether a model's name says where its weights are, so that no `--pretrained` goes with it."""
+    return model in PACKAGED or model.partition(":")[0] in ("local-dir", "hf-hub")
+
+
+def weights_of_demo_vit() -> tuple[Path, Path]:
+    """Return (its visual tower, the packaged encoder, whose text tower it shares)."""
+    demo = Path(str(importlib.resources.files("vidclip.demo")))
+    return demo / PACKAGED["demo-vit"] / "visual.safetensors", demo / PACKAGED[
+        "demo"
+    ] / "open_clip_model.safetensors"
+
+
+def _files_of_folder(model: str) -> list[Path] | None:
+    """Return all files that shape a model which is loaded from a folder; None for another model."""
+    folder = model_folder(model)
+    if folder is None:
+        return None
+    shared = list(weights_of_demo_vit()[1:]) if model == "demo-vit" else []
+    return files_below(folder) + shared
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -143,9 +167,9 @@ def files_of(encoder: Encoder) -> list[Path]:
     elsewhere = [key for key in text if key.startswith("hf_")]  # a tokenizer or tower of transformers
     if elsewhere or encoder.identity["tokenizer"]["kind"] != "SimpleTokenizer":
         return []
-    folder = model_folder(encoder.model)
-    if folder is not None:
-        return files_below(folder)
+    files = _files_of_folder(encoder.model)
+    if files is not None:
+        return files
     if ":" in encoder.model:
         return []
     if os.path.isabs(encoder.pretrained):  # noqa: PTH117

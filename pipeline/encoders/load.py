@@ -18,6 +18,7 @@ from urllib.request import getproxies
 import huggingface_hub
 import open_clip
 import torch
+from open_clip.model import resize_pos_embed
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from safetensors.torch import load_file
 
@@ -25,15 +26,15 @@ from ..choices import PRECISIONS, check_choice
 from ..devices import DeviceError, choose_device
 from ..video import Preprocess
 from .encoder import OpenClipEncoder
-from .files import model_folder, remembered
+from .files import PACKAGED, model_folder, remembered, weights_of_demo_vit
 from .identity import activation_of
 from .protocol import EncoderError, full_name
 from .safety import check_model_config, without_code
 from .towers.build import TowerConfig, change_tower, read_tower
 
 _OFFLINE_HELP = (
-    "Give the weights as a file (--pretrained FILE) or a folder (--model local-dir:FOLDER); or try --model demo, "
-    "which comes with the package and knows the demo's world."
+    "Give the weights as a file (--pretrained FILE) or a folder (--model local-dir:FOLDER); or try --model demo "
+    "or demo-vit, which come with the package and know the demo's world."
 )
 
 
@@ -47,7 +48,8 @@ def load_encoder(
 ) -> OpenClipEncoder:
     """Load an open_clip model with its weights; weights that are code are never run.
 
-    model         a name open_clip knows (`ViT-B-16`), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or `demo`
+    model         a name open_clip knows (`ViT-B-16`), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, `demo` or
+                  `demo-vit`, which come with the package
     pretrained    a tag open_clip knows for it, or a checkpoint file; by default `openai` where open_clip
                   has these weights for the model, and nothing where the model brings its own
     precision     fp32, fp16, bf16: what both towers compute in; auto: see `automatic_precision`
@@ -73,7 +75,13 @@ def load_encoder(
         architecture["quick_gelu"] = True  # the tag says how its weights were trained; open_clip only warns
     tower = _tower(reference)
     network = _create(
-        reference, pretrained, force_quick_gelu=quick, image_size=image_size, tower=tower, warned=warned
+        reference,
+        pretrained,
+        force_quick_gelu=quick,
+        image_size=image_size,
+        model=model,
+        tower=tower,
+        warned=warned,
     )
     settings = dict(open_clip.get_model_preprocess_cfg(network))
     if from_file:
@@ -134,7 +142,7 @@ def _resolve(model: str, pretrained: str) -> tuple[str, str]:
 
 def _reference(model: str) -> str:
     """Return what open_clip calls a model: its name, local-dir:FOLDER or hf-hub:OWNER/NAME."""
-    if model == "demo":
+    if model in PACKAGED:
         model = f"local-dir:{model_folder(model)}"
     schema, _, place = model.partition(":")
     if schema in ("local-dir", "hf-hub"):
@@ -175,7 +183,8 @@ def load_outline(model: str, *, image_size: int | None = None, tower: TowerConfi
     if inside:
         with torch.device("meta"):
             change_tower(network.visual, inside)
-    return network.visual.eval().requires_grad_(False)
+    visual: torch.nn.Module = network.visual
+    return visual.eval().requires_grad_(False)
 
 
 def brings_own_files(model: str, pretrained: str) -> bool:
@@ -218,9 +227,11 @@ def _create(
     *,
     force_quick_gelu: bool,
     image_size: int | None,
+    model: str,
     tower: TowerConfig | None,
     warned: list[str],
 ) -> Any:
+    by_open_clip = tower is None and model != "demo-vit"
     from_hub = reference.startswith("hf-hub:") or bool(get_pretrained_cfg(reference, pretrained))
     try:
         with warnings.catch_warnings(record=True) as caught, _hub(from_hub), without_code():
@@ -232,15 +243,17 @@ def _create(
                 device="cpu",
                 force_quick_gelu=force_quick_gelu,
                 force_image_size=image_size,
-                require_pretrained=tower is None,
-                load_weights=tower is None,
+                require_pretrained=by_open_clip,
+                load_weights=by_open_clip,
                 pretrained_text=False,  # the weights are those of the whole model, or there are none
                 weights_only=True,
             )
             if tower is not None:
                 change_tower(network.visual, tower)
-                folder = Path(reference.partition(":")[2])
-                network.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
+            if not by_open_clip:
+                weights = _read_weights(model, Path(reference.partition(":")[2]))
+                resize_pos_embed(weights, network)
+                network.load_state_dict(weights)
     except Exception as error:  # open_clip, torch, safetensors and the hub client each throw their own
         reason = _first_line(error)
         if from_hub:
@@ -260,6 +273,15 @@ def _create(
         ) from error
     warned.extend(str(item.message) for item in caught if issubclass(item.category, UserWarning))
     return network
+
+
+def _read_weights(model: str, folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a folder that open_clip cannot load by itself."""
+    if model != "demo-vit":
+        return load_file(folder / "open_clip_model.safetensors")
+    visual, packaged = weights_of_demo_vit()
+    text = {name: value for name, value in load_file(packaged).items() if not name.startswith("visual.")}
+    return {**text, **load_file(visual)}
 
 
 @contextlib.contextmanager
