@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import logging
 import math
 import os
-import socket
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import getproxies
 
-import huggingface_hub
 import open_clip
 import torch
 from open_clip.model import resize_pos_embed
@@ -27,15 +20,11 @@ from ..devices import DeviceError, choose_device
 from ..video import Preprocess
 from .encoder import OpenClipEncoder
 from .files import PACKAGED, model_folder, remembered, weights_of_demo_vit
+from .hub import OFFLINE_HELP, first_line, hub_client
 from .identity import activation_of
 from .protocol import EncoderError, full_name
 from .safety import check_model_config, without_code
 from .towers.build import TowerConfig, change_tower, read_tower
-
-_OFFLINE_HELP = (
-    "Give the weights as a file (--pretrained FILE) or a folder (--model local-dir:FOLDER); or try --model demo "
-    "or demo-vit, which come with the package and know the demo's world."
-)
 
 
 def load_encoder(
@@ -170,8 +159,8 @@ def load_outline(model: str, *, image_size: int | None = None, tower: TowerConfi
     _architecture(reference)
     inside = tower or _tower(reference)
     try:
-        with torch.device("meta"), _hub(reference.startswith("hf-hub:")), without_code():
-            network = open_clip.create_model(
+        with torch.device("meta"), hub_client(reference.startswith("hf-hub:")), without_code():
+            network: Any = open_clip.create_model(
                 reference,
                 device="meta",
                 force_image_size=image_size,
@@ -179,12 +168,11 @@ def load_outline(model: str, *, image_size: int | None = None, tower: TowerConfi
                 pretrained_text=False,
             )
     except Exception as error:  # as in `_create`
-        raise EncoderError(f"{model} cannot be built: {_first_line(error)}") from error
+        raise EncoderError(f"{model} cannot be built: {first_line(error)}") from error
     if inside:
         with torch.device("meta"):
             change_tower(network.visual, inside)
-    visual: torch.nn.Module = network.visual
-    return visual.eval().requires_grad_(False)
+    return network.visual.eval().requires_grad_(False)
 
 
 def brings_own_files(model: str, pretrained: str) -> bool:
@@ -198,7 +186,7 @@ def _architecture(reference: str) -> dict[str, Any]:
     try:
         config = open_clip.get_model_config(reference) or {}
     except Exception as error:  # whatever a hub client or a JSON file may throw
-        raise EncoderError(f"{reference} cannot be read ({_first_line(error)}). {_OFFLINE_HELP}") from error
+        raise EncoderError(f"{reference} cannot be read ({first_line(error)}). {OFFLINE_HELP}") from error
     schema, _, place = reference.partition(":")
     if schema in ("local-dir", "hf-hub"):
         try:
@@ -218,7 +206,7 @@ def _tower(reference: str) -> TowerConfig | None:
     try:
         return read_tower(Path(place))
     except (OSError, ValueError, TypeError) as error:
-        raise EncoderError(f"{place} cannot be used: {_first_line(error)}.") from error
+        raise EncoderError(f"{place} cannot be used: {first_line(error)}.") from error
 
 
 def _create(
@@ -234,7 +222,7 @@ def _create(
     by_open_clip = tower is None and model != "demo-vit"
     from_hub = reference.startswith("hf-hub:") or bool(get_pretrained_cfg(reference, pretrained))
     try:
-        with warnings.catch_warnings(record=True) as caught, _hub(from_hub), without_code():
+        with warnings.catch_warnings(record=True) as caught, hub_client(from_hub), without_code():
             warnings.simplefilter("always")
             network = open_clip.create_model(
                 reference,
@@ -255,11 +243,11 @@ def _create(
                 resize_pos_embed(weights, network)
                 network.load_state_dict(weights)
     except Exception as error:  # open_clip, torch, safetensors and the hub client each throw their own
-        reason = _first_line(error)
+        reason = first_line(error)
         if from_hub:
             name = full_name(reference, pretrained)
             raise EncoderError(
-                f"the weights of {name} could not be fetched: {reason}\n{_OFFLINE_HELP}"
+                f"the weights of {name} could not be fetched: {reason}\n{OFFLINE_HELP}"
             ) from error
         if "TorchScript" in str(error):
             reason = (
@@ -282,35 +270,6 @@ def _read_weights(model: str, folder: Path) -> dict[str, torch.Tensor]:
     visual, packaged = weights_of_demo_vit()
     text = {name: value for name, value in load_file(packaged).items() if not name.startswith("visual.")}
     return {**text, **load_file(visual)}
-
-
-@contextlib.contextmanager
-def _hub(wanted: bool) -> Iterator[None]:
-    """Keep messages of the hub client off the screen and, where the name of the hub does not resolve, look only for
-    files that were fetched before, instead of a minute of retries."""
-    logs = [logging.getLogger(name) for name in ("root", "huggingface_hub")]
-    levels = [log.level for log in logs]
-    offline = huggingface_hub.constants.HF_HUB_OFFLINE
-    for log in logs:
-        log.setLevel(logging.CRITICAL)
-    host = urlparse(huggingface_hub.constants.ENDPOINT).hostname
-    if wanted and host and not getproxies():
-        try:
-            socket.getaddrinfo(host, 443)
-        except OSError:
-            huggingface_hub.constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        huggingface_hub.constants.HF_HUB_OFFLINE = offline
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:2]) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def _preprocessing_of_tags(model: str) -> dict[str, Any]:
@@ -360,11 +319,11 @@ def _tokenizer(reference: str, architecture: dict[str, Any]) -> Any:
             return open_clip.get_tokenizer(reference, **distrust)
     except ImportError as error:
         raise EncoderError(
-            f"the tokenizer of {reference} needs a package that is not installed ({_first_line(error)}): "
+            f"the tokenizer of {reference} needs a package that is not installed ({first_line(error)}): "
             "pip install 'vidclip[hf]'."
         ) from error
     except Exception as error:
         raise EncoderError(
-            f"the tokenizer of {reference} could not be loaded: {_first_line(error)}\nWhere there is no network, "
+            f"the tokenizer of {reference} could not be loaded: {first_line(error)}\nWhere there is no network, "
             "give the model as a folder that holds its tokenizer files too (--model local-dir:FOLDER)."
         ) from error
