@@ -23,6 +23,7 @@ COMMANDS = {
     "attributes": "The phrases that are nearest to each video.",
     "fit": "Train a light head on the cache.",
     "finetune": "Train an encoder on videos.",
+    "import-model": "A checkpoint of BIKE, Text4Vis or X-CLIP as a model.",
     "predict": "The classes of video files, by a trained head.",
     "plot": "Pictures: correlations, few-shot curves, confusions.",
     "saliency": "Which frames of a video a phrase attends to.",
@@ -50,7 +51,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"{__package__}.commands.{cmd_name}").command
+        return importlib.import_module(f"{__package__}.commands.{cmd_name.replace('-', '_')}").command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] in COMMANDS:

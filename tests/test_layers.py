@@ -16,6 +16,7 @@ LAYERS = {
     "demo": 8,
     "pipeline.report": 7,
     "pipeline.finetune": 6,
+    "pipeline.released": 6,
     "pipeline.evaluation": 5,
     "pipeline.heads": 4,
     "pipeline.scoring": 3,

@@ -10,7 +10,8 @@ D = 64
 
 
 def tiny_xclip(frames: int, heads: int = 2, *, size: int = 32) -> Any:
-    """A model of D = 64 whose attentions have `heads` heads, or twice as many in the visual tower and in the prompts."""
+    """A model of D = 64 whose attentions have `heads` heads; twice as many in the visual tower, their square in the
+    prompts. With one, a head has 64 dimensions wherever there are as many."""
     from transformers import XCLIPConfig, XCLIPModel
 
     text = {
@@ -23,7 +24,7 @@ def tiny_xclip(frames: int, heads: int = 2, *, size: int = 32) -> Any:
         "image_size": size, "patch_size": 16, "num_frames": frames,
     }  # fmt: skip
     config = XCLIPConfig(
-        text_config=text, vision_config=vision, projection_dim=D, prompt_num_attention_heads=2 * heads
+        text_config=text, vision_config=vision, projection_dim=D, prompt_num_attention_heads=heads**2
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(heads)

@@ -5,11 +5,15 @@ from .files import brings_its_weights as brings_its_weights
 from .files import files_of as files_of
 from .files import is_known_encoder as is_known_encoder
 from .files import remember_encoder as remember_encoder
+from .files import remembered as remembered
 from .load import automatic_precision as automatic_precision
 from .load import brings_own_files as brings_own_files
 from .load import cpu_has_bf16 as cpu_has_bf16
 from .load import load_encoder as load_encoder
 from .load import load_outline as load_outline
+from .model_folder import CONFIG_FILE as CONFIG_FILE
+from .model_folder import WEIGHTS_FILE as WEIGHTS_FILE
+from .model_folder import write_model as write_model
 from .prompts import PROMPT_SETS as PROMPT_SETS
 from .prompts import resolve_prompts as resolve_prompts
 from .protocol import Encoder as Encoder
@@ -25,8 +29,7 @@ from .tokens import content_positions as content_positions
 from .tokens import content_tokens as content_tokens
 from .tokens import token_embeddings as token_embeddings
 from .tokens import word_positions as word_positions
-from .towers.build import TOWER_FILE as TOWER_FILE
 from .towers.build import TowerConfig as TowerConfig
+from .towers.build import change_tower as change_tower
 from .towers.build import is_new as is_new
-from .towers.build import tower_document as tower_document
 from .transformers_text import transformers_sentences as transformers_sentences

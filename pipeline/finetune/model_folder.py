@@ -1,8 +1,6 @@
 """The folder of a fine-tuned encoder, which `local-dir:FOLDER` names like any other.
 
-    open_clip_config.json           its architecture and preprocessing
-    open_clip_model.safetensors     the weights of both towers, fp32
-    vidclip_model.json              what is inside the visual tower, where something is
+    ...                             the encoder (see `encoders.model_folder`)
     head.safetensors                the head over its embeddings (see `heads.checkpoint`)
     training.json                   how it was trained: recipe, history, videos
 
@@ -18,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from ...cache import write_whole
-from ..encoders import TOWER_FILE, OpenClipEncoder, tower_document
+from ..encoders import CONFIG_FILE, WEIGHTS_FILE, OpenClipEncoder, write_model
+from ..heads import HEAD_FILE as HEAD_FILE
 from .errors import FinetuneError
 
-CONFIG_FILE = "open_clip_config.json"
-WEIGHTS_FILE = "open_clip_model.safetensors"
-HEAD_FILE = "head.safetensors"
 TRAINING_FILE = "training.json"
 _OF_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
@@ -37,9 +32,6 @@ def write_encoder(folder: Path, encoder: OpenClipEncoder, network: torch.nn.Modu
     Where its text tower or tokenizer is read from files of its own folder, these are copied. Raises OSError.
     """
     architecture = json.loads(json.dumps(encoder.identity["architecture"]))
-    height, width = encoder.preprocess.size
-    size = height if height == width else [height, width]
-    architecture["vision_cfg"]["image_size"] = size
     own_folder = encoder.model.partition(":")[2] if encoder.model.startswith("local-dir:") else ""
     text = architecture.get("text_cfg", {})
     for key, name in text.items():
@@ -47,19 +39,7 @@ def write_encoder(folder: Path, encoder: OpenClipEncoder, network: torch.nn.Modu
             text[key] = str(folder.resolve())
             _copy_files(Path(own_folder), folder)
     architecture.pop("tower", None)
-    if encoder.tower is not None:
-        write_whole(folder / TOWER_FILE, tower_document(encoder.tower))
-    preprocess = {
-        name: value
-        for name, value in encoder.preprocess.to_dict().items()
-        if name in ("mean", "std", "interpolation", "resize_mode", "fill_color")
-    }
-    document = {"model_cfg": architecture, "preprocess_cfg": {"size": size, **preprocess}}
-    write_whole(folder / CONFIG_FILE, (json.dumps(document, indent=2) + "\n").encode())
-    weights = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
-    }
-    write_whole(folder / WEIGHTS_FILE, save(weights))
+    write_model(folder, architecture, encoder.preprocess, network.state_dict(), encoder.tower)
 
 
 def write_training(folder: Path, document: Mapping[str, Any]) -> None:

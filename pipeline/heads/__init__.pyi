@@ -1,4 +1,5 @@
 from .attributes_head import AttributesHead as AttributesHead
+from .checkpoint import HEAD_FILE as HEAD_FILE
 from .checkpoint import HeadError as HeadError
 from .checkpoint import StoredHead as StoredHead
 from .checkpoint import load_head as load_head

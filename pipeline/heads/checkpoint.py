@@ -26,6 +26,8 @@ from .attributes_head import AttributesHead
 from .video_head import VideoHead
 from .video_prompts import XClipHead
 
+HEAD_FILE = "head.safetensors"
+"""Its name in a model folder, beside the encoder whose embeddings it reads."""
 HEAD_FORMAT = "vidclip-head"
 HEAD_VERSION = "3"
 """3: with a digest of the content. Files of version 2 have none, and are read all the same."""

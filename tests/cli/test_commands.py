@@ -59,7 +59,7 @@ def test_help_imports_neither_torch_nor_h5py():
 @pytest.mark.parametrize(
     "command",
     [
-        *("demo", "dataset check", "extract", "attributes", "eval", "fit", "predict"),
+        *("demo", "dataset check", "extract", "attributes", "eval", "fit", "predict", "import-model"),
         *("plot correlation", "plot few-shot", "plot confusion"),
         *("saliency", "info", "verify", "merge", "cost", "lexicons"),
     ],

@@ -49,6 +49,7 @@ ARGUMENTS = {
     "extract": ["videos"],
     "predict": ["a.mp4", "--head", "h"],
     "finetune": ["videos", "--output", "model"],
+    "import-model": ["a.pt", "--output", "model"],
     "plot few-shot": ["shots.json"],
     "saliency": ["video", "a dog"],
     "merge": ["one", "two", "--output", "three"],
