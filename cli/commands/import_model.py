@@ -80,7 +80,7 @@ def _report(made: Imported) -> None:
         scoring = ["--pool", "mean"]
     if made.classes and model.paper == "x-clip":
         click.echo(
-            "       Its prompts read patch tokens, which caches do not hold: `eval` scores its frames without them."
+            "       Its prompts read patch tokens, which `eval` does not: it scores the frames without them."
         )
     click.echo("Next:")
     click.echo("  " + quoted(["vidclip", "extract", "VIDEOS", *named, "--cache", cache, *reading]))

@@ -130,8 +130,8 @@ def head_over(
     head = stored.module
     if isinstance(head, XClipHead):
         raise HeadError(
-            "this is an x-clip head, whose prompts read the patch tokens of videos, and caches hold frame embeddings "
-            "alone. Score these without a head (`vidclip eval --pool mean`), or train one on them with `vidclip fit "
+            "this is an x-clip head: its prompts read the patch tokens of videos, and no command scores these yet. Score "
+            "the frame embeddings without a head (`vidclip eval --pool mean`), or train one on them with `vidclip fit "
             "--temporal mit`; `XClipHead` of vidclip.pipeline.heads runs this one on `encode_clips` of its encoder."
         )
     if not isinstance(head, VideoHead):

@@ -77,4 +77,4 @@ def test_prompts_of_x_clip_are_refused_where_there_are_no_patch_tokens(folder: P
     for command in (("eval", "--cache", "features-x"), ("predict", "videos")):
         refused = vidclip(*command, *head, *model, cwd=folder)
         assert refused.returncode == 2
-        assert "read the patch tokens of videos, and caches hold frame embeddings alone" in refused.stderr
+        assert "its prompts read the patch tokens of videos" in refused.stderr

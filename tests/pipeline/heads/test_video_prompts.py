@@ -186,7 +186,7 @@ def test_the_file_of_a_head(small: Any, tmp_path: Path):
 
 
 def test_without_patch_tokens_it_is_refused(small: Any):
-    with pytest.raises(HeadError, match="read the patch tokens of videos, and caches hold frame embeddings"):
+    with pytest.raises(HeadError, match="its prompts read the patch tokens of videos"):
         head_over(a_stored_head(small[1]), None, EncoderLoader())
 
 
