@@ -233,9 +233,8 @@ def main() -> None:
 
 def report(begin: Callable[[], Finetuning], workers: int, rounds: int) -> None:
     seconds: dict[str, list[Measured]] = {"vidclip": [], "bare step": [], "decode only": [], "DataLoader": []}
-    waiting, memory = [], ""
+    waiting, memory, training = [], "", begin()
     for _ in range(rounds):
-        training = begin()
         epoch = training.run().epochs[1]
         memory = memory or _memory(training)  # of the first training, before anything else has run
         waiting.append(epoch.waiting)
@@ -243,6 +242,7 @@ def report(begin: Callable[[], Finetuning], workers: int, rounds: int) -> None:
         seconds["bare step"].append(bare_steps(begin()))
         seconds["decode only"].append(decode_only(training, workers))
         seconds["DataLoader"].append(plain_loop(begin(), workers))
+        training = begin()
     recipe, device = training.recipe, training.loop.world.device
     clips = training.loop.steps * recipe.batch_size
     print(
