@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ...pipeline.choices import TEMPORAL, TOWERS
-from ..conditions import without_option
-from ..options import json_option, vidclip_command
-from ..parameters import option
+from ...pipeline.choices import PRECISIONS, TEMPORAL, TOWERS
+from ..conditions import with_option, without_option
+from ..options import json_option, share_cores, vidclip_command
+from ..parameters import Device, option
+
+if TYPE_CHECKING:
+    from ...pipeline.evaluation import ModelCost, Speed
 
 
 @vidclip_command(
@@ -36,6 +40,19 @@ from ..parameters import option
 @option(
     "--size", type=click.IntRange(1, 10_000), help="Side of the square the model sees.  [default: its own]"
 )
+@option("--measure", is_flag=True, help="Clips a second and memory on this device too, with random weights.")
+@option(
+    "--videos", type=click.Path(path_type=Path), needs=with_option("--measure"),
+    help="A folder, a list or a file: clips a second with decoding too.",
+)  # fmt: skip
+@option(
+    "--device", type=Device(), default="auto", show_default=True, needs=with_option("--measure"),
+    help="auto, cpu, cuda, cuda:1, mps.",
+)  # fmt: skip
+@option(
+    "--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True, needs=with_option("--measure"),
+    help="Of the measured encoder, as in `vidclip extract`.",
+)  # fmt: skip
 @json_option
 def command(
     models: tuple[str, ...],
@@ -44,6 +61,10 @@ def command(
     tower: str,
     frames: int,
     size: int | None,
+    measure: bool,
+    videos: Path | None,
+    device: str,
+    precision: str,
     json_file: Path | None,
 ) -> None:
     """Counts the parameters of models, and their multiply-adds for one clip in one view: of the visual tower and of
@@ -55,11 +76,14 @@ def command(
         raise click.UsageError(
             f"{len(models)} --model and {len(heads)} --head: give one for each, in the same order."
         )
-    from ...pipeline.evaluation import model_cost
+    share_cores()
+    from ...pipeline.datasets import read_videos
+    from ...pipeline.evaluation import measure_speed, model_cost
     from ...pipeline.heads import AttributesHead, load_head
     from ..output import console, table, write_json
 
-    costs = []
+    listed = read_videos(videos) if videos else None
+    costs, speeds = [], []
     for place, model in enumerate(models):
         head = load_head(heads[place]).module if heads else None
         if isinstance(head, AttributesHead):
@@ -71,6 +95,18 @@ def command(
         except ValueError as error:
             raise click.UsageError(f"{model}: {error}.") from error
         costs.append(cost)
+        if measure:
+            speeds.append(
+                measure_speed(
+                    model,
+                    frames=frames,
+                    image_size=size,
+                    tower=tower,
+                    device=device,
+                    precision=precision,
+                    videos=listed,
+                )
+            )
     if str(json_file) != "-":
         columns = [
             "model",
@@ -94,11 +130,36 @@ def command(
             for cost in costs
         ]
         console().print(table(f"one clip of {frames} frames, one view", columns, rows, left=2))
+        if speeds:
+            _print_speeds(costs, speeds)
     if json_file:
         write_json(
             json_file,
             [
-                {**asdict(cost), "parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-                for cost in costs
+                {
+                    **asdict(cost),
+                    "parameters": cost.parameters,
+                    "multiply_adds": cost.multiply_adds,
+                    **({"measured": asdict(speeds[place])} if speeds else {}),
+                }
+                for place, cost in enumerate(costs)
             ],
         )
+
+
+def _print_speeds(costs: list[ModelCost], speeds: list[Speed]) -> None:
+    from ..output import console, size, table
+
+    rows = [
+        (
+            cost.model,
+            f"{speed.device}, {speed.precision}",
+            speed.batch,
+            f"{speed.encode_clips_per_second:.1f}",
+            "-" if speed.extract_clips_per_second is None else f"{speed.extract_clips_per_second:.1f}",
+            size(speed.memory_bytes),
+        )
+        for cost, speed in zip(costs, speeds, strict=True)
+    ]
+    columns = ["model", "device", "clips at once", "clips/s", "with decoding", "memory"]
+    console().print(table("measured here, without a head", columns, rows, left=2))

@@ -34,6 +34,7 @@ def load_encoder(
     device: str = "auto",
     precision: str = "auto",
     image_size: int | None = None,
+    weights: bool = True,
 ) -> OpenClipEncoder:
     """Load an open_clip model with its weights; weights that are code are never run.
 
@@ -43,6 +44,7 @@ def load_encoder(
                   has these weights for the model, and nothing where the model brings its own
     precision     fp32, fp16, bf16: what both towers compute in; auto: see `automatic_precision`
     image_size    side of the square the model sees; default: its own
+    weights       False: random ones, to measure how long it takes; none are looked for
 
     Raises EncoderError for unknown names, weights that cannot be fetched, read, or do not fit.
     """
@@ -53,7 +55,7 @@ def load_encoder(
         raise EncoderError(str(error)) from error
     if precision == "auto":
         precision = automatic_precision(chosen)
-    reference, pretrained = _resolve(model, pretrained)
+    reference, pretrained = _resolve(model, pretrained) if weights else (_reference(model), "")
     builtin = bool(pretrained)
     warned: list[str] = []
     architecture = _architecture(reference)
@@ -66,10 +68,11 @@ def load_encoder(
     network = _create(
         reference,
         pretrained,
-        force_quick_gelu=quick,
+        quick,
         image_size=image_size,
         model=model,
         tower=tower,
+        weights=weights,
         warned=warned,
     )
     settings = dict(open_clip.get_model_preprocess_cfg(network))
@@ -160,13 +163,8 @@ def load_outline(model: str, *, image_size: int | None = None, tower: TowerConfi
     inside = tower or _tower(reference)
     try:
         with torch.device("meta"), hub_client(reference.startswith("hf-hub:")), without_code():
-            network: Any = open_clip.create_model(
-                reference,
-                device="meta",
-                force_image_size=image_size,
-                load_weights=False,
-                pretrained_text=False,
-            )
+            options = {"load_weights": False, "pretrained_text": False, "force_image_size": image_size}
+            network: Any = open_clip.create_model(reference, device="meta", **options)
     except Exception as error:  # as in `_create`
         raise EncoderError(f"{model} cannot be built: {first_line(error)}") from error
     if inside:
@@ -212,11 +210,12 @@ def _tower(reference: str) -> TowerConfig | None:
 def _create(
     reference: str,
     pretrained: str,
-    *,
     force_quick_gelu: bool,
+    *,
     image_size: int | None,
     model: str,
     tower: TowerConfig | None,
+    weights: bool,
     warned: list[str],
 ) -> Any:
     by_open_clip = tower is None and model != "demo-vit"
@@ -231,17 +230,17 @@ def _create(
                 device="cpu",
                 force_quick_gelu=force_quick_gelu,
                 force_image_size=image_size,
-                require_pretrained=by_open_clip,
-                load_weights=by_open_clip,
+                require_pretrained=weights and by_open_clip,
+                load_weights=weights and by_open_clip,
                 pretrained_text=False,  # the weights are those of the whole model, or there are none
                 weights_only=True,
             )
             if tower is not None:
                 change_tower(network.visual, tower)
-            if not by_open_clip:
-                weights = _read_weights(model, Path(reference.partition(":")[2]))
-                resize_pos_embed(weights, network)
-                network.load_state_dict(weights)
+            if weights and not by_open_clip:
+                state = _read_weights(model, Path(reference.partition(":")[2]))
+                resize_pos_embed(state, network)
+                network.load_state_dict(state)
     except Exception as error:  # open_clip, torch, safetensors and the hub client each throw their own
         reason = first_line(error)
         if from_hub:

@@ -40,6 +40,8 @@ from .results import Result as Result
 from .results import compare as compare
 from .results import compare_with_first as compare_with_first
 from .run import evaluate as evaluate
+from .speed import Speed as Speed
+from .speed import measure_speed as measure_speed
 from .splits import check_disjoint as check_disjoint
 from .splits import drawn_split as drawn_split
 from .splits import draws_test_set as draws_test_set

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import vidclip
+from helpers import save_video, vidclip
 from vidclip.cache import Identity
 from vidclip.pipeline.heads import HeadConfig, StoredHead, VideoHead, save_head
 
@@ -45,3 +45,15 @@ def test_towers_that_take_nothing_inside_are_named():
     done = vidclip("cost", "--model", "RN50", "--tower", "token-t1d")
     assert done.returncode == 2
     assert "RN50: token-t1d cannot be put inside a ModifiedResNet" in done.stderr
+
+
+def test_speed_and_memory_are_measured_here(tmp_path: Path, tiny_model: str):
+    for number in range(3):
+        save_video(tmp_path / "videos" / f"{number}.mp4", frames=8, seed=number)
+    place = ("--frames", "3", "--device", "cpu", "--precision", "fp32", "--videos", tmp_path / "videos")
+    done = vidclip("cost", "--model", tiny_model, "--tower", "tsm", "--measure", *place, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)[0]["measured"]
+    assert measured["device"] == "cpu"
+    assert measured["encode_clips_per_second"] > measured["extract_clips_per_second"] > 0
+    assert 50e6 < measured["memory_bytes"] < 10e9, "more than torch alone"

@@ -106,7 +106,7 @@ def a_value(parameter: click.Option) -> list[str]:
         return [name, "."] if kind.exists else [name, "somewhere.png"]
     if getattr(kind, "max_open", False):
         return [name, str(kind.max / 2)]
-    return [name, {"i/n": "0/2", "K|all": "1"}.get(kind.name, "1")]
+    return [name, {"i/n": "0/2", "K|all": "1", "device": "cpu"}.get(kind.name, "1")]
 
 
 def test_every_parameter_is_ours():
@@ -509,7 +509,7 @@ IN_EVERY_CALL = {
     "info": "json",
     "verify": "cache",
     "merge": "output",
-    "cost": "frames head json model size tower",
+    "cost": "frames head json measure model size tower",
     "lexicons": "",
 }
 """Options that every call of their command heeds, whatever else is asked for."""
