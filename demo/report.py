@@ -46,7 +46,7 @@ COUNTS = {
     "trimmed": {"train": 16, "validation": 4, "test": 10},
     "idle": {"validation": 4, "test": 10},
     "distracting": {"validation": 4, "test": 10},
-    "order": {"train": 50, "test": 50},
+    "order": {"train": 50, "validation": 10, "test": 50},
 }
 """Videos per class that the report measures: a part of those that `videos.csv` lists."""
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -119,7 +119,7 @@ def zero_shot(world: Measurements) -> str:
             class_sets={name: candidates},
         )[0]
         rows.append([name, len(part), result.figures["top1"], f"{100 / len(candidates):.1f}", target])
-    return _table(["videos", "n", "top-1 %", "chance", "target"], rows)
+    return table(["videos", "n", "top-1 %", "chance", "target"], rows)
 
 
 def temperatures(world: Measurements) -> tuple[str, float]:
@@ -133,7 +133,7 @@ def temperatures(world: Measurements) -> tuple[str, float]:
         means.append(float(np.mean(values)))
         rows.append([scorer.name, *(f"{value:.1f}" for value in values), f"{means[-1]:.1f}"])
     best = TEMPERATURES[int(np.argmax(means[1:]))]
-    return _table(["validation", *KINDS, "mean of the three"], rows), best
+    return table(["validation", *KINDS, "mean of the three"], rows), best
 
 
 def rivals(world: Measurements) -> str:
@@ -215,7 +215,7 @@ def attribute_settings(world: Measurements) -> str:
         fused = FusionScorer(MeanScorer(both), read, 0.8)
         results = evaluate(world.cache, test, [read, fused], "full-classes", len(world.classes))
         rows.append([name, *(result.figures["top1"] for result in results)])
-    return _table(["attributes", "alone, top-1 %", "fused with mean pooling, 0.8"], rows)
+    return table(["attributes", "alone, top-1 %", "fused with mean pooling, 0.8"], rows)
 
 
 def order_pairs(world: Measurements) -> str:
@@ -234,17 +234,17 @@ def order_pairs(world: Measurements) -> str:
         rows.append([f"{names[first]} / {names[first + 1]}", len(part), result.figures["top1"]])
         right.append(result.figures["top1"].mean)
     rows.append(["mean", len(test), f"{np.mean(right):.1f}"])
-    return _table(["pair", "n", "mean pooling, top-1 % (chance 50)"], rows)
+    return table(["pair", "n", "mean pooling, top-1 % (chance 50)"], rows)
 
 
 def classifiers_by_shots(world: Measurements) -> str:
     """Every classifier after so many training videos of a class, on trimmed test videos."""
-    return _table(*by_shots(world.cache, world.classes, world.texts()))
+    return table(*by_shots(world.cache, world.classes, world.texts()))
 
 
 def order_heads(world: Measurements) -> str:
     """Temporal modules among the ten order classes, on test videos."""
-    return _table(*by_temporal_module(world.sequences(), world.texts(classes=order_classes())))
+    return table(*by_temporal_module(world.sequences(), world.texts(classes=order_classes())))
 
 
 def _attributes(
@@ -279,10 +279,10 @@ def _compared(world: Measurements, scorers: Sequence[Scorer]) -> str:
                 cell += f"; {against.difference:+.1f} [{against.low:+.1f}, {against.high:+.1f}]"
             cells.append(cell)
         rows.append([scorer.name, *cells])
-    return _table(["top-1 %; difference to mean", *KINDS], rows)
+    return table(["top-1 %; difference to mean", *KINDS], rows)
 
 
-def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(map(str, head)) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     return "\n".join(lines)

@@ -1,0 +1,86 @@
+"""Which encoders and heads are trained, on what, and with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...pipeline.heads import HeadConfig
+from ..measure import PROMPT
+
+MODEL = "demo-vit"
+COMMON: dict[str, Any] = {
+    "prompts": (PROMPT,), "temporal": "mean", "batch_size": 16, "epochs": 4, "warm_up_epochs": 1.0, "decay": "matrices",
+    "weight_decay": 0.05, "backbone_rate": 1e-4, "learning_rate": 1e-3, "temperature": None, "flip": 0.5, "crop": False,
+    "gray": 0.0, "rand_augment": (0, 0), "held_out": 0.0, "precision": "bf16",
+}  # fmt: skip
+"""The recipe text4vis at the size of this world: small batches, and rates for a small tower."""
+ORDER: dict[str, Any] = {
+    **COMMON,
+    "epochs": 14,
+    "flip": 0.0,
+    "backbone_rate": 3e-4,
+    "learning_rate": 3e-3,
+    "temperature": 0.01,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained and measured."""
+
+    name: str
+    minutes: float
+    """On one core, a seed."""
+    trains: str = "encoder"
+    """The encoder; or a head on cached features, with the head that is best on validation videos; or nothing."""
+    videos: str = "all"
+    """What is trained on, and tested: all 75 classes; seen, 52 of them, tested on all; order, ten classes."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Of the recipe."""
+    shots: int | None = None
+    seeds: int = 3
+
+    def place(self, world: Path, seed: int, suffix: str = "") -> Path:
+        """Return where its model is; with a suffix, its features or its hits."""
+        return world / "finetuned" / f"{self.name}-{seed}{suffix}"
+
+
+RUNS = (
+    Run("frozen", 0.2, "nothing", seeds=1),
+    Run("frozen-vcs", 0.2, "nothing", seeds=1),
+    Run("frozen-order", 0.2, "nothing", "order", seeds=1),
+    Run("cached", 1, "head"),
+    Run("cached-4", 1, "head", shots=4),
+    Run("cached-order", 1, "head", "order"),
+    Run("tuned", 4, changes=COMMON),
+    Run("tuned-4", 4, changes=COMMON, shots=4),
+    Run("tuned-seen", 3, videos="seen", changes=COMMON),
+    Run("lda", 4, changes={**COMMON, "classifier": "lda"}),
+    Run("orthogonal", 4, changes={**COMMON, "classifier": "orthogonal"}, seeds=1),
+    Run("random", 4, changes={**COMMON, "classifier": "random"}, seeds=1),
+    Run("contrastive", 4, changes={**COMMON, "loss": "paper"}),
+    Run("contrastive-alone", 4, changes={**COMMON, "loss": "paper", "accumulate": 2}),
+    Run("order-plain", 4, videos="order", changes=ORDER, seeds=1),
+    Run("order-token-shift", 4, videos="order", changes={**ORDER, "tower": "token-shift"}, seeds=1),
+    Run("order-token-t1d", 4, videos="order", changes={**ORDER, "tower": "token-t1d"}, seeds=1),
+    Run(
+        "order-transformer",
+        4,
+        videos="order",
+        changes={**ORDER, "temporal": "transformer", "learning_rate": 1e-3},
+        seeds=1,
+    ),
+)
+"""`contrastive-alone` takes its loss over 8 clips at a time, as two processes do that gather nothing."""
+HEADS = (
+    HeadConfig("text"),
+    HeadConfig("lda"),
+    HeadConfig("linear"),
+    HeadConfig("text", "transformer"),
+    HeadConfig("text", pool="vcs"),
+    HeadConfig("text", "transformer", "vcs"),
+)
+"""Of these, the best on validation videos is the best cached head."""

@@ -1,0 +1,112 @@
+"""The tables that docs/demo.md has of fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...cache import FeatureCache
+from ...lexicons import load_lexicon
+from ...pipeline.evaluation import evaluate, select_videos
+from ...pipeline.scoring import AttributesScorer, FusionScorer, MeanScorer, Scorer, attributes_of
+from ..measure import KINDS, split_of, spotting_scorer
+from ..report import Measurements, table
+from .hits import CLASS_COLUMNS, ORDER_COLUMNS, Hits, difference, figure, read_hits
+from .runs import RUNS
+
+TABLES = {
+    "finetuned": (KINDS, ("frozen", "frozen-vcs", "cached", "tuned", "cached-4", "tuned-4")),
+    "finetuned-unseen": (CLASS_COLUMNS, ("frozen", "tuned-seen")),
+    "finetuned-classifiers": (KINDS, ("tuned", "lda", "orthogonal", "random")),
+    "finetuned-losses": (KINDS, ("tuned", "contrastive", "contrastive-alone")),
+    "finetuned-order": (
+        ORDER_COLUMNS,
+        (
+            "order-plain",
+            "frozen-order",
+            "cached-order",
+            "order-token-shift",
+            "order-token-t1d",
+            "order-transformer",
+        ),
+    ),
+}
+"""Of each table: columns, and runs; differences are to the first of them."""
+
+
+def make_tables(world: Measurements, split: str) -> dict[str, str]:
+    """Return the tables whose runs are all done, by name."""
+    runs = {run.name: run for run in RUNS}
+    made = {}
+    for name, (columns, names) in TABLES.items():
+        files = {
+            each: [runs[each].place(world.folder, seed, f".{split}.json") for seed in range(runs[each].seeds)]
+            for each in names
+        }
+        if all(path.exists() for paths in files.values() for path in paths):
+            made[name] = _table([(each, read_hits(paths)) for each, paths in files.items()], columns)
+    tuned = runs["tuned"].place(world.folder, 0, f".{split}")
+    if tuned.exists():
+        made["finetuned-attributes"] = _attributes(world, FeatureCache(tuned), split)
+    return made
+
+
+def _table(named: Sequence[tuple[str, Hits]], columns: Sequence[str]) -> str:
+    """Return a table of the runs: their figures, differences to those of the first, and minutes."""
+    first = named[0][1].by_column
+    rows = []
+    for i, (name, hits) in enumerate(named):
+        cells = []
+        for column in columns:
+            values = hits.by_column[column]
+            cells.append(figure(values) + (f"; {difference(values, first[column])}" if i else ""))
+        scorer = "" if hits.scorer == name else f": {hits.scorer}"
+        rows.append([name + scorer, *cells, f"{np.mean(hits.seconds) / 60:.1f}"])
+    return table(["top-1 %", *columns, "minutes"], rows)
+
+
+def _attributes(world: Measurements, tuned: FeatureCache, split: str) -> str:
+    """Return a table of attributes that `demo` retrieves, fused with `demo-vit`, frozen and fine-tuned.
+
+    BIKE retrieves with another encoder, ViT-L/14, than it recognizes with.
+    """
+    other = Measurements(world.folder)
+    read = attributes_of(other.cache, [load_lexicon("demo")], load=other.load).stored.sentence
+    own = attributes_of(world.cache, [load_lexicon("demo")], load=world.load).stored.sentence
+    rows = []
+    texts = world.texts()
+    place = {video: i for i, video in enumerate(world.cache.ids)}
+    assert list(other.cache.ids) == list(world.cache.ids)
+    in_tuned = np.array([place[video] for video in tuned.ids])
+    for title, cache, by_others, by_itself in (
+        ("frozen", world.cache, read, own),
+        ("fine-tuned", tuned, read[in_tuned], own[in_tuned]),
+    ):
+        mean = MeanScorer(texts.sentence)
+        alone = AttributesScorer(by_others, texts.sentence, name="attributes of demo")
+        itself = AttributesScorer(by_itself, texts.sentence, name="attributes of demo-vit")
+        scorers: list[Scorer] = [
+            mean,
+            alone,
+            *(FusionScorer(mean, read_by, weight) for read_by in (alone, itself) for weight in (0.6, 0.8)),
+            spotting_scorer(texts),
+            FusionScorer(spotting_scorer(texts), alone, 0.6),
+        ]
+        results = {
+            kind: evaluate(
+                cache,
+                select_videos(cache, world.classes, split_of(kind, split)),
+                scorers,
+                "full-classes",
+                len(world.classes),
+            )
+            for kind in KINDS
+        }
+        for i, scorer in enumerate(scorers):
+            cells = []
+            for kind in KINDS:
+                hits, first = (100.0 * results[kind][k].hits[0][1][None].astype(float) for k in (i, 0))
+                cells.append(figure(hits) + (f"; {difference(hits, first)}" if i else ""))
+            rows.append([f"{title}, {scorer.name}", *cells])
+    return table(["top-1 %; difference to mean", *KINDS], rows)
