@@ -28,7 +28,7 @@ def print_plan(training: Finetuning) -> None:
     from .output import console, count, duration, echo_some, printable, size, table
 
     recipe, loop = training.recipe, training.loop
-    rows = [(key, _shown(value)) for key, value in recipe.to_dict().items() if key != "name"]
+    rows = [(key, _shown(recipe, key, value)) for key, value in recipe.to_dict().items() if key != "name"]
     console().print(table(f"recipe {recipe.name}", ["setting", "value"], rows, left=2))
     groups = [
         (
@@ -60,10 +60,12 @@ def print_plan(training: Finetuning) -> None:
         echo_some([f"{printable(loop.video(clips_of[i]).id)}: {why}" for i, why in batch.failures.items()])
 
 
-def _shown(value: object) -> str:
-    return (
-        ", ".join(map(str, value)) if isinstance(value, list) else "trained" if value is None else str(value)
-    )
+def _shown(recipe: Recipe, name: str, value: object) -> str:
+    if value is None:
+        return "trained" if name == "temperature" else "none"
+    if name == "warm_up_epochs" and recipe.warm_up != value:
+        return f"{recipe.warm_up:.2g}, a sixth of the epochs"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def print_epoch(report: EpochReport, recipe: Recipe) -> None:
