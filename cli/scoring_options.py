@@ -14,6 +14,7 @@ from ..pipeline.choices import (
     PROTOCOLS,
     QUERIES,
     TRAINING_PROTOCOLS,
+    VIDEO_PROMPTS,
     VIEW_AVERAGES,
     WORDS,
 )
@@ -116,6 +117,12 @@ scoring_options: Decorator = options(
         help="Adds the scores of attributes from a lexicon or a .json file of BIKE's, and fusions.",
     ),
     heads_option(SCORES, "A head that `vidclip fit` trained: adds its scores."),
+    option(
+        "--video-prompts", multiple=True, type=click.Choice(VIDEO_PROMPTS), default=("on",), show_default=True,
+        needs=with_option("--head"),
+        help="Of X-CLIP's heads: class embeddings that look at the video's patch tokens, or its integration transformer "
+        "alone, which needs none. Both make two rows.",
+    ),
     top_option(_ATTRIBUTES),
     option(
         "--fusion", type=FiniteRange(0, 1), needs=_FUSES,
@@ -151,6 +158,7 @@ def scoring_settings(
     pools: tuple[str, ...],
     words: str,
     view_average: str | None,
+    video_prompts: tuple[str, ...],
     attributes: tuple[str, ...],
     top: int,
     attributes_prompt: str,
@@ -170,6 +178,7 @@ def scoring_settings(
             **{name: options[name] for name in ("saliency", "recognition", "temperature", "renormalize")}
         ),
         view_average,
+        video_prompts,
         attributes,
         AttributeSettings(top, prompt=attributes_prompt),
         fusion,

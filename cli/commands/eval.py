@@ -45,7 +45,7 @@ TRAINS = Condition(
 @vidclip_command(
     epilog="Example:  vidclip eval --protocol half-classes --pool mean --pool vcs --attributes k400",
     groups={
-        "Scores without training": "--prompt --pool --head --view-average --as-released --compare",
+        "Scores without training": "--prompt --pool --head --video-prompts --view-average --as-released --compare",
         "Concept spotting (--pool vcs)": "--words --saliency --recognition --temperature --renormalize",
         "Attributes": "--attributes --top --attributes-prompt --retriever --fusion --fusion-form",
         "Heads (--protocol general, few-shot)": "--classifier --temporal --temporal-heads --projection "

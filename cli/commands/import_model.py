@@ -76,12 +76,8 @@ def _report(made: Imported) -> None:
         *(("--resize", str(model.preprocess.resize)) if model.preprocess.resize else ()),
     ]
     scoring = ["--head", str(made.folder / "head.safetensors")]
-    if not made.classes or model.paper == "x-clip":
+    if not made.classes:
         scoring = ["--pool", "mean"]
-    if made.classes and model.paper == "x-clip":
-        click.echo(
-            "       Its prompts read patch tokens, which `eval` does not: it scores the frames without them."
-        )
     click.echo("Next:")
     click.echo("  " + quoted(["vidclip", "extract", "VIDEOS", *named, "--cache", cache, *reading]))
     click.echo("  " + quoted(["vidclip", "eval", "--cache", cache, *named, *scoring]))

@@ -68,7 +68,7 @@ def correlation(
 
     from ...pipeline.encoders import text_embeddings
     from ...pipeline.evaluation import training_set
-    from ...pipeline.heads import ClassTexts, HeadConfig, head_over, load_head, untrained_head
+    from ...pipeline.heads import ClassTexts, HeadConfig, VideoHead, head_over, load_head, untrained_head
     from ...pipeline.report import correlation_maps
     from ...pipeline.scoring import read_frames
     from ..output import printable, save_picture
@@ -94,7 +94,7 @@ def correlation(
         stored = load_head(path)
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         trained = head_over(stored, classes, load, features)
-        name = f"{trained.config.classifier} ({path.stem})"
+        name = f"{trained.config.classifier if isinstance(trained, VideoHead) else 'text'} ({path.stem})"
         if name in maps:
             raise click.UsageError(f"two maps would be called {name!r}: give the heads other file names.")
         maps[name] = trained.class_embeddings.detach().numpy()
@@ -176,7 +176,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
 
     from ...pipeline.encoders import text_embeddings
     from ...pipeline.evaluation import leave_out_trained, select_videos
-    from ...pipeline.heads import HeadScorer, head_over, load_head
+    from ...pipeline.heads import head_over, load_head, scorer_of_head
     from ...pipeline.report import confusion_counts, confusion_map
     from ...pipeline.scoring import MeanScorer, Scorer, score_batches
     from ..output import count, printable, save_picture, warn
@@ -195,7 +195,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         stored.check_encoder(features.identity.encoder_digest, str(cache))
         stored.check_features(features.shape, str(cache))
         module = head_over(stored, classes, load, features)
-        scorer = HeadScorer(module, temperature=stored.temperature, name=module.config.name)
+        scorer = scorer_of_head(module, features, temperature=stored.temperature, device=options["device"])
     else:
         texts = text_embeddings(features, classes, prompts_of(*options["prompts"]), words="none", load=load)
         scorer = MeanScorer(texts.sentence, "mean, zero-shot")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ...pipeline.choices import VIDEO_PROMPTS
 from ..options import (
     decoding_options,
     device_option,
@@ -28,6 +29,10 @@ from ..parameters import argument, option
 @option(
     "--lexicon", help="Other class names, for a head with the text classifier.  [default: the head's own]"
 )
+@option(
+    "--video-prompts", type=click.Choice(VIDEO_PROMPTS), default="on", show_default=True,
+    help="Of X-CLIP's head: class embeddings that look at the video, or its integration transformer alone.",
+)  # fmt: skip
 @option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown of a video.")
 @decoding_options
 @json_option
@@ -56,7 +61,10 @@ def command(
     listed = read_videos(videos[0] if len(videos) == 1 else videos)
     load = encoder_loader()
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else None
-    module = head_over(stored, classes, load)
+    prompted = options["video_prompts"] == "on"
+    if not prompted and stored.kind != "x-clip":
+        raise click.UsageError(f"--video-prompts off goes with an x-clip head; {head} is none.")
+    module = head_over(stored, classes, load, video_prompts=prompted)
     with progress_bar("reading videos") as advance:
         predictions, failures = predict(
             listed,
@@ -64,6 +72,7 @@ def command(
             module,
             load(stored.identity, "auto"),
             ExtractSettings(options["workers"], options["timeout"], options["worker_memory"]),
+            device=options["device"],
             on_progress=lambda progress: advance(progress.done, progress.listed, ""),
         )
     labels = classes.labels if classes else stored.classes

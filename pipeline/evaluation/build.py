@@ -9,7 +9,7 @@ from typing import Any
 
 from ...cache import FeatureCache, attributes_path, read_attributes
 from ...lexicons import Lexicon, load_lexicon
-from ..choices import FUSION_FORMS, MULTI_LABEL, POOLS
+from ..choices import FUSION_FORMS, MULTI_LABEL, POOLS, VIDEO_PROMPTS
 from ..devices import choose_device
 from ..encoders import EncoderLoader, text_embeddings
 from ..heads import (
@@ -17,10 +17,10 @@ from ..heads import (
     ClassTexts,
     HeadConfig,
     HeadError,
-    HeadScorer,
     StoredHead,
     TrainSettings,
     head_over,
+    scorer_of_head,
 )
 from ..scoring import (
     FROM_FILE,
@@ -65,6 +65,8 @@ class ScoringSettings:
     spotting: ConceptSpottingConfig = field(default_factory=ConceptSpottingConfig)
     view_average: str | None = None
     """How several views become one score, one of VIEW_AVERAGES; None: each scorer's own way."""
+    video_prompts: tuple[str, ...] = ("on",)
+    """Whether the class embeddings of X-CLIP's heads look at the video: on, off, or a row of the table for each."""
     attributes: tuple[str, ...] = ()
     """Lexicons of attributes, or .json files that name each video's; none: no attributes."""
     attribute_settings: AttributeSettings = field(default_factory=AttributeSettings)
@@ -77,6 +79,10 @@ class ScoringSettings:
         unknown = [pool for pool in self.pools if pool not in POOLS]
         if unknown:
             raise EvaluationError(f"there is no pool {unknown[0]!r}; known: {', '.join(POOLS)}")
+        if not self.video_prompts or not set(self.video_prompts) <= set(VIDEO_PROMPTS):
+            raise EvaluationError(
+                f"video_prompts must be some of {', '.join(VIDEO_PROMPTS)}, got {self.video_prompts!r}"
+            )
         if self.view_average is not None:
             check_view_average(self.view_average)
         if self.fusion is not None and not 0 <= self.fusion <= 1:
@@ -140,15 +146,25 @@ def build_scorers(
         "released-text4vis": lambda: MeanScorer(sentence, "released-text4vis"),
     }
     videos = [makers[pool]() for pool in dict.fromkeys(settings.pools)]
+    if settings.video_prompts != ("on",) and all(stored.kind != "x-clip" for _, stored in heads):
+        raise EvaluationError("video prompts are those of x-clip heads, and none is given.")
     for name, stored in heads:
-        if stored.kind != "attributes":
-            head = head_over(stored, lexicon, load, cache)
-            if view_average == "features" and head.config.pool == "vcs":
-                raise EvaluationError(f"view average 'features', head {name}: {NO_FEATURES}.")
-            name = f"{head.config.name} ({PurePath(name).stem})"
-            videos.append(
-                HeadScorer(head, temperature=stored.temperature, view_average=view_average, name=name)
-            )
+        if stored.kind == "attributes":
+            continue
+        for prompts in dict.fromkeys(settings.video_prompts if stored.kind == "x-clip" else ("on",)):
+            head = head_over(stored, lexicon, load, cache, video_prompts=prompts == "on")
+            try:
+                scorer = scorer_of_head(
+                    head,
+                    cache,
+                    temperature=stored.temperature,
+                    view_average=view_average,
+                    name=f"({PurePath(name).stem})",
+                    device=device,
+                )
+            except ValueError as error:
+                raise EvaluationError(f"view average {view_average!r}, head {name}: {error}.") from error
+            videos.append(scorer)
     read: list[Scorer] = []
     if settings.attributes:
         found = find_attributes(

@@ -13,7 +13,7 @@ from ...cache import Failure, FeatureCache
 from ..datasets import VideoList
 from ..encoders import Encoder
 from ..extraction import ExtractSettings, Progress, extract
-from ..heads import HeadError, HeadScorer, StoredHead, VideoHead
+from ..heads import HeadError, StoredHead, VideoHead, XClipHead, scorer_of_head
 from ..scoring import score_batches
 from ..video import ClipSpec
 
@@ -34,10 +34,11 @@ class Prediction:
 def predict(
     videos: VideoList,
     stored: StoredHead,
-    head: VideoHead,
+    head: VideoHead | XClipHead,
     encoder: Encoder,
     settings: ExtractSettings | None = None,
     *,
+    device: str = "auto",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[list[Prediction], list[Failure]]:
     """Read the videos with the sampling of the head's training features, and score them with `head`.
@@ -46,6 +47,7 @@ def predict(
     head       the same, or the same over other classes
     encoder    the encoder that `stored` was trained on
     settings   how the videos are read
+    device     where X-CLIP's prompts are computed
     Returns (predictions in order of the list, videos that could not be read).
     Raises HeadError for another encoder; what `extract` raises.
     """
@@ -56,11 +58,12 @@ def predict(
     stored.check_encoder(replace(stored.identity, encoder=encoder.identity).encoder_digest, encoder.name)
     with tempfile.TemporaryDirectory(prefix="vidclip-predict-") as folder:
         features = Path(folder) / "features"
+        settings = replace(settings or ExtractSettings(), patches=isinstance(head, XClipHead))
         summary = extract(videos, encoder, features, clip_spec, settings, on_progress=on_progress)
         if summary.interrupted:
             raise KeyboardInterrupt
         cache = FeatureCache(features)
-        scorer = HeadScorer(head, temperature=stored.temperature)
+        scorer = scorer_of_head(head, cache, temperature=stored.temperature, device=device)
         every = np.arange(len(head.class_embeddings))
         found: dict[str, Prediction] = {}
         for batch, (similarities,) in score_batches(cache, [scorer]):

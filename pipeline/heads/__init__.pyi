@@ -40,3 +40,5 @@ from .video_head import head_inputs as head_inputs
 from .video_head import word_queries as word_queries
 from .video_prompts import XClipHead as XClipHead
 from .weights import classifier_weights as classifier_weights
+from .x_clip_scorer import XClipScorer as XClipScorer
+from .x_clip_scorer import scorer_of_head as scorer_of_head

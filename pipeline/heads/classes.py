@@ -16,6 +16,7 @@ import torch
 from ...cache import FeatureCache, TextEmbeddings
 from ...lexicons import Lexicon, lexicon_of_labels
 from ..encoders import EncoderLoader, collapse_note, shared_embeddings_note, text_embeddings
+from .attributes_head import AttributesHead
 from .checkpoint import HeadError, StoredHead
 from .video_head import HeadConfig, VideoHead, word_queries
 from .video_prompts import XClipHead
@@ -116,27 +117,30 @@ def foreign_texts(text_encoder: Path, phrases: Sequence[str], prompts: Sequence[
 
 
 def head_over(
-    stored: StoredHead, lexicon: Lexicon | None, load: EncoderLoader, cache: FeatureCache | None = None
-) -> VideoHead:
+    stored: StoredHead,
+    lexicon: Lexicon | None,
+    load: EncoderLoader,
+    cache: FeatureCache | None = None,
+    *,
+    video_prompts: bool = True,
+) -> VideoHead | XClipHead:
     """Return the stored head over the classes of `lexicon`.
 
     lexicon    None: the head's own classes. Where the head knows all names, it keeps its class embeddings for
                them; else new ones are made of their texts
     cache      keeps these texts; None: they are encoded anew
+    video_prompts    of X-CLIP's head; False: its integration transformer alone, which reads no patch tokens
 
-    Raises HeadError for an attributes head, for one whose prompts read patch tokens, unknown names where the classes are fixed, and a learned prompt that
-    does not fit the text tower; what `load` and `text_embeddings` raise.
+    Raises HeadError for an attributes head, unknown names where the classes are fixed, and a learned prompt that does
+    not fit the text tower; what `load` and `text_embeddings` raise.
     """
     head = stored.module
-    if isinstance(head, XClipHead):
-        raise HeadError(
-            "this is an x-clip head: its prompts read the patch tokens of videos, and no command scores these yet. Score "
-            "the frame embeddings without a head (`vidclip eval --pool mean`), or train one on them with `vidclip fit "
-            "--temporal mit`; `XClipHead` of vidclip.pipeline.heads runs this one on `encode_clips` of its encoder."
-        )
-    if not isinstance(head, VideoHead):
+    if isinstance(head, AttributesHead):
         raise HeadError("this is an attributes head: `vidclip eval --head` uses it, on stored attributes.")
-    if head.config.pool == "mean" and (cache is None or lexicon is None):
+    if isinstance(head, XClipHead) and not video_prompts:
+        head = head.without_prompts()
+    spots = isinstance(head, VideoHead) and head.config.pool == "vcs"
+    if not spots and (cache is None or lexicon is None):
         own_embeddings = head.class_embeddings.detach().cpu().numpy()
         shared = shared_embeddings_note(own_embeddings, stored.classes, "classes of the head")
         load.note(f"{shared}." if shared else "")
@@ -148,13 +152,13 @@ def head_over(
         position = {name: i for i, name in enumerate(stored.classes)}
         return head.select([position[own.labels[index]] for (index,) in found])
     unknown = [label for label, indices in zip(lexicon.labels, found, strict=True) if len(indices) != 1]
-    if head.config.classifier != "text" or stored.settings.get("text_encoder"):
+    fixed = isinstance(head, VideoHead) and head.config.classifier != "text"
+    if fixed or stored.settings.get("text_encoder"):
         raise HeadError(
             f"the head was trained for {len(stored.classes)} classes, and {unknown[0]!r} is none of them "
             f"({len(unknown)} such): the classes of this classifier are fixed. Use the --lexicon it was trained with."
         )
-    spots = head.config.pool == "vcs"
-    words = head.config.words if spots else "none"
+    words = head.config.words if isinstance(head, VideoHead) and spots else "none"
     if cache is None:
         texts = load(stored.identity).encode_text(lexicon.phrases, stored.prompts, words=words)
         load.note(collapse_note(texts))
@@ -171,4 +175,7 @@ def head_over(
                 f"{prompt.width}: the file is damaged."
             )
     embeddings = ClassTexts(lexicon.labels, texts, prompt).class_embeddings(stored.context)
-    return head.with_classes(embeddings.detach().cpu().numpy(), word_queries(texts) if spots else None)
+    rows = embeddings.detach().cpu().numpy()
+    if isinstance(head, XClipHead):
+        return head.with_classes(rows)
+    return head.with_classes(rows, word_queries(texts) if spots else None)

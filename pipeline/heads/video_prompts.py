@@ -14,7 +14,7 @@ Source: Ni et al. 2022 (X-CLIP), equations 6 to 10; norms and names of parameter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,11 @@ from open_clip.transformer import QuickGELU
 from torch import nn
 
 from .temporal import temporal_module
+from .video_head import HeadConfig, VideoHead
 
 _HEAD_WIDTH = 64
+_BATCH_NUMBERS = 2**26
+"""So many numbers at most in the largest tensors of a batch of scores: 256 MiB."""
 
 
 class XClipHead(nn.Module):
@@ -95,6 +98,46 @@ class XClipHead(nn.Module):
         classes = F.normalize(self.embed_classes(patches, class_embeddings), dim=-1)
         return torch.einsum("bd,bcd->bc", videos, classes)
 
+    @torch.inference_mode()
+    def scores(self, frames: np.ndarray, patches: np.ndarray) -> np.ndarray:
+        """Return the cosines [N, C] float32 of N clips, computed in batches.
+
+        frames     [N, T, D] of any float type
+        patches    [N, P, d] likewise
+        """
+        device, (classes, dimension) = self.class_embeddings.device, self.class_embeddings.shape
+        # What a clip needs at once: its tokens and, for each class, the embedding, the hidden layer, the attention.
+        needed = patches[:1].size + classes * (8 * dimension + self.prompt_heads * patches.shape[1])
+        size = max(1, _BATCH_NUMBERS // max(1, needed))
+        out = np.empty((len(frames), classes), np.float32)
+        for start in range(0, len(frames), size):
+            own, tokens = (
+                torch.as_tensor(array[start : start + size]).to(device, torch.float32)
+                for array in (frames, patches)
+            )
+            out[start : start + size] = self(own, tokens).cpu().numpy()
+        return out
+
+    def with_classes(self, class_embeddings: np.ndarray) -> XClipHead:
+        """Return the same trained parts over other classes [C, D]. Raises ValueError for another D."""
+        if class_embeddings.shape[1] != self.dimension:
+            raise ValueError(
+                f"the classes have {class_embeddings.shape[1]} dimensions, the head's {self.dimension}"
+            )
+        embeddings = torch.from_numpy(np.array(class_embeddings, np.float32)).to(self.class_embeddings.device)
+        return XClipHead.from_structure(self.structure, {**self.state_dict(), "class_embeddings": embeddings})
+
+    def select(self, classes: Sequence[int]) -> XClipHead:
+        """Return the same head over some of its classes, in this order."""
+        return self.with_classes(self.class_embeddings[list(classes)].cpu().numpy())
+
+    def without_prompts(self) -> VideoHead:
+        """Return the integration transformer alone, over the class embeddings that no video has changed."""
+        config = HeadConfig("text", "mit", projection=False, heads=self.heads)
+        head = VideoHead(config, self.class_embeddings.cpu().numpy(), self.dimension, self.num_frames)
+        head.temporal.load_state_dict(self.mit.state_dict())
+        return head.to(self.class_embeddings.device).eval()
+
     @property
     def structure(self) -> dict[str, Any]:
         """What `from_structure` needs beside the state; JSON-able."""
@@ -106,7 +149,7 @@ class XClipHead(nn.Module):
         RuntimeError where they do not fit."""
         layers = {name.split(".")[2] for name in state if name.startswith("prompts_generator.decoder.")}
         patch_width = state["prompts_visual_proj"].shape[0]
-        rows = state["class_embeddings"].numpy()
+        rows = state["class_embeddings"].cpu().numpy()
         with torch.device("meta"):  # sizes come from a file: the tensors it holds are all the memory it gets
             head = cls(rows, patch_width=patch_width, prompt_layers=len(layers), **structure)
         head.load_state_dict(state, assign=True)

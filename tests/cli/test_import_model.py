@@ -11,6 +11,9 @@ import torch
 
 from helpers import save_video, vidclip
 from released_files import a_clip, a_t_trans, bike_file, text4vis_file
+from vidclip.pipeline import load_encoder, read_videos
+from vidclip.pipeline.heads import load_head
+from vidclip.pipeline.video import ClipSpec, VideoRequest, decode_video
 from xclip_models import tiny_xclip
 
 NAMES = ("juggling", "rowing")
@@ -65,16 +68,48 @@ def test_text4vis_needs_a_text_tower(folder: Path):
     assert printed_commands(done.stdout)[1][-2:] == ["--pool", "mean"]
 
 
-def test_prompts_of_x_clip_are_refused_where_there_are_no_patch_tokens(folder: Path):
+def test_x_clip_scores_what_its_cache_and_videos_hold(folder: Path):
     tiny_xclip(4, 1).save_pretrained(folder / "hf")
     made = vidclip("import-model", "hf", "--output", "x", "--lexicon", "names.txt", cwd=folder)
     assert made.returncode == 0, made.stderr
     assert "an encoder of 64 dimensions, with cross-frame inside and 2 classes" in made.stdout
     extract, evaluate = printed_commands(made.stdout)
-    assert vidclip(*extract, "--workers", 1, "--device", "cpu", cwd=folder).returncode == 0
-    assert vidclip(*evaluate, cwd=folder).returncode == 0
+    here = ("--workers", 1, "--device", "cpu")
+    assert vidclip(*extract, *here, cwd=folder).returncode == 0
+    both = ("--video-prompts", "on", "--video-prompts", "off", "--json", "r.json")
+    shown = vidclip(*evaluate, *both, cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    rows = [result["scorer"] for result in json.loads((folder / "r.json").read_text())[0]["results"]]
+    assert rows == ["mean", "x-clip (head)", "text + mit of 1 heads (head)"]
     head, model = ("--head", "x/head.safetensors"), ("--model", "local-dir:x")
-    for command in (("eval", "--cache", "features-x"), ("predict", "videos")):
-        refused = vidclip(*command, *head, *model, cwd=folder)
-        assert refused.returncode == 2
-        assert "its prompts read the patch tokens of videos" in refused.stderr
+    (folder / "others.txt").write_text("surfing\narchery\nrowing")
+    for options, labels in ((("--lexicon", "others.txt"), 3), ((), 2)):
+        done = vidclip("predict", "videos", *head, *model, *here, *options, "--json", "p.json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        found = json.loads((folder / "p.json").read_text())["predictions"]
+        assert [len(each["classes"]) for each in found] == [labels, labels]
+    scores_of = {row["video"]: row["classes"] for row in found}
+    encoder = load_encoder("local-dir:" + str(folder / "x"), device="cpu", precision="fp32")
+    stored = load_head(folder / "x" / "head.safetensors")
+    for video in read_videos(folder / "videos"):
+        pixels = decode_video(VideoRequest(video.path), ClipSpec.from_identity(stored.identity)).pixels
+        with torch.no_grad():
+            scores = stored.module(*encoder.encode_clips(torch.from_numpy(pixels)))
+        expected = dict(zip(NAMES, (scores[0] / stored.temperature).softmax(dim=0).tolist(), strict=True))
+        assert {one["label"]: one["probability"] for one in scores_of[video.id]} == pytest.approx(
+            expected,
+            abs=2e-2,  # the encoder may compute in bf16
+        )
+
+
+def test_prompts_of_x_clip_are_refused_where_there_are_no_patch_tokens(folder: Path):
+    tiny_xclip(4, 1).save_pretrained(folder / "hf")
+    made = vidclip("import-model", "hf", "--output", "x", "--lexicon", "names.txt", cwd=folder)
+    extract, evaluate = printed_commands(made.stdout)
+    assert vidclip(*extract, "--no-patches", "--workers", 1, "--device", "cpu", cwd=folder).returncode == 0
+    refused = vidclip(*evaluate, cwd=folder)
+    assert refused.returncode == 2
+    assert "without --no-patches" in refused.stderr
+    assert vidclip(*evaluate, "--video-prompts", "off", cwd=folder).returncode == 0
+    none = vidclip("eval", "--cache", "features-x", "--video-prompts", "off", cwd=folder)
+    assert "--video-prompts" in none.stderr

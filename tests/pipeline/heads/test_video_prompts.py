@@ -8,15 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from helpers import PREPROCESS_CONFIG, an_identity
+from vidclip.cache import CacheWriter, FeatureCache, VideoRecord
+from vidclip.lexicons import lexicon_of_labels
 from vidclip.pipeline import load_encoder
 from vidclip.pipeline.encoders import EncoderLoader, OpenClipEncoder
-from vidclip.pipeline.heads import HeadError, StoredHead, XClipHead, head_over, load_head, save_head
+from vidclip.pipeline.heads import (
+    HeadError,
+    StoredHead,
+    XClipHead,
+    head_over,
+    load_head,
+    save_head,
+    scorer_of_head,
+    video_prompts,
+    x_clip_scorer,
+)
+from vidclip.pipeline.scoring import score_batches
 from xclip_models import official_state, open_clip_config, tiny_xclip
 
 B = 3
@@ -185,9 +199,89 @@ def test_the_file_of_a_head(small: Any, tmp_path: Path):
         load_head(tmp_path / "h.safetensors")
 
 
-def test_without_patch_tokens_it_is_refused(small: Any):
-    with pytest.raises(HeadError, match="its prompts read the patch tokens of videos"):
-        head_over(a_stored_head(small[1]), None, EncoderLoader())
+def a_cache(encoder: OpenClipEncoder, pixels: torch.Tensor, folder: Path, *, patches: bool = True) -> Any:
+    """A cache of clips [N, V, T, H, W, 3]."""
+    with CacheWriter(folder, an_identity()) as writer:
+        for number, views in enumerate(pixels):
+            frames, tokens = encoder.encode_clips(views)
+            times = np.zeros(frames.shape[:2])
+            writer.add(
+                VideoRecord(
+                    id=f"{number}.mp4",
+                    path=f"{number}.mp4",
+                    frames=frames.numpy(),
+                    frame_indices=times.astype(np.int64),
+                    timestamps=times,
+                    patches=tokens.numpy() if patches else None,
+                )
+            )
+    return FeatureCache(folder)
+
+
+def test_scores_from_a_cache_equal_the_logits_of_transformers(made: Any, tmp_path: Path):
+    reference, encoder, head = made(4, 2)
+    pixels = pixels_of(4)
+    expected = reference(**reference_inputs(encoder, pixels)).logits_per_video.numpy()
+    views = pixels[torch.tensor([[0, 1], [2, 0], [1, 1]])]
+    cache = a_cache(encoder, views, tmp_path / "c")
+    temperature = float(torch.exp(-encoder.network.logit_scale))
+    scorer = scorer_of_head(head, cache, temperature=temperature, name="(h)", device="cpu")
+    ((indices, (found,)),) = score_batches(cache, [scorer], np.array([2, 0, 1]))
+    assert (scorer.name, indices.tolist()) == ("x-clip (h)", [2, 0, 1])
+    expected = expected[[[1, 1], [0, 1], [2, 0]]]
+    assert abs(found / temperature - expected).max() <= 5e-3 * expected.std()
+    classes = np.array([3, 1])
+    of_two = torch.from_numpy(expected[:, :, classes]).double().softmax(dim=-1).mean(dim=1)
+    np.testing.assert_allclose(scorer.scores(found, classes), of_two, atol=5e-3)
+    one = cache.single_view()
+    scorer = scorer_of_head(head.select(classes), one, temperature=temperature, device="cpu")
+    ((_, (alone,)),) = score_batches(one, [scorer], indices)
+    np.testing.assert_allclose(alone, found[:, :1, classes], atol=1e-6)
+
+
+def test_pieces_of_any_size_have_the_same_scores(small: Any, tmp_path: Path, monkeypatch: Any):
+    encoder, head = small
+    cache = a_cache(encoder, pixels_of(4)[:, None], tmp_path / "c")
+    indices, scorer = np.array([1, 2, 0]), scorer_of_head(head, cache, device="cpu")
+    whole = scorer.similarities(indices, cache.frames(indices))
+    monkeypatch.setattr(x_clip_scorer, "_PATCH_BYTES", 1)
+    monkeypatch.setattr(video_prompts, "_BATCH_NUMBERS", 1)
+    np.testing.assert_allclose(scorer.similarities(indices, cache.frames(indices)), whole, atol=1e-6)
+
+
+def test_without_prompts_the_integration_transformer_is_left(small: Any, tmp_path: Path):
+    encoder, head = small
+    cache = a_cache(encoder, pixels_of(4)[:, None], tmp_path / "c", patches=False)
+    other = a_cache(encoder, pixels_of(4)[:, None], tmp_path / "d")
+    narrow = XClipHead(head.class_embeddings.numpy(), 4, 64)
+    for refused, features, why in ((head, cache, "has none"), (narrow, other, "have 128")):
+        with pytest.raises(HeadError, match=f"{why}.*--no-patches.*--video-prompts off"):
+            scorer_of_head(refused, features)
+    left = head_over(a_stored_head(head), None, EncoderLoader(), video_prompts=False)
+    found = scorer_of_head(left, cache).similarities(np.arange(B), cache.frames())
+    videos = head.embed_videos(torch.from_numpy(cache.frames()[:, 0]).float())
+    expected = F.cosine_similarity(videos[:, None], head.class_embeddings[None], dim=-1)
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-6)
+
+
+def test_other_classes_are_those_of_their_embeddings(small: Any):
+    encoder, head = small
+    inputs, texts = encoder.encode_clips(pixels_of(4)), encoder.encode_text(("surfing", "yoga"))
+    other = head.with_classes(texts.sentence)
+    assert torch.equal(other(*inputs), head(*inputs, torch.from_numpy(texts.sentence)))
+    lexicon = lexicon_of_labels(["yoga", "archery"])
+    same = head_over(a_stored_head(head), lexicon, EncoderLoader())
+    torch.testing.assert_close(
+        same(*inputs), head(*inputs)[:, list(map(PHRASES.index, lexicon.labels))], rtol=0, atol=1e-6
+    )
+    with pytest.raises(ValueError, match="32 dimensions, the head's 64"):
+        head.with_classes(texts.sentence[:, :32])
+
+
+def test_features_of_views_are_not_averaged(small: Any, tmp_path: Path):
+    cache = a_cache(small[0], pixels_of(4)[:, None], tmp_path / "c")
+    with pytest.raises(ValueError, match="other class embeddings for every view"):
+        scorer_of_head(small[1], cache, view_average="features")
 
 
 def test_rejects_clips_and_towers_it_cannot_read(small: Any, tiny_model: str):
