@@ -14,11 +14,18 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.datasets import Dataset, VideoList
 
+
+def _reads_dataset(call: Call) -> bool:
+    return bool(call.values("--dataset")) and call.nearness("--dataset") <= call.nearness("source")
+
+
+def _reads_folder(call: Call) -> bool:
+    source = call.values("source")
+    return not _reads_dataset(call) and len(source) == 1 and not source[0].is_file()
+
+
 _OF_DATASET = {
-    "needs": Condition(
-        lambda call: bool(call.values("--dataset")) and call.nearness("--dataset") <= call.nearness("source"),
-        "--dataset",
-    ),
+    "needs": Condition(_reads_dataset, "--dataset"),
     "hint": "A CSV names splits in the column `split`, segments in the columns `start` and `end`.",
 }
 
@@ -27,6 +34,12 @@ source_options: Decorator = options(
     option(
         "--root", type=click.Path(path_type=Path, file_okay=False),
         help="Where ids begin, and what a list's paths are relative to; of --dataset, the folder of its videos.",
+    ),
+    option(
+        "--images", is_flag=True, needs=Condition(_reads_folder, "one folder as SOURCE"),
+        hint="Images that are named, or listed, are videos of one frame without it.",
+        help="Take each image below the folder SOURCE as a video of one frame. Otherwise the images of a folder are "
+        "the frames of one video.",
     ),
     option(
         "--dataset", metavar="NAME",
@@ -98,7 +111,9 @@ def read_source(ctx: click.Context, lexicon: Lexicon | None, *, training: bool =
             f"vidclip.toml; or name a public data set: `vidclip {ctx.info_name} --dataset ucf101 --root FOLDER`."
         )
     listed = source[0] if len(source) == 1 else source
-    return read_videos(listed, root=root, allow_missing=given["allow_missing"], lexicon=lexicon)
+    return read_videos(
+        listed, root=root, allow_missing=given["allow_missing"], lexicon=lexicon, images=given["images"]
+    )
 
 
 def print_missing(videos: VideoList) -> None:

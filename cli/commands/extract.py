@@ -54,7 +54,10 @@ class Part(click.ParamType):
     default="",
     help="Weights: a tag of open_clip or a checkpoint file.  [default: openai, where there are such]",
 )
-@option("--frames", type=click.IntRange(1, 10_000), default=8, show_default=True, help="Frames of a clip.")
+@option(
+    "--frames", type=click.IntRange(1, 10_000),
+    help="Frames of a clip. A shorter video, such as an image, repeats its own.  [default: 8; with --images 1]",
+)  # fmt: skip
 @option("--clips", type=click.IntRange(1, 1000), default=1, show_default=True, help="Clips of a video.")
 @option("--crops", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Crops of a frame.")
 @option(
@@ -117,12 +120,14 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
 
     SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, a .txt list of the
-    BIKE, Text4Vis or X-CLIP repositories (with --lexicon), or video files. In its place, --dataset and --root read
-    a public data set from its own split and label files.
+    BIKE, Text4Vis or X-CLIP repositories (with --lexicon), or video files. An image is a video of one frame; a folder of
+    images is one video with these frames, or with --images as many videos. In place of SOURCE, --dataset and --root
+    read a public data set from its own split and label files.
 
     \b
         vidclip extract --dataset ucf101 --root /data/UCF-101
         vidclip extract val.txt --root /data/frames --lexicon kinetics400
+        vidclip extract imagenet/ --images --lexicon imagenet1k
 
     What the cache has is not done again: a run that was ended, however, is continued by the same command. A video
     whose file has changed since (size or modification time) is read again. Labels and splits follow the list.
@@ -149,9 +154,10 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
     for note in videos.notes:
         warn(note)
     print_missing(videos)
-    chosen = ("frames", "clips", "mode", "position", "crop_positions")
+    chosen = ("clips", "mode", "position", "crop_positions")
+    frames = options["frames"] or (1 if options["images"] else 8)
     try:
-        sampling = Sampling(crops=int(options["crops"]), **{name: options[name] for name in chosen})
+        sampling = Sampling(frames, crops=int(options["crops"]), **{name: options[name] for name in chosen})
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
     settings = ExtractSettings(
@@ -176,7 +182,7 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
             on_progress=display,
         )
     as_released.echo()
-    ctx.exit(_report(summary, folder, videos, strict=options["strict"]))
+    ctx.exit(_report(summary, folder, videos, images=options["images"], strict=options["strict"]))
 
 
 @contextlib.contextmanager
@@ -198,7 +204,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
-def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) -> int:
+def _report(summary: Summary, folder: Path, videos: VideoList, *, images: bool, strict: bool) -> int:
     from ...cache.missing import MISSING_FILE
     from ..output import count, duration, printable
 
@@ -219,7 +225,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, strict: bool) 
         (summary.plan.unknown, "video", "Not known: whether the files of", " have changed. An older vidclip read them, "
          "which did not write down their sizes and times"),
         (progress.damaged, "video", "Damaged:", f" {were} read with damage; `vidclip info` names them"),
-        (videos.n_other_files, "file", "Left out:", " not named like a video"),
+        (videos.n_other_files, "file", "Left out:", f" not named like {'an image' if images else 'a video'}"),
         (len(videos.missing), "video", "Missing:", f", listed in {printable(folder / MISSING_FILE)}"),
     ):  # fmt: skip
         if n:

@@ -110,17 +110,22 @@ def is_frame_folder(path: str | os.PathLike[str]) -> bool:
     return images
 
 
-def find_in_folder(folder: Path, root: str | None) -> Found:
+def find_in_folder(folder: Path, root: str | None, *, images: bool = False) -> Found:
     """Return the videos below a folder, with labels and splits from the folders they are in (see `read_videos`)."""
     top = without_dots(str(folder))
     root = top if root is None else root
     if os.path.commonpath([root, top]) != root:
         raise DatasetError(f"The folder {folder} is not below the root {root}: give a root that holds it.")
     prefix = "" if root == top else f"{os.path.relpath(top, root)}/"
-    names, missing, other_files = _videos_below(top)
+    names, missing, other_files = _videos_below(top, images=images)
     if not names:
         others = ", ".join(suffix or "no suffix" for suffix, _ in other_files.most_common(PROBLEMS_SHOWN))
         seen = f" ({plural(other_files.total(), 'other file')}: {others})" if others else ""
+        if images:
+            raise DatasetError(
+                f"There is no image below {folder}{seen}. Images are files whose names end in one of "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}."
+            )
         raise DatasetError(
             f"There is no video below {folder}{seen}. Videos are files whose names end in one of "
             f"{', '.join(sorted(VIDEO_SUFFIXES))}, and folders of images; name other files one by one, or in "
@@ -142,24 +147,28 @@ def find_in_folder(folder: Path, root: str | None) -> Found:
     return Found(videos, {prefix + name for name in missing}, other_files)
 
 
-def _videos_below(top: str) -> tuple[list[str], set[str], Counter[str]]:
-    """Return the videos below a folder, those of them that are not there, and the other files' suffixes."""
+def _videos_below(top: str, *, images: bool) -> tuple[list[str], set[str], Counter[str]]:
+    """Return the videos below a folder, those of them that are not there, and the other files' suffixes.
+
+    images    Whether each image is a video, and nothing else is; otherwise the images of a folder are one.
+    """
+    suffixes = IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
     names: list[str] = []
     missing: set[str] = set()
     other_files: Counter[str] = Counter()
     for prefix, files, folders in walk(top):
         n_before = len(names)
-        images: Counter[str] = Counter()
+        frames: Counter[str] = Counter()
         for entry in files:
             suffix, hidden = suffix_of(entry.name), entry.name.startswith(".")
-            if suffix in VIDEO_SUFFIXES and not hidden and (entry.is_symlink() or entry.is_file()):
+            if suffix in suffixes and not hidden and (entry.is_symlink() or entry.is_file()):
                 names.append(prefix + entry.name)
                 if not is_true(entry.is_file):
                     missing.add(prefix + entry.name)
             else:
-                (images if suffix in IMAGE_SUFFIXES and not hidden else other_files)[suffix] += 1
-        if prefix and len(names) == n_before and not folders and images:
+                (frames if suffix in IMAGE_SUFFIXES and not hidden else other_files)[suffix] += 1
+        if prefix and len(names) == n_before and not folders and frames and not images:
             names.append(prefix[:-1])
         else:
-            other_files += images
+            other_files += frames
     return names, missing, other_files

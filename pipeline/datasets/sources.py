@@ -24,6 +24,7 @@ def read_videos(
     root: str | Path | None = None,
     allow_missing: bool = False,
     lexicon: Lexicon | None = None,
+    images: bool = False,
 ) -> VideoList:
     """Return the videos of a folder, of a list, or named one by one. A video is a file or a folder of frames.
 
@@ -32,7 +33,8 @@ def read_videos(
                    labels; of a video that lies deeper, the first folder is the label; videos directly in the
                    source have none. When every video is in a folder called train, val, validation
                    or test, these are splits, and labels are one level below:
-                   ``source/<split>/<label>/<video>``. Symbolic links are followed.
+                   ``source/<split>/<label>/<video>``. Symbolic links are followed. With `images`, the videos
+                   are the image files below it, each of one frame, and nothing else.
                    A ``.csv`` file in UTF-8 with the header ``path,label,split`` in any order; label
                    and split may be absent, the header is row 1. A column ``labels`` in the place of ``label``
                    gives several, with ``;`` between them. Columns ``start`` and ``end`` (seconds, either
@@ -42,12 +44,14 @@ def read_videos(
                    A ``.txt`` list of the BIKE, Text4Vis or X-CLIP repositories: lines ``path frames label``
                    or ``path label``, the labels numbers that count the classes of `lexicon` from 0.
                    Any other file, or several, or one folder of frames: videos without labels.
+                   An image that a list names, or that is named itself, is a video of one frame.
     root           The folder where ids begin, and to which the paths of a list are relative. Default:
                    the folder itself, the folder of the list, or the deepest folder that holds all the
                    named files. A video elsewhere keeps its absolute path as id; one that a list
                    reaches with ``../`` keeps that.
     allow_missing  Leave out videos whose file is not there, and name them in `VideoList.missing`.
     lexicon        The classes of a ``.txt`` list. Other sources name their labels; see `check_labels`.
+    images         Take each image below the folder `source` as a video. Other sources are refused.
 
     Returns the videos in natural order of their ids (``clip2`` before ``clip10``), whatever the order
     on disk or in the list, so that the same videos always make the same list.
@@ -62,7 +66,14 @@ def read_videos(
     base = None if root is None else without_dots(str(root))
     first, single = sources[0], len(sources) == 1
     beside = base or os.path.dirname(without_dots(str(first)))
-    if single and first.is_dir() and not is_frame_folder(first):
+    if images:
+        if not (single and first.is_dir()):
+            raise DatasetError(
+                f"Images are looked for in one folder, and {preview([str(each) for each in sources])} is none: an "
+                f"image that is named, or listed, is a video of one frame without --images."
+            )
+        found = find_in_folder(first, base, images=True)
+    elif single and first.is_dir() and not is_frame_folder(first):
         found = find_in_folder(first, base)
     else:
         if single and first.suffix.lower() == ".csv":

@@ -25,7 +25,8 @@ class Video:
     behind it (seconds, as in media fragments of the web). No two videos share one."""
 
     path: Path
-    """Where its file is, or the folder whose images are its frames, in natural order."""
+    """Where its file is (an image is a video of one frame), or the folder whose images are its frames, in natural
+    order."""
 
     labels: tuple[str, ...] = ()
     """The classes it belongs to, as the list spells them; empty when unknown."""

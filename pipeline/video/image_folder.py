@@ -2,35 +2,21 @@
 
 The images are the frames, in the order of the numbers in their names; only the chosen ones are read. A folder
 has no frame rate: its frames have no times.
-
-JPEG is read by OpenCV: both OpenCV and Pillow fill the holes of a damaged picture with gray and return it,
-but libjpeg under OpenCV reports the damage on standard error. (JPEG has no checksum: damage that leaves a
-valid file, with other blocks in it, cannot be detected.) Everything else is read by Pillow: once decord is
-loaded, whose zlib conflicts with OpenCV's, OpenCV reads no PNG any more.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-import cv2
 import numpy as np
-import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .frame_selection import FrameSelection
-from .native_stderr import capture_stderr
-from .request import IMAGE_SUFFIXES, Decoded, DecodeError, check_n_pixels
-
-STRAY_BYTES = 16
-"""Bytes between the last block of a JPEG and its end mark that are no sign of damage, at most."""
-OPENCV, PILLOW = f"opencv {cv2.__version__}", f"pillow {PIL.__version__}"
+from .image_file import read_image
+from .request import IMAGE_SUFFIXES, Decoded, DecodeError
 
 
 def read_image_folder(folder: str, selection: FrameSelection) -> Decoded:
@@ -51,7 +37,11 @@ def read_image_folder(folder: str, selection: FrameSelection) -> Decoded:
 
     def read(positions: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         for position in positions:
-            image, reader = _read_image(folder, names[position])
+            name = names[position]
+            try:
+                image, reader = read_image(os.path.join(folder, name))  # noqa: PTH118
+            except DecodeError as error:
+                raise DecodeError(error.stage, f"{name} {error.reason}") from error
             readers.add(reader)
             yield position, image
 
@@ -97,7 +87,9 @@ def frame_names(folder: str) -> list[str]:
         several = ", ".join(f"{pattern} ({count})" for pattern, count in sorted(series.items())[:4])
         more = ", ..." if len(series) > 4 else ""
         raise DecodeError(
-            "open", f"is a folder with several series of images, not one video: {several}{more}"
+            "open",
+            f"is a folder with several series of images, not one video: {several}{more} (--images reads each image "
+            f"as a video)",
         )
     return sorted(images, key=_order)
 
@@ -109,55 +101,3 @@ def _stem(name: str) -> str:
 def _order(name: str) -> tuple[list[int], str, str]:
     stem = _stem(name)
     return [int(number) for number in re.findall(r"[0-9]+", stem)], stem, name
-
-
-def _read_image(folder: str, name: str) -> tuple[np.ndarray, str]:
-    """Return [H, W, 3] uint8, red-green-blue, upright, and who read it. Raises DecodeError with the image's name."""
-    try:
-        with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
-            data = file.read()
-    except OSError as error:
-        raise DecodeError("decode", f"{name} cannot be read: {error.strerror}") from error
-    if not data:
-        raise DecodeError("decode", f"{name} is empty (0 bytes)")
-    try:
-        return (_jpeg(data, name), OPENCV) if data.startswith(b"\xff\xd8") else (_other(data, name), PILLOW)
-    except (DecodeError, MemoryError):
-        raise
-    except Image.DecompressionBombError as error:
-        raise DecodeError("decode", f"{name} claims more pixels than are read: {error}") from error
-    except Exception as error:  # Pillow alone has half a dozen kinds
-        if isinstance(error, cv2.error) and error.code == cv2.Error.STS_NO_MEM:
-            raise MemoryError(str(error)) from error
-        if isinstance(error, UnidentifiedImageError):
-            raise DecodeError("decode", f"{name} is no image, or damaged") from error
-        raise DecodeError("decode", f"{name} is damaged: {error}") from error
-
-
-def _jpeg(data: bytes, name: str) -> np.ndarray:
-    with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(data)) as header:
-        check_n_pixels(header.width, header.height, f"{name} is an image")
-    # IMREAD_COLOR: three channels whatever is stored, and the EXIF flag is honored, as the rotation flags of
-    # video files are.
-    with capture_stderr() as stderr_lines:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError("the picture is cut off, or no picture")
-    for line in stderr_lines:
-        # Cameras leave a few stray bytes between a whole picture and its end mark (0xd9). When it is many,
-        # the decoder lost its way in the picture, and was done too early.
-        stray = re.search(r"(\d+) extraneous bytes before marker 0xd9", line)
-        if stray and int(stray[1]) <= STRAY_BYTES:
-            continue
-        if "Corrupt JPEG data" in line or "Premature end of JPEG" in line:
-            raise ValueError(line.strip())
-    return image[..., ::-1]
-
-
-def _other(data: bytes, name: str) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        check_n_pixels(image.width, image.height, f"{name} is an image")
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255 rather than scale
-            upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
-        return np.asarray(upright.convert("RGB"))

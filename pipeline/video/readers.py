@@ -1,4 +1,4 @@
-"""Which reader decodes a video: a folder of images has its own, and a file is read by decord or by PyAV.
+"""Which reader decodes a video: images and folders of them have their own, and other files are read by decord or PyAV.
 
 Decord gets the files in which, by their `packets`, it counts frames correctly. If its decoder prints one
 error, PyAV reads the file instead.
@@ -20,7 +20,7 @@ from .decord_reader import ConcealedErrors, read_with_decord
 from .frame_selection import EmptySegmentError, FrameSelection
 from .packets import check_file, read_packets
 from .pyav_reader import UnexpectedFrame, read_by_counting, read_by_time_stamp
-from .request import DAMAGED, DECODERS, Decoded, DecodeError, VideoRequest
+from .request import DAMAGED, DECODERS, IMAGE_SUFFIXES, Decoded, DecodeError, VideoRequest
 
 
 def decode_video(
@@ -28,9 +28,10 @@ def decode_video(
 ) -> Decoded:
     """Decode one video in this process: nothing helps here when a decoder hangs or crashes.
 
-    path     a video file, a folder of images, or a VideoRequest for a segment of a video
+    path     a video file, a folder of images, an image (by the end of its name), or a VideoRequest for a segment
+             of a video
     decoder  `auto`: decord where its frames can be trusted, else PyAV; `decord`; `pyav`. Means
-             nothing for a folder of images.
+             nothing for images.
     Raises DecodeError for a video that cannot be decoded, ValueError for an unknown decoder, for random
     frames without a draw, and for a draw without random frames.
     While decord or OpenCV runs, the standard error of the whole process is caught.
@@ -45,6 +46,10 @@ def decode_video(
             from .image_folder import read_image_folder  # OpenCV is not for those with video files alone
 
             return read_image_folder(path, selection)
+        if path.lower().endswith(tuple(IMAGE_SUFFIXES)):
+            from .image_file import read_image_file
+
+            return read_image_file(path, selection)
         return _read_file(path, selection, decoder)
     except MemoryError:
         raise DecodeError("memory", "needs more memory to decode than there is") from None

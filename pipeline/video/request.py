@@ -16,9 +16,9 @@ VIDEO_SUFFIXES = frozenset(
 """Ends of the names that count as videos when a folder is read, in any case. Files that are named one by
 one, or in a CSV, are taken as videos whatever they are called."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-"""Ends of the names of images, in any case. A folder that holds images, and neither videos nor folders, is
-one video: its images are the frames."""
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+"""Ends of the names of images, in any case. An image is a video of one frame. A folder that holds images, and
+neither videos nor folders, is one video, unless its images are asked for: they are the frames."""
 
 DECODERS = ("auto", "decord", "pyav")
 MAX_PIXELS = 2**27
@@ -54,7 +54,7 @@ class VideoRequest:
     """
 
     path: str | os.PathLike[str]
-    """A video file, or a folder of images (see `image_folder`), of which no segment can be asked for."""
+    """A video file; or a folder of images or an image, of which no segment can be asked for."""
     start_seconds: float | None = None
     """Counted from the first frame that is shown. None: from the start."""
     end_seconds: float | None = None
@@ -95,11 +95,11 @@ class Decoded:
     frame_indices: np.ndarray
     """[K, T] int64: position of each frame among those the video shows, in the order of showing."""
     timestamps: np.ndarray
-    """[K, T] float64: seconds from the first frame shown to each frame; NaN for a folder of images."""
+    """[K, T] float64: seconds from the first frame shown to each frame; NaN for images."""
     pixels: np.ndarray
     """[V, T, height, width, 3] uint8, V = K x crops: view v is crop v % crops of clip v // crops."""
     duration_seconds: float
-    """From the first readable frame to the end of the last; 0, for unknown, of a folder of images."""
+    """From the first readable frame to the end of the last; 0, for unknown, of images."""
     n_frames: int
     """Frames the video claims to show: those its edit list hides do not count."""
     readable_frames: int

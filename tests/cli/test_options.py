@@ -69,6 +69,8 @@ WITHOUT_A_PART = {
         for name in ("--lexicon", "--index", "--phrase-prompt", "--retriever")
     },
     ("extract", "--position"): ["--mode", "dense"],
+    ("extract", "--images"): ["--dataset", "ucf101"],
+    ("finetune", "--images"): ["--dataset", "ucf101"],
     ("finetune", "--backbone-rate"): ["--train", "head"],
     ("finetune", "--tower"): ["--train", "head"],
     ("finetune", "--checkpointing"): ["--train", "head"],

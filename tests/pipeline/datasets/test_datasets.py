@@ -439,6 +439,58 @@ def test_a_csv_may_list_folders_of_frames(make_csv):
     assert (ids(videos), ids(videos.missing)) == (names, ["frames/8", "frames/none", "other"])
 
 
+# --- images
+
+
+def test_images_are_videos_where_they_are_asked_for(make):
+    root = make("cat/2.JPG", "cat/10.png", "dog/a/1.webp", "0.bmp", "dog/b.mp4", "dog/.x.png", "notes.txt")
+    videos = read_videos(root, images=True)
+    assert told(videos) == [
+        ("0.bmp", (), ""),
+        ("cat/2.JPG", ("cat",), ""),
+        ("cat/10.png", ("cat",), ""),
+        ("dog/a/1.webp", ("dog",), ""),
+    ]
+    assert videos.n_other_files == 3, "the video, the hidden image and the notes"
+
+
+def test_a_folder_of_images_is_one_video_or_several(make):
+    root = make("run/1.jpg", "run/2.jpg")
+    assert ids(read_videos(root)) == ["run"]
+    assert told(read_videos(root, images=True)) == [("run/1.jpg", ("run",), ""), ("run/2.jpg", ("run",), "")]
+    assert told(read_videos(root / "run")) == [("run", (), "")]
+    assert told(read_videos(root / "run", images=True)) == [("1.jpg", (), ""), ("2.jpg", (), "")]
+
+
+def test_images_below_split_folders(make):
+    root = make("train/cat/1.jpg", "val/cat/1.jpg")
+    assert told(read_videos(root, images=True)) == [
+        ("train/cat/1.jpg", ("cat",), "train"),
+        ("val/cat/1.jpg", ("cat",), "val"),
+    ]
+
+
+def test_named_and_listed_images_are_videos(make_csv, tmp_path):
+    path = make_csv("path,label\na/1.jpg,cat\na/2.png,dog\n", "a/1.jpg", "a/2.png")
+    assert told(read_videos(path)) == [("a/1.jpg", ("cat",), ""), ("a/2.png", ("dog",), "")]
+    assert ids(read_videos([tmp_path / "a/1.jpg", tmp_path / "a/2.png"])) == ["1.jpg", "2.png"]
+    (tmp_path / "list.txt").write_text("a/1.jpg 1\na/2.png 0\n")
+    lexicon = Lexicon("animals", ("cat", "dog"), ("cat", "dog"))
+    assert [video.labels for video in read_videos(tmp_path / "list.txt", lexicon=lexicon)] == [
+        ("dog",),
+        ("cat",),
+    ]
+
+
+def test_images_are_looked_for_in_one_folder(make_csv, tmp_path):
+    path = make_csv("path,label\n1.jpg,cat\n", "1.jpg", "b/c.mp4")
+    for source in (path, tmp_path / "1.jpg", [tmp_path, tmp_path / "b"], tmp_path / "none"):
+        with pytest.raises(DatasetError, match="Images are looked for in one folder, and .* is none: "):
+            read_videos(source, images=True)
+    with pytest.raises(DatasetError, match=r"no image below .*b \(1 other file: \.mp4\).* \.bmp, \.jpeg"):
+        read_videos(tmp_path / "b", images=True)
+
+
 # --- segments and several labels
 
 

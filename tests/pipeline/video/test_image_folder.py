@@ -192,7 +192,7 @@ def test_ignores_files_beside_the_frames(tmp_path):
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        ([], r"is a folder without images \(\.jpeg, \.jpg, \.png\)"),
+        ([], r"is a folder without images \(\.bmp, \.jpeg, \.jpg, \.png, \.webp\)"),
         (["a.txt", ".hidden.jpg"], "is a folder without images"),
         (["1.jpg", "2.jpg", "2.PNG"], r"several images of one frame: 2\.PNG, 2\.jpg"),
         (
@@ -241,7 +241,7 @@ def holed(data):
     ("data", "reason"),
     [
         (b"", r"003\.jpg is empty \(0 bytes\)"),
-        (b"no image" * 99, r"003\.jpg is no image, or damaged"),
+        (b"no image" * 99, r"003\.jpg is no image \(JPEG, PNG, WebP, BMP\), or damaged"),
         (noise_jpeg()[:-900], r"003\.jpg is damaged"),
         (noise_jpeg(progressive=True)[:-900], r"003\.jpg is damaged"),
         (holed(noise_jpeg()), r"003\.jpg is damaged: Corrupt JPEG data: \d+ extraneous bytes"),
