@@ -508,6 +508,7 @@ IN_EVERY_CALL = {
     "plot few-shot": "output",
     "plot confusion": "cache device head lexicon model output split",
     "saliency": "cache device model png prompt temperature view words",
+    "import-model": "frames lexicon output text",
     "info": "json",
     "verify": "cache",
     "merge": "output",
