@@ -54,7 +54,8 @@ def parse(line: str) -> tuple[str, click.Context]:
 
 def test_the_recipes_have_command_lines():
     assert len(LINES) > 30
-    assert {"extract", "dataset check", "eval", "fit", "attributes"} == {parse_name(line) for line in LINES}
+    names = {parse_name(line) for line in LINES}
+    assert names == {"extract", "dataset check", "eval", "fit", "attributes", "finetune", "import-model"}
 
 
 def parse_name(line: str) -> str:
@@ -65,7 +66,8 @@ def parse_name(line: str) -> str:
 @pytest.mark.parametrize("line", LINES)
 def test_a_command_line_of_the_recipes(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "distilbert-base-uncased").mkdir()  # the one folder that click itself looks for
+    for folder in ("distilbert-base-uncased", "imagenet"):  # click itself looks for these
+        (tmp_path / folder).mkdir()
     name, context = parse(line)
     given = context.params
     if given.get("lexicon"):

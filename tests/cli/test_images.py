@@ -85,3 +85,13 @@ def test_images_are_asked_for_of_a_folder(imagenet, extracted):
     for arguments in ((picture, "--images"), ("--dataset", "ucf101", "--root", imagenet, "--images")):
         done = run("extract", *arguments, cwd=extracted, status=2)
         assert "--images goes with one folder as SOURCE alone: it has no part here." in done.stderr
+
+
+def test_an_encoder_can_be_trained_on_images(imagenet, extracted):
+    settings = ("--frames", 1, "--temporal", "mean", "--shots", 2, "--gray", 0, "--rand-augment", "0,0")
+    done = run(
+        *("finetune", imagenet, "--images", *settings, "--batch-size", 2, "--output", "model", "--dry-run"),
+        cwd=extracted,
+    )
+    assert "4 videos of 2 classes; 4 steps of 2 clips" in done.stdout
+    assert "One batch: 2 clips of 1 x 32 x 32 x 3 read" in done.stdout
