@@ -48,13 +48,19 @@ VIDEO_PROMPTS = ("on", "off")
 LOSSES = ("cross-entropy", "paper", "released")
 
 # fine-tuning
-FINETUNE_RECIPES = ("text4vis", "bike")
+FINETUNE_RECIPES = ("text4vis", "bike", "x-clip")
 TRAINED = ("visual", "visual+text", "head")
 """Which towers are trained beside the head."""
 TOWERS = ("none", "token-t1d", "token-shift", "tsm", "cross-frame")
 """What is put inside a visual tower, so that the frames of a clip see each other; see `encoders.towers`."""
 TOWER_STARTS = {"token-t1d": ("shift", "fixed"), "cross-frame": ("released", "quiet")}
 """How what is trained inside a tower begins, the usual one first."""
+COSINES = ("shifted", "whole")
+"""Where the cosine of the learning rate begins: after the warm-up, or at 0, so that the rate drops after the warm-up."""
+CROP_FORMS = ("area", "multi-scale")
+"""How random boxes of clips are drawn; see `video.Augmentation`."""
+NORMALIZATIONS = ("encoder", "imagenet")
+"""Mean and standard deviation of the colors that an encoder reads while it is trained and after."""
 DECAYS = ("all", "matrices")
 """Which parameters decay: all of them, or all but biases, norms and positions."""
 

@@ -10,15 +10,19 @@ import click
 
 from ...pipeline.choices import (
     CLASSIFIERS,
+    COSINES,
+    CROP_FORMS,
     DECAYS,
     FINETUNE_RECIPES,
     HEAD_POOLS,
     LOSSES,
+    NORMALIZATIONS,
     PRECISIONS,
     TEMPORAL,
     TOWER_STARTS,
     TOWERS,
     TRAINED,
+    VIDEO_PROMPTS,
     WORDS,
 )
 from ..conditions import with_option, without_option
@@ -76,11 +80,12 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
         "Videos": "--root --dataset --split --annotations --segments --allow-missing --train-split --held-out --shots "
         "--seed",
         "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --prompt --prompt-draw --prompt-context --text-encoder "
-        "--classifier --temporal --pool "
-        "--words --renormalize --loss --gather --temperature",
+        "--classifier --temporal --pool --video-prompts "
+        "--words --renormalize --loss --gather --temperature --label-smoothing",
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
-        "--backbone-rate --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
-        "Clips (default: as the recipe has it)": "--crop --flip --gray --jitter --rand-augment",
+        "--backbone-rate --min-rate --cosine --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
+        "Clips (default: as the recipe has it)": "--crop --crop-form --flip --gray --jitter --jitter-probability "
+        "--rand-augment --mixup --cutmix --normalization",
         "Reading": "--workers --timeout --worker-memory",
     },
 )
@@ -131,7 +136,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--shots", type=click.IntRange(1, 10**9),
     help="Train on so many videos of every class, repeated until an epoch has as many clips as without; 10 epochs and "
-    "no temporal module, if not told otherwise.",
+    "no temporal module (x-clip: 32 frames, lower rates), if not told otherwise.",
 )  # fmt: skip
 @option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @option(
@@ -170,6 +175,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option("--temporal", type=click.Choice(TEMPORAL), help="Over the frame embeddings, as in `vidclip fit`.")
 @option("--pool", type=click.Choice(HEAD_POOLS), help="Mean of the frames, or concept spotting.")
 @option(
+    "--video-prompts", type=click.Choice(VIDEO_PROMPTS),
+    help="Class embeddings that look at the video's patch tokens (X-CLIP), with cross-frame inside the tower and mit.",
+)  # fmt: skip
+@option(
     "--words",
     type=click.Choice(WORDS),
     needs=_SPOTTING,
@@ -189,6 +198,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     type=Temperature(),
     help="Temperature of the loss; trained: the encoder's, trained with it.",
 )
+@option(
+    "--label-smoothing", type=FiniteRange(0, 1, max_open=True),
+    help="Share of the target that is spread over all classes.",
+)  # fmt: skip
 @option("--epochs", type=click.IntRange(1, 100_000))
 @option("--warm-up-epochs", type=FiniteRange(0, 100_000))
 @option("--batch-size", type=click.IntRange(1, 1_000_000), help="Clips of a step, on all processes together.")
@@ -198,6 +211,11 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 )  # fmt: skip
 @option("--learning-rate", type=_RATE, help="Rate of the head.")
 @option("--backbone-rate", type=_RATE, needs=_ENCODER, help="Rate of the encoder.")
+@option("--min-rate", type=_PROBABILITY, help="What the rates end at, as a share of each.")
+@option(
+    "--cosine", type=click.Choice(COSINES),
+    help="The rates fall from the end of the warm-up, or as if there were none (released X-CLIP).",
+)  # fmt: skip
 @option("--betas", type=Numbers("B1,B2", float), help="Of AdamW.")
 @option("--weight-decay", type=FiniteRange(0, 100))
 @option(
@@ -216,6 +234,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     help="Compute activations twice, to save memory.",
 )
 @option("--crop/--no-crop", default=None, help="Random crops, or the model's own preprocessing.")
+@option(
+    "--crop-form", type=click.Choice(CROP_FORMS),
+    help="Boxes of random area and ratio (BIKE, Text4Vis), or of few sizes and places (X-CLIP).",
+)  # fmt: skip
 @option("--flip", type=_PROBABILITY, help="Probability; 0 where left and right mean something.")
 @option("--gray", type=_PROBABILITY, help="Probability that a clip loses its color.")
 @option(
@@ -223,6 +245,21 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     type=Numbers("B,C,S,H", float),
     help="Strength of changes in brightness, contrast, saturation, hue.",
 )
+@option("--jitter-probability", type=_PROBABILITY, help="Probability that a clip has such changes.")
+@option(
+    "--mixup", type=FiniteRange(0, 1000), metavar="ALPHA",
+    help="Blend clips, by shares of Beta(ALPHA, ALPHA); 0: none. With --cutmix, half of the steps have each.",
+)  # fmt: skip
+@option(
+    "--cutmix",
+    type=FiniteRange(0, 1000),
+    metavar="ALPHA",
+    help="Put a box of one clip into another, likewise.",
+)
+@option(
+    "--normalization", type=click.Choice(NORMALIZATIONS),
+    help="Mean and standard deviation of colors: the encoder's, or ImageNet's (X-CLIP), which the trained encoder keeps.",
+)  # fmt: skip
 @option("--rand-augment", type=Numbers("N,M", int), help="Number and magnitude of RandAugment's operations.")
 @decoding_options
 @device_option
@@ -302,7 +339,7 @@ def _recipe(name: str, options: dict[str, Any]) -> Recipe:
 
     from ...pipeline.finetune import FEW_SHOT, Recipe, find_recipe
 
-    few_shot = FEW_SHOT if options["shots"] else {}
+    few_shot = FEW_SHOT[name] if options["shots"] else {}
     names = {field.name for field in fields(Recipe)}
     given = {key: value for key, value in options.items() if key in names and value not in (None, ())}
     if "prompts" in given:

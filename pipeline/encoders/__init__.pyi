@@ -1,5 +1,8 @@
+from .encoder import IMAGENET_MEAN as IMAGENET_MEAN
+from .encoder import IMAGENET_STD as IMAGENET_STD
 from .encoder import OpenClipEncoder as OpenClipEncoder
 from .encoder import average_prompts as average_prompts
+from .encoder import frames_and_patches as frames_and_patches
 from .files import EncoderRequest as EncoderRequest
 from .files import brings_its_weights as brings_its_weights
 from .files import files_of as files_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ from .tokens import WORD_MODES, content_positions, token_embeddings, word_positi
 from .towers.build import TowerConfig, change_tower
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the colors of ImageNet, in 0..1."""
 
 
 class OpenClipEncoder:
@@ -79,6 +84,14 @@ class OpenClipEncoder:
             self.network.to(self.device).eval()
             self.tower, self.frames_per_sample = config, config.frames
 
+    def change_normalization(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        """Read colors with another mean and standard deviation, in 0..1: the identity is that of the weights as they
+        were loaded."""
+        self.preprocess = replace(self.preprocess, mean=mean, std=std)
+        self._mean, self._std = (
+            torch.tensor(each, device=self.device).view(1, 3, 1, 1) for each in (mean, std)
+        )
+
     @property
     def patch_shape(self) -> tuple[int, int] | None:
         """(P, d) of the patch tokens of a clip, for X-CLIP's prompts; None where its attention is not in the tower."""
@@ -118,12 +131,8 @@ class OpenClipEncoder:
                 f"the tower reads clips of {self.frames_per_sample} frames, got {pixels.shape[1]}"
             )
         with torch.inference_mode():
-            tokens = visual.transformer(visual._embeds(self._images(pixels.to(self.device).flatten(0, 1))))
-            proj: Any = visual.proj
-            frames = visual._pool(tokens)[0] @ proj
-            patches = F.layer_norm(tokens[:, 1:].float(), tokens.shape[-1:])
-            clips = frames.float().unflatten(0, pixels.shape[:2])
-            return clips, patches.unflatten(0, pixels.shape[:2]).mean(dim=1)
+            images = self._images(pixels.to(self.device).flatten(0, 1))
+            return frames_and_patches(visual, images, pixels.shape[1])
 
     def encode_text(
         self,
@@ -238,3 +247,14 @@ def average_prompts(sentences: np.ndarray) -> np.ndarray:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.float().cpu().numpy()
+
+
+def frames_and_patches(
+    visual: Any, images: torch.Tensor, num_frames: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `OpenClipEncoder.encode_clips` does, of normalized images [B T, 3, height, width], with gradients."""
+    tokens = visual.transformer(visual._embeds(images))
+    frames = visual._pool(tokens)[0] @ visual.proj
+    patches = F.layer_norm(tokens[:, 1:].float(), tokens.shape[-1:])
+    clips = frames.float().unflatten(0, (-1, num_frames))
+    return clips, patches.unflatten(0, (-1, num_frames)).mean(dim=1)

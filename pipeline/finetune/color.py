@@ -28,7 +28,9 @@ class ColorAugmentation:
             steps.append(v2.RandAugment(*recipe.rand_augment))
         if any(recipe.jitter):
             brightness, contrast, saturation, hue = recipe.jitter
-            steps.append(v2.ColorJitter(brightness, contrast, saturation, hue))
+            jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
+            certain = recipe.jitter_probability == 1
+            steps.append(jitter if certain else v2.RandomApply([jitter], recipe.jitter_probability))
         if recipe.gray:
             steps.append(v2.RandomGrayscale(recipe.gray))
         self._transform = v2.Compose(steps) if steps else None

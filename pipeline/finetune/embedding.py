@@ -17,12 +17,12 @@ def embed_videos(
     reader: ClipReader,
     videos: Sequence[Video],
     encode: Callable[[torch.Tensor], torch.Tensor],
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """Return (positions [m] of the videos that can be read, their frames [m, T, D] float32, reasons by id of the rest).
+    """Return (positions [m] of the videos that can be read, theirs of `encode`, [m, *shape] float32, reasons by id of the
+    rest).
 
-    encode    pixels [B, T, H, W, 3] uint8 -> frames [B, T, D]
-    shape     (T, D)
+    encode    pixels [B, T, H, W, 3] uint8 -> embeddings or scores [B, *shape]
     """
     parts = [list(videos[start : start + _BATCH]) for start in range(0, len(videos), _BATCH)]
     kept: list[int] = []

@@ -111,7 +111,7 @@ class TrainingLoop:
         """
         began, waited = time.monotonic(), reader.waited_seconds
         seed = np.random.SeedSequence(self.recipe.seed, spawn_key=(epoch, self.world.rank))
-        torch.manual_seed(int(seed.generate_state(1)[0]))  # for towers with dropout
+        torch.manual_seed(int(seed.generate_state(1)[0]))  # for mixing, and for towers with dropout
         self.model.train()
         planned = self.own_clips(epoch)
         clips = [[clip for clip in part if self.video(clip).id not in unreadable] for part in planned]
@@ -208,7 +208,13 @@ class TrainingLoop:
 
     def _set_rates(self, step: int) -> None:
         recipe = self.recipe
-        factor = lr_factor(step, recipe.warm_up * self.steps, recipe.epochs * self.steps)
+        factor = lr_factor(
+            step,
+            recipe.warm_up * self.steps,
+            recipe.epochs * self.steps,
+            minimum=recipe.min_rate,
+            cosine=recipe.cosine,
+        )
         for group in self._optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
 

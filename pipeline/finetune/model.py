@@ -16,9 +16,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..encoders import OpenClipEncoder
-from ..heads import VideoHead, scores_loss
+from ..encoders import OpenClipEncoder, frames_and_patches
+from ..heads import VideoHead, XClipHead, scores_loss
 from .distributed import gather
+from .mixing import Mixing, soft_targets
 from .precision import arithmetic, longest_sequence
 from .recipes import Recipe
 from .text_branch import TextBranch
@@ -39,12 +40,17 @@ class FinetuneModel(nn.Module):
     std: torch.Tensor
 
     def __init__(
-        self, encoder: OpenClipEncoder, head: VideoHead, recipe: Recipe, texts: TextBranch | None = None
+        self,
+        encoder: OpenClipEncoder,
+        head: VideoHead | XClipHead,
+        recipe: Recipe,
+        texts: TextBranch | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
         self.network: Any = encoder.network
         self.head, self.texts = head, texts
+        self._mix = Mixing(recipe)
         preprocess = encoder.preprocess
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocess.std).view(3, 1, 1), persistent=False)
@@ -100,13 +106,29 @@ class FinetuneModel(nn.Module):
         if self.recipe.temperature is None:
             self.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
-    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return frame embeddings [B, T, D], not normalized, of pixels [B, T, H, W, 3] uint8."""
-        frames = pixels.flatten(0, 1).permute(0, 3, 1, 2).to(self.mean.dtype).div(255)
-        frames = (frames - self.mean) / self.std
-        with arithmetic(self.recipe, pixels.device, longest_sequence(self.network.visual)):
-            embedded = self.network.encode_image(frames)
-        return embedded.to(self.mean.dtype).unflatten(0, pixels.shape[:2])
+    def scores(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the scores [B, C] of the head for clips [B, T, H, W, 3] uint8."""
+        return self.head(*self.inputs(pixels))
+
+    def inputs(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what the head reads of clips [B, T, H, W, 3] uint8: frame embeddings [B, T, D], not normalized, and for
+        X-CLIP's head the patch tokens [B, P, d]."""
+        return self._encode(self._images(pixels))
+
+    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return normalized clips [B, T, 3, H, W]."""
+        frames = pixels.permute(0, 1, 4, 2, 3).to(self.mean.dtype).div(255)
+        return (frames - self.mean) / self.std
+
+    def _encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the `inputs` of normalized clips."""
+        visual, dtype = self.network.visual, self.mean.dtype
+        with arithmetic(self.recipe, images.device, longest_sequence(visual)):
+            if isinstance(self.head, XClipHead):
+                found = frames_and_patches(visual, images.flatten(0, 1), images.shape[1])
+                return tuple(each.to(dtype) for each in found)
+            embedded = self.network.encode_image(images.flatten(0, 1))
+        return (embedded.to(dtype).unflatten(0, images.shape[:2]),)
 
     def forward(self, pixels: torch.Tensor, labels: torch.Tensor, prompt: int | None = None) -> torch.Tensor:
         """Return the loss, a scalar: of the own clips or, where a contrastive loss gathers, of those of all devices.
@@ -118,16 +140,23 @@ class FinetuneModel(nn.Module):
         n_own = len(labels)
         if not n_own:  # every parameter takes part in every step of every process
             pixels = pixels.new_zeros(1, self.recipe.frames, *self._size, 3)
+        images, targets = self._images(pixels), labels
+        if n_own and self.recipe.softens:
+            soft = soft_targets(labels, len(self.head.class_embeddings), self.recipe.label_smoothing)
+            images, targets = self._mix(images, soft.to(images.dtype))
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.recipe.train != "head"):
-            embedded = frames = self.embed(pixels)
+            embedded = inputs = self._encode(images)
         if self.gathers:
-            frames, labels = gather(frames[:n_own]), gather(labels)
-        empty = not len(labels)
+            inputs, targets = tuple(gather(each[:n_own]) for each in inputs), gather(labels)
+        empty = not len(targets)
         if empty:
-            frames, labels = embedded, labels.new_zeros(1)
+            inputs, targets = embedded, labels.new_zeros(1)
         class_embeddings, queries = self.texts(self.network, prompt) if self.texts else (None, None)
-        scores = self.head(frames, class_embeddings, queries=queries)
-        loss = scores_loss(scores, labels, temperature=self.temperature, form=self.recipe.loss)
+        if isinstance(self.head, XClipHead):
+            scores = self.head(*inputs, class_embeddings)
+        else:
+            scores = self.head(*inputs, class_embeddings, queries=queries)
+        loss = scores_loss(scores, targets, temperature=self.temperature, form=self.recipe.loss)
         return loss * 0 if empty else loss
 
     @property

@@ -1,7 +1,8 @@
 """How an encoder is fine-tuned, as data: the papers' recipes, parameter groups, and the learning rate over time.
 
 Where a paper and its released code differ, the value is the paper's, unless its comment says otherwise.
-Sources: Wu et al. 2023 (BIKE), B.1, and its configs; Wu et al. 2023 (Text4Vis), Tables A.3 and A.4, and its configs.
+Sources: Wu et al. 2023 (BIKE), B.1, and its configs; Wu et al. 2023 (Text4Vis), Tables A.3 and A.4, and its configs; Ni et
+al. 2022 (X-CLIP), its table of hyperparameters, and its configs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from torch import nn
 
 from ..choices import (
     CLASSIFIERS,
+    COSINES,
     DECAYS,
     HEAD_POOLS,
     LOSSES,
+    NORMALIZATIONS,
     PRECISIONS,
     TEMPORAL,
     TOWERS,
     TRAINED,
+    VIDEO_PROMPTS,
     WORDS,
     check_choice,
 )
@@ -55,9 +59,17 @@ class Recipe:
     classifier: str = "text"
     temporal: str = "transformer"
     pool: str = "mean"
+    video_prompts: str = "off"
+    """Whether the class embeddings look at the patch tokens of the video (on): X-CLIP's head."""
     words: str = "name"
     renormalize: bool = True
     loss: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    mixup: float = 0.0
+    """Parameter of the Beta distribution of mixup's share; 0: none. With cutmix too, each step has one of them."""
+    cutmix: float = 0.0
+    """Likewise of cutmix."""
     gather: bool = True
     """Whether a contrastive loss is taken over the clips of all devices; else over those of each alone."""
     temperature: float | None = 0.01
@@ -73,6 +85,10 @@ class Recipe:
     """Of the head: what is new."""
     backbone_rate: float = 5e-6
     """Of the encoder."""
+    min_rate: float = 0.0
+    """What the rates end at, as a share of each."""
+    cosine: str = "shifted"
+    """Whether the cosine of the rates begins after the warm-up; else, as X-CLIP released it, it spans the whole training."""
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.2
     decay: str = "all"
@@ -81,13 +97,19 @@ class Recipe:
     """Largest norm of a gradient; 0: any. No release clips."""
     crop: bool = True
     """Whether clips are cropped at random."""
+    crop_form: str = "area"
+    """How: see `video.Augmentation`."""
     flip: float = 0.5
     gray: float = 0.2
     """Probability that a clip loses its color."""
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     """Strength of changes in brightness, contrast, saturation and hue."""
+    jitter_probability: float = 1.0
+    """Probability that a clip has them."""
     rand_augment: tuple[int, int] = (0, 0)
     """Number and magnitude of RandAugment's operations."""
+    normalization: str = "encoder"
+    """Mean and standard deviation of the colors: those the encoder has, or ImageNet's, which the trained encoder keeps."""
     precision: str = "auto"
     """Of the encoder's arithmetic while it is trained; weights stay in fp32. auto: fp32 on a CPU, bf16 on a GPU that
     has it, else fp16."""
@@ -101,6 +123,7 @@ class Recipe:
         choices = {
             "train": TRAINED, "classifier": CLASSIFIERS, "temporal": TEMPORAL, "pool": HEAD_POOLS, "words": WORDS,
             "tower": TOWERS, "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
+            "video_prompts": VIDEO_PROMPTS, "cosine": COSINES, "normalization": NORMALIZATIONS,
         }  # fmt: skip
         for name, known in choices.items():
             check_choice(name, getattr(self, name), known)
@@ -118,14 +141,18 @@ class Recipe:
             "weight_decay",
             "warm_up_epochs",
             "clip_gradient",
+            "mixup",
+            "cutmix",
             *(() if self.temperature is None else ("temperature",)),
         ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.temperature == 0:
             raise ValueError("temperature must be above 0")
-        for name, values in (("betas", self.betas), ("gray", [self.gray]), ("held_out", [self.held_out])):
-            if not all(0 <= value <= 1 for value in values) or (name != "gray" and 1 in values):
+        closed = ("gray", "jitter_probability", "min_rate")
+        for name in ("betas", "held_out", "label_smoothing", *closed):
+            values = self.betas if name == "betas" else [getattr(self, name)]
+            if not all(0 <= value <= 1 for value in values) or (name not in closed and 1 in values):
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         if len(self.jitter) != 4 or not all(
             0 <= value <= (0.5 if i == 3 else 10) for i, value in enumerate(self.jitter)
@@ -137,6 +164,24 @@ class Recipe:
             )
         _ = self.augmentation, self.head_config, self.tower_config  # they have checks of their own
         self._check_texts()
+        if self.softens and self.loss != "cross-entropy":
+            raise ValueError(
+                f"label_smoothing, mixup and cutmix go with cross-entropy alone: a contrastive loss ({self.loss}) needs one "
+                "label a clip. Set them to 0"
+            )
+        if self.video_prompts == "on":
+            own = {
+                "classifier": "text",
+                "temporal": "mit",
+                "pool": "mean",
+                "prompt_context": 0,
+                "text_encoder": None,
+            }
+            for name, value in own.items():
+                if getattr(self, name) != value:
+                    raise ValueError(
+                        f"video_prompts on goes with {name} {value or 'unset'}, got {getattr(self, name)}; set video_prompts off"
+                    )
 
     def _check_texts(self) -> None:
         object.__setattr__(self, "prompts", resolve_prompts(self.prompts))
@@ -172,7 +217,12 @@ class Recipe:
     @property
     def augmentation(self) -> Augmentation:
         """What decode workers draw for a clip beside its frames."""
-        return Augmentation(crop=self.crop, flip=self.flip)
+        return Augmentation(crop=self.crop, flip=self.flip, form=self.crop_form)
+
+    @property
+    def softens(self) -> bool:
+        """Whether a clip has shares of several classes as its target."""
+        return bool(self.label_smoothing or self.mixup or self.cutmix)
 
     @property
     def tower_config(self) -> TowerConfig | None:
@@ -212,10 +262,36 @@ RECIPES = {
     ),
     # Released: words="all", renormalize=False.
     "bike": Recipe("bike", pool="vcs", loss="released"),
+    # Released: cosine="whole", and jitter drawn anew for every frame.
+    "x-clip": Recipe(
+        "x-clip",
+        tower="cross-frame",
+        prompts=("{}",),
+        temporal="mit",
+        video_prompts="on",
+        label_smoothing=0.1,
+        mixup=0.8,
+        cutmix=1.0,
+        learning_rate=8e-5,
+        backbone_rate=8e-6,
+        min_rate=0.01,
+        betas=(0.9, 0.98),
+        weight_decay=0.001,
+        decay="matrices",
+        crop_form="multi-scale",
+        jitter=(0.4, 0.4, 0.2, 0.1),
+        jitter_probability=0.8,
+        normalization="imagenet",  # with CLIP's tower, as its checkpoints were trained
+    ),
 }
-FEW_SHOT = {"epochs": 10, "held_out": 0.0, "temporal": "mean"}
+FEW_SHOT = {
+    "text4vis": {"epochs": 10, "held_out": 0.0, "temporal": "mean"},
+    "bike": {"epochs": 10, "held_out": 0.0, "temporal": "mean"},
+    "x-clip": {"epochs": 10, "held_out": 0.0, "frames": 32, "learning_rate": 2e-5, "backbone_rate": 2e-6},
+}
 """What a few-shot training has in the place of a recipe's own: ten epochs (two on Kinetics-400) of as many clips as
-the full set has, nothing held out of so few videos, and no temporal module (both papers)."""
+the full set has, nothing held out of so few videos, and no temporal module (BIKE, Text4Vis); X-CLIP's frames and rates
+(its 50 epochs are of the few videos once)."""
 
 
 def find_recipe(name: str, **changes: Any) -> Recipe:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from open_clip.modified_resnet import ModifiedResNet
 
 from ..datasets import Video, file_id
 from ..encoders import OpenClipEncoder, collapse_note, load_encoder
@@ -24,7 +23,7 @@ from ..heads import (
     Epoch,
     StoredHead,
     Validation,
-    head_scores,
+    XClipHead,
     save_head,
     some_examples,
     untrained_head,
@@ -40,6 +39,7 @@ from .loop import TrainedEpoch, TrainingLoop
 from .model import FinetuneModel
 from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
 from .precision import training_precision
+from .prepare import prepare_encoder
 from .recipes import Recipe
 from .text_branch import classes_of, text_branch
 
@@ -102,7 +102,7 @@ class Finetuning:
         self._checkpoint = output / CHECKPOINT_FILE
         if not self._checkpoint.exists():
             check_output(output)
-        self._change_tower()
+        prepare_encoder(encoder, recipe)
         self.unreadable: dict[str, str] = {}
         sampling = Sampling(recipe.frames)
         self._sampling = sampling
@@ -166,23 +166,6 @@ class Finetuning:
 
     # --- before the first step
 
-    def _change_tower(self) -> None:
-        recipe, encoder = self.recipe, self.encoder
-        try:
-            if recipe.tower_config is not None:
-                encoder.change_tower(recipe.tower_config, recipe.seed)
-        except ValueError as error:
-            raise FinetuneError(f"--tower {recipe.tower}: {error} ({encoder.name}).") from error
-        if recipe.checkpointing and isinstance(encoder.network.visual, ModifiedResNet):
-            raise FinetuneError(
-                f"--checkpointing: open_clip keeps all activations of a ResNet ({encoder.name}). Use --accumulate."
-            )
-        if encoder.frames_per_sample not in (1, recipe.frames):
-            raise FinetuneError(
-                f"the tower of {encoder.name} sees {encoder.frames_per_sample} frames at once, and clips have "
-                f"{recipe.frames}. Use --frames {encoder.frames_per_sample}."
-            )
-
     @property
     def _shape(self) -> tuple[int, ...]:
         return self._still.shape[1:]
@@ -213,27 +196,36 @@ class Finetuning:
             looked_at = np.arange(len(labels))
             if config.classifier != "lda":
                 looked_at = some_examples(looked_at)
-            kept, frames = self._embed(pool, [videos.train[int(i)] for i in looked_at], self._encode)
+            shape = (recipe.frames, self.encoder.dimension)
+            kept, frames = self._embed(pool, [videos.train[int(i)] for i in looked_at], self._encode, shape)
             looked_at = looked_at[kept]
             if not len(kept):
                 name, reason = next(iter(self.unreadable.items()))
                 raise FinetuneError(f"none of the first training videos can be read; {name}: {reason}.")
         head = untrained_head(frames[:, None], labels[looked_at], classes, config, seed=recipe.seed)
+        if recipe.video_prompts == "on":
+            _, width = self.encoder.patch_shape or (0, 0)
+            head = XClipHead.over(head, width, seed=recipe.seed)
         return FinetuneModel(self.encoder, head, recipe, text_branch(self.encoder, recipe, classes))
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.encoder.encode_frames(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
 
     def _embed(
-        self, pool: DecodePool, videos: Sequence[Video], encode: Callable[[torch.Tensor], torch.Tensor]
+        self,
+        pool: DecodePool,
+        videos: Sequence[Video],
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        shape: tuple[int, ...],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return (positions [m] of the videos that can be read, their frames [m, T, D] float32); record the others."""
-        reader, shape = ClipReader(pool, self._shape), (self.recipe.frames, self.encoder.dimension)
-        kept, frames, failures = embed_videos(
+        """Return (positions [m] of the videos that can be read, what `encode` makes of them, [m, *shape] float32); record
+        the others."""
+        reader = ClipReader(pool, self._shape)
+        kept, found, failures = embed_videos(
             reader, videos, lambda pixels: encode(pixels.to(self.world.device)), shape
         )
         self.unreadable |= failures
-        return kept, frames
+        return kept, found
 
     # --- after an epoch
 
@@ -271,9 +263,9 @@ class Finetuning:
         own = np.arange(len(self.videos.held_out))[world.rank :: world.size]
         own = own[[self.videos.held_out[i].id not in self.unreadable for i in own]] if len(own) else own
         with torch.no_grad():
-            kept, frames = self._embed(pool, [self.videos.held_out[i] for i in own], model.embed)
-        scores = head_scores(model.head, torch.from_numpy(frames), 1)
-        found = world.collect((own[kept], scores, self.unreadable))
+            held_out, shape = [self.videos.held_out[i] for i in own], model.head.class_embeddings.shape[:1]
+            kept, scores = self._embed(pool, held_out, model.scores, shape)
+        found = world.collect((own[kept], scores[:, None], self.unreadable))
         for _, _, failures in found:
             self.unreadable |= failures
         indices = np.concatenate([indices for indices, _, _ in found])

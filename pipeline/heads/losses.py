@@ -21,7 +21,7 @@ from ..choices import LOSSES, check_choice
 def cross_entropy_loss(
     scores: torch.Tensor, labels: torch.Tensor, *, temperature: float | torch.Tensor = 0.01
 ) -> torch.Tensor:
-    """Return the cross entropy, a scalar, of scores [B, C] and labels [B] in 0..C-1."""
+    """Return the cross entropy, a scalar, of scores [B, C] and labels [B] in 0..C-1, or targets [B, C] that sum to 1."""
     return F.cross_entropy(scores / temperature, labels)
 
 
@@ -61,13 +61,14 @@ def scores_loss(
     temperature: float | torch.Tensor = 0.01,
     form: str = "cross-entropy",
 ) -> torch.Tensor:
-    """Return one of LOSSES, a scalar, of cosines [B, C] and labels [B] in 0..C-1.
+    """Return one of LOSSES, a scalar, of cosines [B, C] and labels [B] in 0..C-1; cross entropy takes targets [B, C] too.
 
     The contrastive losses take the class text of each video, K = B; concept spotting has a video embedding for each
     class, and so scores alone. Raises ValueError for an unknown form or shapes that do not fit.
     """
     check_choice("the loss", form, LOSSES)
-    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+    soft = form == "cross-entropy" and labels.is_floating_point()
+    if scores.ndim != 2 or labels.shape != scores.shape[: 2 if soft else 1]:
         raise ValueError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} do not fit")
     if form == "cross-entropy":
         return cross_entropy_loss(scores, labels, temperature=temperature)

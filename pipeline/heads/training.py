@@ -225,11 +225,20 @@ def is_matrix(name: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim >= 2 and name.rpartition(".")[2] not in vectors
 
 
-def lr_factor(step: int, warm_up: float, total: int) -> float:
-    """Return the factor of the learning rate: a linear rise over `warm_up` steps, then half a cosine."""
+def lr_factor(
+    step: int, warm_up: float, total: int, *, minimum: float = 0.0, cosine: str = "shifted"
+) -> float:
+    """Return the factor of the learning rate: a linear rise over `warm_up` steps, then half a cosine.
+
+    minimum    what the cosine ends at
+    cosine     shifted: it begins after the warm-up; whole: it spans all steps, of which the warm-up takes the place of
+               the first (X-CLIP as released)
+    """
     if step < warm_up:
         return min(1.0, (step + 1) / warm_up)
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+    begin = 0 if cosine == "whole" else warm_up
+    fall = 0.5 * (1 + math.cos(math.pi * (step - begin) / max(1, total - begin)))
+    return minimum + (1 - minimum) * fall
 
 
 def val_count(n_videos: int, share: float) -> int:

@@ -131,6 +131,16 @@ class XClipHead(nn.Module):
         """Return the same head over some of its classes, in this order."""
         return self.with_classes(self.class_embeddings[list(classes)].cpu().numpy())
 
+    @classmethod
+    def over(cls, head: VideoHead, patch_width: int, *, seed: int = 0) -> XClipHead:
+        """Return an untrained head with the integration transformer and the classes of `head`, whose temporal module is
+        `mit`."""
+        embeddings = head.class_embeddings.detach().cpu().numpy()
+        mit: Any = head.temporal
+        made = cls(embeddings, head.num_frames, patch_width, heads=mit.blocks[0].heads, seed=seed)
+        made.mit.load_state_dict(mit.state_dict())
+        return made
+
     def without_prompts(self) -> VideoHead:
         """Return the integration transformer alone, over the class embeddings that no video has changed."""
         config = HeadConfig("text", "mit", projection=False, heads=self.heads)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ...cache import TextEmbeddings
-from ..encoders import TowerConfig
+from ..encoders import IMAGENET_MEAN, IMAGENET_STD, TowerConfig
 from ..evaluation import RELEASED_FORMS
 from ..heads import XClipHead
 from ..video import Preprocess, Sampling
@@ -28,7 +28,6 @@ from .keys import official_block, take
 from .model import ReleasedModel
 from .read import ReleasedError, read_checkpoint, read_config, weights_of
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, with which X-CLIP trained CLIP's tower."""
 _HEAD_PARTS = ("mit.", "prompts_")
 _HUGGING_FACE = {
@@ -73,7 +72,7 @@ def read_official(weights: Mapping[str, torch.Tensor], where: str) -> ReleasedMo
     """Return the model of official weights: a head has 64 dimensions. Raises ReleasedError."""
     size, form = architecture_of(weights)["vision_cfg"]["image_size"], RELEASED_FORMS["x-clip"]
     preprocess = Preprocess(
-        (size, size), form.short_side(size, 1), interpolation="bilinear", mean=_MEAN, std=_STD
+        (size, size), form.short_side(size, 1), interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
     return _model(weights, None, preprocess, where)
 
@@ -127,8 +126,8 @@ def _hugging_face_preprocess(folder: Path, size: int) -> Preprocess:
             (size, size),
             resize,
             interpolation={2: "bilinear", 3: "bicubic"}[resample],
-            mean=settings.get("image_mean", _MEAN),
-            std=settings.get("image_std", _STD),
+            mean=settings.get("image_mean", IMAGENET_MEAN),
+            std=settings.get("image_std", IMAGENET_STD),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ReleasedError(f"{path} cannot be used: {error}.") from error

@@ -16,8 +16,12 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import TINY_CONFIG, save_model_folder, save_video, vidclip
-from vidclip.pipeline import load_encoder, load_head
+from vidclip.cache import FeatureCache
+from vidclip.pipeline import ExtractSettings, extract, load_encoder, load_head, read_videos
 from vidclip.pipeline.finetune import FinetuneError, Finetuning
+from vidclip.pipeline.heads import scorer_of_head
+from vidclip.pipeline.scoring import score_batches
+from vidclip.pipeline.video import ClipSpec, Sampling, VideoRequest, decode_video
 
 
 class Killed(Exception):
@@ -49,8 +53,9 @@ def assert_same_weights(one: Path, other: Path) -> None:
         {},
         {"temporal": "mean", "prompts": ("{}", "a {}"), "prompt_draw": True},
         {"temporal": "mean", "prompt_context": 2},
+        {"name": "x-clip"},
     ],
-    ids=["plain", "drawn prompts", "prompt context"],
+    ids=["plain", "drawn prompts", "prompt context", "x-clip"],
 )
 def test_a_training_that_was_killed_ends_as_one_that_was_not(
     begin: Callable[..., Finetuning], tmp_path: Path, changes: dict[str, Any]
@@ -329,7 +334,7 @@ def test_a_changed_tower_is_trained_and_read_back(
     assert not torch.equal(weight, weight.round())  # a shift, until it is trained
     pixels = torch.randint(0, 256, (2, 3, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
     with torch.no_grad():
-        trained = training.loop.model.eval().embed(pixels).flatten(0, 1)
+        trained = training.loop.model.eval().inputs(pixels)[0].flatten(0, 1)
     torch.testing.assert_close(encoder.encode_frames(pixels.flatten(0, 1)), trained, rtol=1e-5, atol=1e-6)
     extract = [
         "extract",
@@ -371,7 +376,7 @@ def test_a_resnet_learns_a_convolution_over_time(begin: Callable[..., Finetuning
     assert not torch.equal(weight, weight.round())
     pixels = torch.randint(0, 256, (2, 3, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
     with torch.no_grad():
-        expected = training.loop.model.eval().embed(pixels).flatten(0, 1)
+        expected = training.loop.model.eval().inputs(pixels)[0].flatten(0, 1)
     torch.testing.assert_close(trained.encode_frames(pixels.flatten(0, 1)), expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(FinetuneError, match=f"--checkpointing: open_clip keeps all .*{folder}"):
         begin(tmp_path / "b", checkpointing=True, encoder=encoder)
@@ -380,3 +385,38 @@ def test_a_resnet_learns_a_convolution_over_time(begin: Callable[..., Finetuning
             tmp_path / "b", tower="token-shift",
             encoder=load_encoder(f"local-dir:{folder}", device="cpu", precision="fp32"),
         )  # fmt: skip
+
+
+def test_what_x_clip_learns_is_scored_from_the_cache_as_in_training(
+    begin: Callable[..., Finetuning], tmp_path: Path, labeled_videos: Path
+):
+    training = begin(tmp_path / "m", "x-clip", epochs=1, held_out=0.0)
+    groups = {group["name"]: group for group in training.loop.groups}
+    before = {name: tensor.clone() for name, tensor in training.loop.model.state_dict().items()}
+    training.run()
+    model = training.loop.model.eval()
+    changed = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
+    for part in ("head.mit.", "head.prompts_generator.", "head.prompts_visual_proj", "network.visual."):
+        assert any(name.startswith(part) for name in changed), part
+    assert any(".message_attn." in name for name in changed)
+    assert not any(name.startswith(("network.transformer", "network.logit_scale")) for name in changed)
+    assert groups["tower"]["base_lr"] == groups["head"]["base_lr"] == 10 * groups["encoder"]["base_lr"]
+    encoder = load_encoder(f"local-dir:{tmp_path / 'm'}", device="cpu", precision="fp32")
+    assert encoder.preprocess.mean == (0.485, 0.456, 0.406)
+    stored, listed = load_head(tmp_path / "m" / "head.safetensors"), read_videos(labeled_videos)
+    assert stored.kind == "x-clip"
+    extract(listed, encoder, tmp_path / "c", Sampling(3), ExtractSettings(workers=1))
+    cache = FeatureCache(tmp_path / "c")
+    scorer = scorer_of_head(stored.module, cache, device="cpu")
+    ((_, (found,)),) = score_batches(cache, [scorer])
+    clip_spec = ClipSpec(Sampling(3), encoder.preprocess)
+    for video in list(listed)[:3]:
+        pixels = decode_video(VideoRequest(video.path), clip_spec).pixels
+        with torch.no_grad():
+            expected = model.scores(torch.from_numpy(pixels))
+        np.testing.assert_allclose(found[cache.index(video.id)], expected, atol=1e-3)
+
+
+def test_prompts_need_cross_frame_attention(begin: Callable[..., Finetuning], tmp_path: Path):
+    with pytest.raises(FinetuneError, match="--video-prompts on.*Use --tower cross-frame"):
+        begin(tmp_path, "x-clip", tower="none")

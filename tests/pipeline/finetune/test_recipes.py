@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from torch import nn
 
 from vidclip.pipeline.choices import FINETUNE_RECIPES
@@ -14,7 +15,7 @@ from vidclip.pipeline.heads import FitError, lr_factor
 
 def test_recipes_have_the_papers_values():
     assert tuple(RECIPES) == FINETUNE_RECIPES
-    for recipe in RECIPES.values():
+    for recipe in (RECIPES["text4vis"], RECIPES["bike"]):
         assert (recipe.batch_size, recipe.epochs, recipe.warm_up, recipe.frames) == (256, 30, 5, 8)
         assert (recipe.learning_rate, recipe.backbone_rate, recipe.weight_decay) == (5e-5, 5e-6, 0.2)
         assert (recipe.flip, recipe.gray, recipe.temporal, recipe.classifier) == (
@@ -34,8 +35,20 @@ def test_recipes_have_the_papers_values():
     )
 
 
+def test_x_clip_has_the_papers_values():
+    recipe = RECIPES["x-clip"]
+    assert (recipe.batch_size, recipe.epochs, recipe.warm_up, recipe.frames) == (256, 30, 5, 8)
+    assert (recipe.learning_rate, recipe.backbone_rate, recipe.min_rate) == (8e-5, 8e-6, 0.01)
+    assert (recipe.betas, recipe.weight_decay, recipe.decay) == ((0.9, 0.98), 0.001, "matrices")
+    assert (recipe.label_smoothing, recipe.mixup, recipe.cutmix) == (0.1, 0.8, 1.0)
+    assert (recipe.jitter, recipe.jitter_probability, recipe.gray) == ((0.4, 0.4, 0.2, 0.1), 0.8, 0.2)
+    assert (recipe.tower, recipe.temporal, recipe.video_prompts) == ("cross-frame", "mit", "on")
+    few = find_recipe("x-clip", **FEW_SHOT["x-clip"])
+    assert (few.frames, few.learning_rate, few.backbone_rate, few.temporal) == (32, 2e-5, 2e-6, "mit")
+
+
 def test_every_value_can_be_changed():
-    changed = find_recipe("bike", **FEW_SHOT, batch_size=64, decay="matrices")
+    changed = find_recipe("bike", **FEW_SHOT["bike"], batch_size=64, decay="matrices")
     assert (changed.epochs, changed.temporal, changed.batch_size, changed.decay) == (
         10,
         "mean",
@@ -57,6 +70,12 @@ def test_every_value_can_be_changed():
         ({"betas": (0.9, 1.0)}, "betas must be between 0 and 1"),
         ({"jitter": (0.1, 0.1, 0.1, 0.9)}, "jitter must be four strengths"),
         ({"rand_augment": (2, 31)}, "rand_augment must be"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be between 0 and 1"),
+        ({"jitter_probability": 1.1}, "jitter_probability must be between 0 and 1"),
+        ({"mixup": 0.8, "loss": "released"}, "go with cross-entropy alone: a contrastive loss .released."),
+        ({"video_prompts": "on"}, "video_prompts on goes with temporal mit, got transformer"),
+        ({"crop_form": "square"}, "form must be one of area, multi-scale"),
+        ({"cosine": "half"}, "cosine must be one of shifted, whole"),
         ({"flip": 1.5}, "flip must be a probability"),
         ({"train": "visual+text", "classifier": "lda"}, "visual.text goes with the text classifier"),
         ({"pool": "max"}, "pool must be one of"),
@@ -112,6 +131,19 @@ def test_rate_follows_the_formula():
     assert lr_factor(warm_up * steps, warm_up * steps, epochs * steps) == 1
     assert lr_factor(210, 60, 360) == pytest.approx(0.5)
     assert lr_factor(360, 60, 360) == pytest.approx(0)
+
+
+def test_a_whole_cosine_is_that_of_timm():
+    from timm.scheduler import CosineLRScheduler
+
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    theirs = CosineLRScheduler(optimizer, t_initial=60, lr_min=0.02, warmup_t=10, t_in_epochs=False)
+    for step in range(10, 60):
+        theirs.step_update(step)
+        rate = 2.0 * lr_factor(step, 10, 60, minimum=0.01, cosine="whole")
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+    assert lr_factor(10, 10, 60, minimum=0.01) == 1
+    assert lr_factor(60, 10, 60, minimum=0.01) == pytest.approx(0.01)
 
 
 class Towers(nn.Module):

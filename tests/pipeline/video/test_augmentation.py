@@ -99,3 +99,16 @@ def test_augmentation_needs_draws():
 def test_rejects_values_that_cannot_be(wrong: dict):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Augmentation(**wrong)
+
+
+@pytest.mark.parametrize(("width", "height"), [(90, 60), (60, 90), (64, 64)])
+def test_multi_scale_boxes_have_the_sizes_and_places_of_x_clip(width: int, height: int):
+    boxes = {Augmentation(form="multi-scale").box(width, height, (0, 0, i)) for i in range(2000)}
+    sides = [round(min(width, height) * scale) for scale in (1, 0.875, 0.75, 0.66)]
+    expected = set()
+    for i, across in enumerate(sides):
+        for down in sides[max(0, i - 1) : i + 2]:
+            right, bottom = width - across, height - down
+            for left, top in ((0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)):
+                expected.add((left, top, left + across, top + down))
+    assert boxes == expected
