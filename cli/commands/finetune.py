@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,43 +25,13 @@ from ...pipeline.choices import (
     WORDS,
 )
 from ..conditions import with_option, without_option
+from ..number_types import Numbers, Temperature
 from ..options import decoding_options, device_option, prompts_of, share_cores, vidclip_command
 from ..parameters import FiniteRange, OutputFile, option
 from ..video_source import named_dataset, print_missing, read_source, source_argument, source_options
 
 if TYPE_CHECKING:
     from ...pipeline.finetune import Recipe
-
-
-class Temperature(click.ParamType):
-    """A number above 0, or `trained`."""
-
-    name = "X|trained"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | str | None:
-        if value is None or value == "trained":
-            return value
-        return FiniteRange(1e-6, 1e6).convert(value, param, ctx)
-
-
-class Numbers(click.ParamType):
-    """Several numbers with commas between them."""
-
-    def __init__(self, name: str, kind: type[int] | type[float]) -> None:
-        self.name, self._kind, self._count = name, kind, name.count(",") + 1
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        try:
-            numbers = tuple(self._kind(each) for each in str(value).split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) != self._count or not all(map(math.isfinite, numbers)):
-            self.fail(f"{value!r} is not {self._count} numbers with commas between them", param, ctx)
-        return numbers
 
 
 _RATE = FiniteRange(0, 1, min_open=True)

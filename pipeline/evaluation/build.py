@@ -7,23 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
-from ...cache import FeatureCache, attributes_path, read_attributes
+from ...cache import FeatureCache
 from ...lexicons import Lexicon, load_lexicon
 from ..choices import FUSION_FORMS, MULTI_LABEL, POOLS, VIDEO_PROMPTS
 from ..devices import choose_device
 from ..encoders import EncoderLoader, text_embeddings
 from ..heads import (
-    AttributesHead,
     ClassTexts,
     HeadConfig,
-    HeadError,
     StoredHead,
     TrainSettings,
     head_over,
     scorer_of_head,
 )
 from ..scoring import (
-    FROM_FILE,
     NO_FEATURES,
     PROMPT,
     AttributeSettings,
@@ -47,6 +44,7 @@ from .multi_label import evaluate_multi_label, released_convention
 from .results import EvaluationError, Result
 from .run import evaluate, plan_trials
 from .splits import TrainTest, leave_out_trained, train_and_test
+from .trained_branch import trained_attributes
 
 Heads = Sequence[tuple[str, StoredHead]]
 """Trained heads, each with the name of its file; tables call it so, without the suffix."""
@@ -173,7 +171,7 @@ def build_scorers(
         load.note(found.without_note(cache))
         read.append(AttributesScorer(sentences_by_row(found.stored, cache), sentence))
     read += [
-        _trained_attributes(cache, lexicon, name, stored, load)
+        trained_attributes(cache, lexicon, name, stored, load)
         for name, stored in heads
         if stored.kind == "attributes"
     ]
@@ -196,41 +194,6 @@ def build_scorers(
             f"two rows of the table would be called {twice!r}: give the heads other file names."
         )
     return made
-
-
-def _trained_attributes(
-    cache: FeatureCache, lexicon: Lexicon, name: str, head: StoredHead, load: EncoderLoader
-) -> Scorer:
-    """The attributes branch with a trained head, on the attributes and prompts it was trained with."""
-    settings = head.settings.get("attributes")
-    if not isinstance(settings, dict) or not {"lexicon", "top"} <= settings.keys():
-        raise HeadError(f"the head {name} does not say which attributes it was trained on. Train it again.")
-    settings = {key: value for key, value in settings.items() if key != "view"}
-    from_file = settings.get("index") == FROM_FILE  # not retrieved here, so of no view
-    if cache.view is not None and not from_file:
-        settings["view"] = cache.view
-    path = attributes_path(cache.folder, str(settings["lexicon"]), settings)
-    if not path.exists():
-        make = "`vidclip attributes`"
-        if cache.view is not None:
-            make = f"`vidclip eval --single-view --attributes {settings['lexicon']}`"
-        raise HeadError(
-            f"{cache.folder} has no attributes like those the head was trained on (lexicon "
-            f"{settings['lexicon']}, top {settings['top']}): make them with {make}."
-        )
-    stored = read_attributes(path)
-    if list(stored.ids) != cache.ids and not from_file:
-        raise HeadError(
-            f"{path} is of other videos than {cache.folder} now has; run `vidclip attributes` again."
-        )
-    if not isinstance(head.module, AttributesHead):
-        raise HeadError(f"the head {name} is no attributes head.")
-    texts = text_embeddings(cache, lexicon, head.prompts, words="none", load=load)
-    return AttributesScorer(
-        *head.module.apply_to(sentences_by_row(stored, cache), texts.sentence),
-        f"attributes, trained ({PurePath(name).stem})",
-        temperature=head.temperature,
-    )
 
 
 # --- protocols
