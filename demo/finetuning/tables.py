@@ -18,7 +18,7 @@ from .runs import RUNS
 TABLES = {
     "finetuned": (KINDS, ("frozen", "frozen-vcs", "cached", "tuned", "cached-4", "tuned-4")),
     "finetuned-unseen": (CLASS_COLUMNS, ("frozen", "tuned-seen")),
-    "finetuned-classifiers": (KINDS, ("tuned", "lda", "orthogonal", "random")),
+    "finetuned-classifiers": (KINDS, ("tuned", "lda", "lda-100", "orthogonal", "orthogonal-100", "random")),
     "finetuned-losses": (KINDS, ("tuned", "contrastive", "contrastive-alone")),
     "finetuned-order": (
         ORDER_COLUMNS,
