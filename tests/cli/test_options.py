@@ -503,7 +503,7 @@ IN_EVERY_CALL = {
     "finetune": "accumulate allow-missing batch-size betas classifier clip-gradient crop dataset decay device dry-run epochs flip "
     "frames gray held-out jitter learning-rate lexicon loss model output pool precision pretrained rand-augment recipe root "
     "seed shots size temperature temporal timeout train train-split warm-up-epochs weight-decay worker-memory workers",
-    "predict": "device head json lexicon model timeout top worker-memory workers",
+    "predict": "device head json lexicon model timeout top video-prompts worker-memory workers",
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
     "plot confusion": "cache device head lexicon model output split",
