@@ -113,7 +113,7 @@ def warm_up() -> None:
     from vidclip.cli.main import COMMANDS
 
     for name in COMMANDS:
-        importlib.import_module(f"vidclip.cli.commands.{name}")
+        importlib.import_module(f"vidclip.cli.commands.{name.replace('-', '_')}")
     for name in (
         "encoders.load",
         "evaluation.few_shot",

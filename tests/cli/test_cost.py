@@ -42,9 +42,9 @@ def test_a_head_is_counted_with_its_classes(tmp_path: Path):
 
 
 def test_towers_that_take_nothing_inside_are_named():
-    done = vidclip("cost", "--model", "RN50", "--tower", "token-t1d")
+    done = vidclip("cost", "--model", "RN50", "--tower", "cross-frame")
     assert done.returncode == 2
-    assert "RN50: token-t1d cannot be put inside a ModifiedResNet" in done.stderr
+    assert "RN50: cross-frame cannot be put inside a ModifiedResNet" in done.stderr
 
 
 def test_speed_and_memory_are_measured_here(tmp_path: Path, tiny_model: str):

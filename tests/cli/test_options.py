@@ -500,9 +500,10 @@ IN_EVERY_CALL = {
     "attributes": "attributes-prompt cache device from json model top",
     "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "
     "test-share train-split weight-decay",
-    "finetune": "accumulate allow-missing batch-size betas classifier clip-gradient crop dataset decay device dry-run epochs flip "
-    "frames gray held-out jitter learning-rate lexicon loss model output pool precision pretrained rand-augment recipe root "
-    "seed shots size temperature temporal timeout train train-split warm-up-epochs weight-decay worker-memory workers",
+    "finetune": "accumulate allow-missing batch-size betas classifier clip-gradient cosine crop crop-form cutmix dataset decay "
+    "device dry-run epochs flip frames gray held-out jitter jitter-probability label-smoothing learning-rate lexicon loss "
+    "min-rate mixup model normalization output pool precision pretrained rand-augment recipe root seed shots size temperature "
+    "temporal timeout train train-split video-prompts warm-up-epochs weight-decay worker-memory workers",
     "predict": "device head json lexicon model timeout top video-prompts worker-memory workers",
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
