@@ -70,6 +70,19 @@ model_options: Decorator = options(
 """The options of commands that may have to encode more with a cache's encoder."""
 
 
+encoder_options: Decorator = options(
+    option(
+        "--model", default="ViT-B-16", show_default=True,
+        help="An open_clip model, local-dir:FOLDER, demo or demo-vit.",
+    ),
+    option(
+        "--pretrained", default="",
+        help="Weights: a tag of open_clip or a checkpoint file.  [default: openai, where there are such]",
+    ),
+)  # fmt: skip
+"""The options of commands that read videos with an encoder of the user's choice."""
+
+
 def encoder_loader() -> EncoderLoader:
     """Return how the running command, one with `model_options`, gets an encoder."""
     from ..pipeline.encoders import EncoderLoader, brings_its_weights

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @option(
     "--model", "models", multiple=True, required=True,
-    help="An open_clip model, local-dir:FOLDER, or demo; may be repeated. No weights are needed.",
+    help="An open_clip model, local-dir:FOLDER, demo or demo-vit; may be repeated. No weights are needed.",
 )  # fmt: skip
 @option(
     "--head", "heads", multiple=True, type=click.Path(path_type=Path, dir_okay=False),

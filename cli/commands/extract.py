@@ -13,7 +13,14 @@ import click
 
 from ...pipeline.choices import CHANGED, CROP_POSITIONS, MODES, POSITIONS, PRECISIONS
 from ..conditions import with_option
-from ..options import cache_option, decoding_options, device_option, share_cores, vidclip_command
+from ..options import (
+    cache_option,
+    decoding_options,
+    device_option,
+    encoder_options,
+    share_cores,
+    vidclip_command,
+)
 from ..parameters import option
 from ..released import AsReleased, as_released_option
 from ..video_source import print_missing, read_source, source_argument, source_options
@@ -43,17 +50,7 @@ class Part(click.ParamType):
 @vidclip_command(epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8")
 @source_argument
 @cache_option
-@option(
-    "--model",
-    default="ViT-B-16",
-    show_default=True,
-    help="An open_clip model, local-dir:FOLDER, demo or demo-vit.",
-)
-@option(
-    "--pretrained",
-    default="",
-    help="Weights: a tag of open_clip or a checkpoint file.  [default: openai, where there are such]",
-)
+@encoder_options
 @option(
     "--frames", type=click.IntRange(1, 10_000),
     help="Frames of a clip. A shorter video, such as an image, repeats its own.  [default: 8; with --images 1]",

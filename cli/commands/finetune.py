@@ -26,7 +26,14 @@ from ...pipeline.choices import (
 )
 from ..conditions import with_option, without_option
 from ..number_types import Numbers, Temperature
-from ..options import decoding_options, device_option, prompts_of, share_cores, vidclip_command
+from ..options import (
+    decoding_options,
+    device_option,
+    encoder_options,
+    prompts_of,
+    share_cores,
+    vidclip_command,
+)
 from ..parameters import FiniteRange, OutputFile, option
 from ..video_source import named_dataset, print_missing, read_source, source_argument, source_options
 
@@ -67,16 +74,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     "--recipe", "recipe_name", type=click.Choice(FINETUNE_RECIPES), default="text4vis", show_default=True,
     help="The settings of a paper; each can be given another value below.",
 )  # fmt: skip
-@option(
-    "--model",
-    default="ViT-B-16",
-    show_default=True,
-    help="An open_clip model, local-dir:FOLDER, demo or demo-vit.",
-)
-@option(
-    "--pretrained", default="",
-    help="Weights: a tag of open_clip or a checkpoint file.  [default: openai, where there are such]",
-)  # fmt: skip
+@encoder_options
 @option(
     "--size", type=click.IntRange(1, 10_000), help="Side of the square the model sees.  [default: its own]"
 )
@@ -316,6 +314,11 @@ def _recipe(name: str, options: dict[str, Any]) -> Recipe:
     if given.get("temperature") == "trained":
         given["temperature"] = None
     try:
-        return find_recipe(name, **{**few_shot, **given})
+        recipe = find_recipe(name, **{**few_shot, **given})
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
+    if "crop_form" in given and not recipe.crop:
+        raise click.UsageError("--crop-form goes with --crop.")
+    if "jitter_probability" in given and not any(recipe.jitter):
+        raise click.UsageError("--jitter-probability goes with --jitter.")
+    return recipe

@@ -30,8 +30,9 @@ from ..parameters import argument, option
     "--lexicon", help="Other class names, for a head with the text classifier.  [default: the head's own]"
 )
 @option(
-    "--video-prompts", type=click.Choice(VIDEO_PROMPTS), default="on", show_default=True,
-    help="Of X-CLIP's head: class embeddings that look at the video, or its integration transformer alone.",
+    "--video-prompts", type=click.Choice(VIDEO_PROMPTS),
+    help="Of X-CLIP's head: class embeddings that look at the video, or its integration transformer alone.  "
+    "[default: on]",
 )  # fmt: skip
 @option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown of a video.")
 @decoding_options
@@ -61,10 +62,10 @@ def command(
     listed = read_videos(videos[0] if len(videos) == 1 else videos)
     load = encoder_loader()
     classes = load_lexicon(options["lexicon"]) if options["lexicon"] else None
-    prompted = options["video_prompts"] == "on"
-    if not prompted and stored.kind != "x-clip":
-        raise click.UsageError(f"--video-prompts off goes with an x-clip head; {head} is none.")
-    module = head_over(stored, classes, load, video_prompts=prompted)
+    prompts = options["video_prompts"]
+    if prompts and stored.kind != "x-clip":
+        raise click.UsageError(f"--video-prompts {prompts} goes with an x-clip head; {head} is none.")
+    module = head_over(stored, classes, load, video_prompts=prompts != "off")
     with progress_bar("reading videos") as advance:
         predictions, failures = predict(
             listed,

@@ -9,6 +9,7 @@ C classes, D dimensions of the joint space, P prompts, Q words of concept spotti
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,16 @@ def classes_of(encoder: OpenClipEncoder, recipe: Recipe, lexicon: Lexicon) -> Cl
     return ClassTexts(lexicon.labels, texts, prompt)
 
 
-class TextBranch(nn.Module):
+class TextBranch(nn.Module, ABC):
     """Class embeddings of a step. `text_branch` makes one where they differ between steps."""
 
+    @abstractmethod
     def forward(self, network: Any, prompt: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (class embeddings [C, D], queries [Q, D] of concept spotting, or None where they do not change).
 
         network    of the encoder
         prompt     which one; None: all, averaged as `encode_text` does
         """
-        raise NotImplementedError
 
 
 def text_branch(encoder: OpenClipEncoder, recipe: Recipe, classes: ClassTexts) -> TextBranch | None:

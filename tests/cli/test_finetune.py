@@ -152,6 +152,8 @@ def test_a_dry_run_reads_one_batch_and_writes_nothing(videos: Path, tiny_model: 
         (["--train", "head"], "nothing would be trained"),
         (["--lexicon", "kinetics400"], "lexicon kinetics400 does not have: 'rowing' ("),
         (["--jitter", "0,0,0,1"], "jitter must be four strengths"),
+        (["--crop-form", "multi-scale", "--no-crop"], "--crop-form goes with --crop."),
+        (["--jitter-probability", 0.5], "--jitter-probability goes with --jitter."),
         (["--rand-augment", "2"], "'2' is not 2 numbers with commas between them"),
     ],
 )
@@ -172,6 +174,14 @@ def test_the_program_runs_as_a_module():
     command = [sys.executable, "-m", "vidclip.cli", "finetune", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Usage: vidclip finetune" in done.stdout
+
+
+def test_predict_refuses_prompts_that_its_head_does_not_have(finetuned: tuple[Path, str], videos: Path):
+    head = ("--head", finetuned[0] / "head.safetensors", "--model", f"local-dir:{finetuned[0]}")
+    for asked in ("on", "off"):
+        done = vidclip("predict", videos, *head, "--video-prompts", asked)
+        assert done.returncode == 2
+        assert f"--video-prompts {asked} goes with an x-clip head" in done.stderr
 
 
 def test_learned_embeddings_are_those_of_the_folder(finetuned: tuple[Path, str]):
