@@ -13,9 +13,6 @@ neural network, arXiv:1503.02531), on stills that are drawn meanwhile. The loss 
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -26,7 +23,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .stills import IMAGE_SIZE
@@ -35,12 +32,16 @@ from .train import (
     CONFIG,
     DELAY,
     MODEL_CONFIG,
+    WEIGHTS_FILE,
     as_input,
     contrast,
     embed_captions,
     learning_rate,
+    read_arguments,
     rendered,
+    training_parser,
     twice,
+    write_folder,
 )
 
 STEPS = 3600
@@ -52,7 +53,7 @@ LENGTH_WEIGHT = 5.0
 CONTRASTIVE_WEIGHT = 0.3
 SHARPNESS = 20.0
 """Inverse temperature of the similarities within a batch."""
-TEACHER_WEIGHTS = Path(__file__).with_name("encoder") / "open_clip_model.safetensors"
+TEACHER_WEIGHTS = Path(__file__).with_name("encoder") / WEIGHTS_FILE
 
 VISION_CONFIG = {
     "image_size": IMAGE_SIZE,
@@ -155,36 +156,22 @@ def save_student(tower: torch.nn.Module, folder: Path, visual_only: bool) -> Non
     }
     name = "visual.safetensors"
     if not visual_only:
-        name = TEACHER_WEIGHTS.name
+        name = WEIGHTS_FILE
         teacher = load_file(TEACHER_WEIGHTS)
         state |= {key: value for key, value in teacher.items() if not key.startswith("visual.")}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(state, folder / name, metadata={"format": "pt"})
-    (folder / name).chmod(0o644)  # save_file leaves it readable by its owner alone
-    (folder / "open_clip_config.json").write_text(json.dumps(VIT_CONFIG, indent=2) + "\n")
+    write_folder(state, VIT_CONFIG, folder, name)
 
 
 def main() -> None:
     """Read the command line, train, save."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vidclip.demo.distill", description="Train the demo's vision transformer."
+    parser = training_parser(
+        "python -m vidclip.demo.distill", "Train the demo's vision transformer.", "demo-vit", STEPS
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo-vit"), help="folder to write (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of stills and weights (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=STEPS, help="(default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda... (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=0, help="rendering processes; 0: one a core but one")
     parser.add_argument(
         "--visual-only", action="store_true", help="leave the text tower out, as the package does"
     )
-    arguments = parser.parse_args()
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    workers = arguments.workers or max(1, (os.cpu_count() or 2) - 1)
-    tower = distill(arguments.seed, arguments.steps, device, workers)
+    arguments = read_arguments(parser)
+    tower = distill(arguments.seed, arguments.steps, arguments.device, arguments.workers)
     save_student(tower, arguments.out, arguments.visual_only)
     print(f"wrote {arguments.out}", file=sys.stderr)
 

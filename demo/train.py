@@ -37,6 +37,7 @@ from .captions import FACTS
 from .stills import IMAGE_SIZE, StillBatch, still_batch
 from .tokens import CONTEXT, TokenBatch, WordTokens, token_batch
 
+WEIGHTS_FILE = "open_clip_model.safetensors"
 STEPS = 1200
 """Default number of steps."""
 BATCH = 256
@@ -250,33 +251,48 @@ def save(model: open_clip.CLIP, words: WordTokens, folder: Path) -> None:
     table[words.used] = state["token_embedding.weight"].float()
     state["token_embedding.weight"] = table
     state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    write_folder(state, CONFIG, folder)
+
+
+def write_folder(
+    state: dict[str, torch.Tensor], config: dict[str, Any], folder: Path, name: str = WEIGHTS_FILE
+) -> None:
+    """Write weights and configuration as open_clip reads them."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "open_clip_model.safetensors"
-    save_file(state, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # save_file leaves it readable by its owner alone
-    (folder / "open_clip_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    save_file(state, folder / name, metadata={"format": "pt"})
+    (folder / name).chmod(0o644)  # save_file leaves it readable by its owner alone
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def training_parser(prog: str, description: str, out: str, steps: int) -> argparse.ArgumentParser:
+    """The command line of the demo's trainings; `read_arguments` reads it."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder to write (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of stills, captions and weights (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, default=steps, help="(default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda... (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="rendering processes; 0: one a core but one")
+    return parser
+
+
+def read_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line, with the device and the workers that its defaults mean here."""
+    arguments = parser.parse_args()
+    if arguments.device == "auto":
+        arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
+    arguments.workers = arguments.workers or max(1, (os.cpu_count() or 2) - 1)
+    return arguments
 
 
 def main() -> None:
     """Read the command line, train, save."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vidclip.demo.train", description="Train the demo's encoder."
+    parser = training_parser(
+        "python -m vidclip.demo.train", "Train the demo's encoder.", "demo-encoder", STEPS
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo-encoder"), help="folder to write (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of stills, captions and weights (default: %(default)s)"
-    )
-    parser.add_argument("--steps", type=int, default=STEPS, help="(default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda... (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=0, help="rendering processes; 0: one a core but one")
-    arguments = parser.parse_args()
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    workers = arguments.workers or max(1, (os.cpu_count() or 2) - 1)
-    model, words = train(arguments.seed, arguments.steps, device, workers)
+    arguments = read_arguments(parser)
+    model, words = train(arguments.seed, arguments.steps, arguments.device, arguments.workers)
     save(model, words, arguments.out)
     print(f"wrote {arguments.out}", file=sys.stderr)
 
