@@ -6,12 +6,15 @@
 
     bare step      forward, backward and optimizer step of the same model on pixels that are ready
     decode only    the frames, boxes and flips of an epoch; the start of the workers does not count
+    side by side   both at once, neither waiting for the other: what this machine can do of the two, whose cores may share
+                   caches, bandwidth and, as hyperthreads, what they compute with
     vidclip        an epoch of `Finetuning`, decoding and colors included
     DataLoader     what one would write by hand: decord, torchvision's random crops, flips and colors in worker
                    processes, the same model and optimizer
 
-Efficiency on a CPU: CPU seconds of bare steps plus those of decoding, over cores x wall seconds of an epoch. On a GPU:
-wall seconds of bare steps over those of an epoch. Figures are ratios within one run; machines are noisy.
+Efficiency on a CPU: CPU seconds of bare steps plus those of decoding, each measured alone, over cores x wall seconds of an
+epoch; and wall seconds side by side over those of an epoch. On a GPU: wall seconds of bare steps over those of an epoch.
+Figures are ratios within one run; machines are noisy.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import argparse
 import os
 import resource
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -36,6 +40,7 @@ import torch
 
 if TYPE_CHECKING:
     from vidclip.pipeline.finetune import Finetuning, TrainingLoop
+    from vidclip.pipeline.video import DecodePool
 
 
 @dataclass
@@ -96,6 +101,12 @@ class Step:
 
 def bare_steps(training: Finetuning) -> Measured:
     """The steps of an epoch on one batch that is ready."""
+    run = _steps(training)
+    return measure(lambda: run(training.loop.steps))
+
+
+def _steps(training: Finetuning) -> Callable[[int], None]:
+    """Return what does so many steps on one batch, warm."""
     loop, recipe = training.loop, training.recipe
     step, model = Step(loop), loop.model.train()
     rng = np.random.default_rng(0)
@@ -107,29 +118,51 @@ def bare_steps(training: Finetuning) -> Measured:
         for _ in range(steps):
             step(model(pixels, labels))
 
-    run(2)  # warm
-    return measure(lambda: run(loop.steps))
+    run(2)
+    return run
+
+
+def _pool(training: Finetuning, workers: int) -> DecodePool:
+    from vidclip.pipeline.video import Augmentation, ClipSpec, DecodePool, Sampling
+
+    recipe = training.recipe
+    sampling = Sampling(recipe.frames, position="random")
+    augmentation = Augmentation(recipe.crop, flip=recipe.flip)
+    return DecodePool(ClipSpec(sampling, training.encoder.preprocess, augmentation), workers=workers)
+
+
+def _decode(pool: DecodePool, training: Finetuning, passes: int = 1) -> None:
+    loop = training.loop
+    requests = [loop.request(clip, 2) for part in loop.own_clips(2) for clip in part]
+    for _, result in pool.decode(requests * passes, ordered=False):
+        result.release()
 
 
 def decode_only(training: Finetuning, workers: int) -> Measured:
     """The clips of an epoch, without the start of the workers: what a second pass over them costs."""
-    from vidclip.pipeline.video import Augmentation, ClipSpec, DecodePool, Sampling
-
-    loop, recipe = training.loop, training.recipe
-    spec = ClipSpec(
-        Sampling(recipe.frames, position="random"),
-        training.encoder.preprocess,
-        Augmentation(recipe.crop, flip=recipe.flip),
-    )
-    requests = [loop.request(clip, 2) for part in loop.own_clips(2) for clip in part]
 
     def run(passes: int) -> None:
-        with DecodePool(spec, workers=workers) as pool:
-            for _, result in pool.decode(requests * passes, ordered=False):
-                result.release()
+        with _pool(training, workers) as pool:
+            _decode(pool, training, passes)
 
     one, two = measure(lambda: run(1)), measure(lambda: run(2))
     return Measured(two.wall - one.wall, two.cpu - one.cpu)
+
+
+def side_by_side(training: Finetuning, workers: int) -> Measured:
+    """The steps of an epoch on one batch that is ready, while the clips of an epoch are decoded; until both are done."""
+    steps = _steps(training)
+    with _pool(training, workers) as pool:
+        _decode(pool, training)  # the workers have started
+
+        def run() -> None:
+            decoding = threading.Thread(target=_decode, args=(pool, training))
+            decoding.start()
+            steps(training.loop.steps)
+            decoding.join()
+
+        wall = measure(run).wall
+    return Measured(wall, float("nan"))
 
 
 @dataclass
@@ -232,7 +265,8 @@ def main() -> None:
 
 
 def report(begin: Callable[[], Finetuning], workers: int, rounds: int) -> None:
-    seconds: dict[str, list[Measured]] = {"vidclip": [], "bare step": [], "decode only": [], "DataLoader": []}
+    names = ("vidclip", "bare step", "decode only", "side by side", "DataLoader")
+    seconds: dict[str, list[Measured]] = {name: [] for name in names}
     waiting, memory, training = [], "", begin()
     for _ in range(rounds):
         epoch = training.run().epochs[1]
@@ -241,6 +275,7 @@ def report(begin: Callable[[], Finetuning], workers: int, rounds: int) -> None:
         seconds["vidclip"].append(Measured(epoch.epoch.n_examples / epoch.clips_per_second, float("nan")))
         seconds["bare step"].append(bare_steps(begin()))
         seconds["decode only"].append(decode_only(training, workers))
+        seconds["side by side"].append(side_by_side(begin(), workers))
         seconds["DataLoader"].append(plain_loop(begin(), workers))
         training = begin()
     recipe, device = training.recipe, training.loop.world.device
@@ -254,15 +289,14 @@ def report(begin: Callable[[], Finetuning], workers: int, rounds: int) -> None:
     for name, own in seconds.items():
         wall, cpu = np.median([m.wall for m in own]), np.median([m.cpu for m in own])
         print(f"{name:12}{clips / wall:10.1f}{training.loop.steps / wall:10.2f}{wall:10.2f}{cpu:10.2f}")
-    parts = zip(
-        *(seconds[name] for name in ("vidclip", "bare step", "decode only", "DataLoader")), strict=True
-    )
+    parts = zip(*(seconds[name] for name in names), strict=True)
     ratios = [
         (
             bare.wall / own.wall if device.type == "cuda" else (bare.cpu + decode.cpu) / (cores() * own.wall),
+            both.wall / own.wall,
             plain.wall / own.wall,
         )
-        for own, bare, decode, plain in parts
+        for own, bare, decode, both, plain in parts
     ]
     of = (
         "bare steps' wall s / wall s"
@@ -270,7 +304,8 @@ def report(begin: Callable[[], Finetuning], workers: int, rounds: int) -> None:
         else "(bare steps' + decoding's CPU s) / (cores x wall s)"
     )
     print(f"efficiency, {of}: {_spread(ratio[0] for ratio in ratios)}")
-    print(f"times faster than the DataLoader loop: {_spread(ratio[1] for ratio in ratios)}")
+    print(f"efficiency, wall s side by side / wall s: {_spread(ratio[1] for ratio in ratios)}")
+    print(f"times faster than the DataLoader loop: {_spread(ratio[2] for ratio in ratios)}")
     print(f"waiting for clips: {_spread(waiting)} of the time; {memory}")
 
 
