@@ -49,9 +49,9 @@ LOSSES = ("cross-entropy", "paper", "released")
 
 # fine-tuning
 FINETUNE_RECIPES = ("text4vis", "bike", "x-clip")
-TRAINED = ("visual", "visual+text", "head")
-"""Which towers are trained beside the head."""
-TOWERS = ("none", "token-t1d", "token-shift", "tsm", "cross-frame")
+TRAINED = ("visual", "visual+text", "text", "head")
+"""Which towers are trained beside what is new: the head, and what is put inside the visual tower."""
+TOWERS = ("none", "token-t1d", "token-shift", "tsm", "cross-frame", "joint")
 """What is put inside a visual tower, so that the frames of a clip see each other; see `encoders.towers`."""
 TOWER_STARTS = {"token-t1d": ("shift", "fixed"), "cross-frame": ("released", "quiet")}
 """How what is trained inside a tower begins, the usual one first."""

@@ -34,8 +34,10 @@ def arithmetic(recipe: Recipe, device: torch.device, n_tokens: int) -> Iterator[
 def longest_sequence(visual: Any) -> int:
     """Return how many tokens a visual tower attends to at once, by its positional embeddings; many where it has none."""
     names = ("positional_embedding", "pos_embed")
-    lengths = (p.shape[-2] for name, p in visual.named_parameters() if name.endswith(names))
-    return max(lengths, default=_MATH_ATTENTION_TOKENS)
+    shapes = dict(visual.named_parameters())
+    lengths = (p.shape[-2] for name, p in shapes.items() if name.endswith(names))
+    frames = next((len(p) for name, p in shapes.items() if name.endswith("time_embedding")), 1)
+    return frames * max(lengths, default=_MATH_ATTENTION_TOKENS)
 
 
 def training_precision(precision: str, device: torch.device) -> str:

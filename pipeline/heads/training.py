@@ -221,7 +221,7 @@ def parameter_groups(module: nn.Module, learning_rate: float, weight_decay: floa
 
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
     """Return whether a named parameter is neither bias, norm, position nor context: what decays where not all do."""
-    vectors = ("positional_embedding", "positions", "context")
+    vectors = ("positional_embedding", "time_embedding", "positions", "context")
     return parameter.ndim >= 2 and name.rpartition(".")[2] not in vectors
 
 

@@ -18,6 +18,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
 from ...choices import TOWER_STARTS, TOWERS, check_choice
 from .cross_frame import CrossFrameBlock
+from .joint import join_frames
 from .token_shift import T1D, TokenBlock, TokenShift, convolve_bottlenecks, shift_bottlenecks, shift_patches
 
 TOWER_FILE = "vidclip_model.json"
@@ -76,10 +77,13 @@ def change_tower(visual: Any, config: TowerConfig, seed: int = 0) -> None:
             + (", or its ResNet" if config.kind in ("tsm", "token-t1d") else "")
         )
     width = visual.class_embedding.shape[0]
-    if width % 4 and config.kind != "cross-frame":
+    if width % 4 and config.kind not in ("cross-frame", "joint"):
         raise ValueError(f"{config.kind} needs a width that 4 divides, and the tower's is {width}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if config.kind == "joint":
+            join_frames(visual, config.frames)
+            return
         for place, block in enumerate(blocks):
             if config.kind == "tsm":
                 shift_patches(block, config.frames)
@@ -93,7 +97,7 @@ def change_tower(visual: Any, config: TowerConfig, seed: int = 0) -> None:
 
 def is_new(name: str) -> bool:
     """Return whether a parameter of a network is one that `change_tower` put there, and no trained tower has."""
-    return ".temporal." in name or ".message_" in name
+    return any(part in name for part in (".temporal.", ".message_", ".time_embedding"))
 
 
 def read_tower(folder: Path) -> TowerConfig | None:

@@ -38,13 +38,29 @@ def test_costs_follow_the_formula_of_a_transformer():
 
 
 @pytest.mark.parametrize(
-    ("model", "frames", "width", "billions"), [("ViT-B-32", 8, 768, 39), ("ViT-B-16", 8, 768, 145)]
+    ("model", "frames", "width", "dimension", "billions"),
+    [
+        ("ViT-B-32", 8, 768, 512, 39),
+        ("ViT-B-32", 16, 768, 512, 75),
+        ("ViT-B-16", 8, 768, 512, 145),
+        ("ViT-B-16", 16, 768, 512, 287),
+        ("ViT-L-14", 8, 1024, 768, 658),
+        ("ViT-L-14-336", 16, 1024, 768, 3086),
+    ],
 )
-def test_x_clip_costs_what_its_paper_says(model: str, frames: int, width: int, billions: float):
+def test_x_clip_costs_what_its_paper_says(
+    model: str, frames: int, width: int, dimension: int, billions: float
+):
     """With the prompts of Kinetics-400: Ni et al. 2022, Table 1."""
-    head = XClipHead(np.ones((400, 512), np.float32), frames, width)
+    head = XClipHead(np.ones((400, dimension), np.float32), frames, width)
     cost = model_cost(model, frames=frames, tower="cross-frame", head=head)
     assert cost.multiply_adds / 1e9 == pytest.approx(billions, rel=0.03)
+
+
+def test_joint_attention_costs_what_the_supplement_of_x_clip_says():
+    """Ni et al. 2022, supplement, Table 2: CLIP-Joint."""
+    cost = model_cost("ViT-B-16", frames=8, tower="joint")
+    assert cost.multiply_adds / 1e9 == pytest.approx(184, rel=0.03)
 
 
 def test_a_head_costs_its_products_with_the_classes():
