@@ -15,6 +15,7 @@ from ...pipeline.choices import (
     FINETUNE_RECIPES,
     HEAD_POOLS,
     LOSSES,
+    MODES,
     NORMALIZATIONS,
     PRECISIONS,
     TEMPORAL,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 _RATE = FiniteRange(0, 1, min_open=True)
 _PROBABILITY = FiniteRange(0, 1)
 _CONTRASTIVE = with_option("--loss", "paper", "released") | with_option("--recipe", "bike")
-_ENCODER = with_option("--train", "visual", "visual+text") | without_option("--train")
+_ENCODER = with_option("--train", "visual", "visual+text", "text") | without_option("--train")
 _TEXT = with_option("--classifier", "text") | without_option("--classifier")
 _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 
@@ -55,7 +56,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     groups={
         "Videos": "--root --dataset --split --annotations --segments --allow-missing --train-split --held-out --shots "
         "--seed",
-        "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --prompt --prompt-draw --prompt-context --text-encoder "
+        "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --mode --prompt --prompt-draw --prompt-context --text-encoder "
         "--classifier --temporal --pool --video-prompts "
         "--words --renormalize --loss --gather --temperature --label-smoothing",
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
@@ -107,12 +108,14 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 )  # fmt: skip
 @option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @option(
-    "--train", type=click.Choice(TRAINED), help="Beside the head: the visual tower, both towers, or neither."
+    "--train",
+    type=click.Choice(TRAINED),
+    help="Beside the head and what --tower puts inside: the visual tower, the text tower, both, or neither.",
 )
 @option(
-    "--tower", type=click.Choice(TOWERS), needs=_ENCODER,
+    "--tower", type=click.Choice(TOWERS),
     help="Inside the visual tower, so that frames see each other: a trained convolution over time of the class tokens "
-    "(Text4Vis' TokenT1D; of a ResNet's feature maps, T1D), its fixed shift, a shift of patch tokens or feature maps, or X-CLIP's cross-frame attention.",
+    "(Text4Vis' TokenT1D; of a ResNet's feature maps, T1D), its fixed shift, a shift of patch tokens or feature maps, X-CLIP's cross-frame attention, or joint attention of all patches of a clip.",
 )  # fmt: skip
 @option(
     "--tower-start", type=click.Choice([start for starts in TOWER_STARTS.values() for start in starts]),
@@ -121,6 +124,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     "of zero.",
 )  # fmt: skip
 @option("--frames", type=click.IntRange(1, 1000), help="Frames of a clip.")
+@option(
+    "--mode", type=click.Choice(MODES),
+    help="One frame of each of T equal segments, or neighbors 128 // T frames apart, from a random one on.",
+)  # fmt: skip
 @option(
     "--prompt", "prompts", multiple=True, needs=without_option("--prompt-context") | _SPOTTING,
     help="Around class names: a text with {}, or the name of a set (bike, text4vis, x-clip, clip-kinetics, none). "

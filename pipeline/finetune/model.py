@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..encoders import OpenClipEncoder, frames_and_patches
+from ..encoders import OpenClipEncoder, frames_and_patches, is_new
 from ..heads import VideoHead, XClipHead, scores_loss
 from .distributed import gather
 from .mixing import Mixing, soft_targets
@@ -60,13 +60,15 @@ class FinetuneModel(nn.Module):
     def _freeze(self) -> None:
         recipe = self.recipe
         self.network.requires_grad_(False)
-        if recipe.train == "head":
-            return
-        self.network.visual.requires_grad_(True)
-        if recipe.train == "visual+text":
+        self.network.visual.requires_grad_(recipe.trains_visual)
+        if recipe.tower_config is not None:
+            for name, parameter in self.network.visual.named_parameters(prefix="visual"):
+                if is_new(name):
+                    parameter.requires_grad_(True)
+        if recipe.trains_text:
             for module in _text_parts(self.network):
                 module.requires_grad_(True)
-        if recipe.temperature is None:
+        if recipe.temperature is None and recipe.train != "head":
             self.network.logit_scale.requires_grad_(True)
         if recipe.checkpointing:
             self.network.set_grad_checkpointing(True)
@@ -75,7 +77,7 @@ class FinetuneModel(nn.Module):
         """Train what is trained; what is frozen, and the statistics of batch norms, stay as in use."""
         super().train(mode)
         self.network.eval()
-        if mode and self.recipe.train != "head":
+        if mode and self.recipe.trains_visual:
             self.network.visual.train()
             for module in self.network.visual.modules():
                 if isinstance(module, _BatchNorm):
@@ -144,7 +146,8 @@ class FinetuneModel(nn.Module):
         if n_own and self.recipe.softens:
             soft = soft_targets(labels, len(self.head.class_embeddings), self.recipe.label_smoothing)
             images, targets = self._mix(images, soft.to(images.dtype))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.recipe.train != "head"):
+        through_tower = any(parameter.requires_grad for parameter in self.network.visual.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and through_tower):
             embedded = inputs = self._encode(images)
         if self.gathers:
             inputs, targets = tuple(gather(each[:n_own]) for each in inputs), gather(labels)

@@ -20,6 +20,7 @@ from ..choices import (
     DECAYS,
     HEAD_POOLS,
     LOSSES,
+    MODES,
     NORMALIZATIONS,
     PRECISIONS,
     TEMPORAL,
@@ -31,7 +32,7 @@ from ..choices import (
 )
 from ..encoders import TowerConfig, is_new, resolve_prompts
 from ..heads import FitError, HeadConfig, is_matrix
-from ..video import Augmentation
+from ..video import Augmentation, Sampling
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ class Recipe:
 
     name: str
     train: str = "visual"
-    """Beside the head: the visual tower, visual+text for both, or head for neither."""
+    """Beside the head and what is put inside the visual tower: that tower, the text tower, both, or neither (head)."""
     tower: str = "none"
-    """What is put inside the visual tower: token-t1d, token-shift, tsm, cross-frame, or nothing more than it has."""
+    """What is put inside the visual tower: token-t1d, token-shift, tsm, cross-frame, joint, or nothing more than it has."""
     tower_start: str | None = None
     """How it begins; None: token-t1d as a shift, which is not what the tower was trained with but learns order (else
     fixed, the identity); cross-frame as in the released code (else quiet, with messages of zero)."""
     frames: int = 8
     """T of a clip."""
+    mode: str = "uniform"
+    """Where they are: one in each of T equal segments, or (dense) 128 // T frames apart from a random one on."""
     prompts: tuple[str, ...] = ("This is a video about {}",)
     """Around the class names; of several, the mean of their embeddings."""
     prompt_draw: bool = False
@@ -122,7 +125,7 @@ class Recipe:
     def __post_init__(self) -> None:
         choices = {
             "train": TRAINED, "classifier": CLASSIFIERS, "temporal": TEMPORAL, "pool": HEAD_POOLS, "words": WORDS,
-            "tower": TOWERS, "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
+            "mode": MODES, "tower": TOWERS, "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
             "video_prompts": VIDEO_PROMPTS, "cosine": COSINES, "normalization": NORMALIZATIONS,
         }  # fmt: skip
         for name, known in choices.items():
@@ -187,15 +190,15 @@ class Recipe:
         object.__setattr__(self, "prompts", resolve_prompts(self.prompts))
         if self.classifier != "text":
             for name, reads in (
-                ("visual+text", self.train == "visual+text"),
+                (self.train, self.trains_text),
                 ("text_encoder", self.text_encoder is not None),
                 ("prompt_draw", self.prompt_draw),
             ):
                 if reads:
                     raise ValueError(f"{name} goes with the text classifier; {self.classifier} reads no text")
-        if self.prompt_context and self.train == "visual+text":
+        if self.prompt_context and self.trains_text:
             raise ValueError(
-                "prompt_context is trained through a frozen text tower; visual+text trains the tower"
+                f"prompt_context is trained through a frozen text tower; {self.train} trains the tower"
             )
         if self.prompt_draw and len(self.prompts) < 2:
             raise ValueError(f"prompt_draw needs several prompts to draw from, got {len(self.prompts)}")
@@ -205,8 +208,8 @@ class Recipe:
             )
         if self.text_encoder is None:
             return
-        if self.train == "visual+text":
-            raise ValueError("text_encoder takes the place of the text tower that visual+text would train")
+        if self.trains_text:
+            raise ValueError(f"text_encoder takes the place of the text tower that {self.train} would train")
         if self.pool == "vcs" or self.prompt_context:
             raise ValueError(
                 "text_encoder goes without pool vcs and prompt_context: these need CLIP's own words"
@@ -215,9 +218,24 @@ class Recipe:
             raise ValueError("text_encoder reads one prompt; several are averaged by CLIP's own alone")
 
     @property
+    def sampling(self) -> Sampling:
+        """Which frames of a video that is looked at once are read; those of a training clip are drawn instead."""
+        return Sampling(self.frames, mode=self.mode)
+
+    @property
     def augmentation(self) -> Augmentation:
         """What decode workers draw for a clip beside its frames."""
         return Augmentation(crop=self.crop, flip=self.flip, form=self.crop_form)
+
+    @property
+    def trains_visual(self) -> bool:
+        """Whether the weights that the visual tower came with are trained."""
+        return "visual" in self.train
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether the text tower is trained."""
+        return "text" in self.train
 
     @property
     def softens(self) -> bool:

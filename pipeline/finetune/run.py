@@ -28,7 +28,7 @@ from ..heads import (
     some_examples,
     untrained_head,
 )
-from ..video import ClipSpec, DecodePool, Sampling
+from ..video import ClipSpec, DecodePool
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .clips import Batch, ClipReader, check_held_out
 from .distributed import World
@@ -104,10 +104,10 @@ class Finetuning:
             check_output(output)
         prepare_encoder(encoder, recipe)
         self.unreadable: dict[str, str] = {}
-        sampling = Sampling(recipe.frames)
-        self._sampling = sampling
-        self._still = ClipSpec(sampling, encoder.preprocess)
-        self._drawn = ClipSpec(replace(sampling, position="random"), encoder.preprocess, recipe.augmentation)
+        self._still = ClipSpec(recipe.sampling, encoder.preprocess)
+        self._drawn = ClipSpec(
+            replace(recipe.sampling, position="random"), encoder.preprocess, recipe.augmentation
+        )
         with self._pool(self._still) as pool:
             check_held_out(ClipReader(pool, self._shape), videos.held_out)
             model = self._build_model(pool).to(encoder.device)
@@ -308,7 +308,7 @@ class Finetuning:
             "temperature": float(torch.as_tensor(model.temperature).detach()),
             "n_train": len(videos.train),
         }
-        identity = cache_identity(trained, self._sampling)
+        identity = cache_identity(trained, recipe.sampling)
         seen = {name for video in (*videos.train, *videos.held_out) for name in (video.id, file_id(video))}
         stored = StoredHead(
             model.head.cpu().eval(),

@@ -66,7 +66,7 @@ class TextBranch(nn.Module, ABC):
 def text_branch(encoder: OpenClipEncoder, recipe: Recipe, classes: ClassTexts) -> TextBranch | None:
     """Return what the class embeddings come from in each step; None where they stay those of the head."""
     phrases = () if classes.texts is None else classes.texts.phrases
-    if recipe.train == "visual+text":
+    if recipe.trains_text:
         return _TrainedTower(encoder, recipe, phrases)
     if classes.prompt is not None:
         return _PromptContext(classes.prompt, recipe.seed)

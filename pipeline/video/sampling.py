@@ -7,6 +7,7 @@ L frames in the video, T frames a clip, K clips; frame i, clip k; everything cou
     uniform, random     |x x X|X x x|x X x|     another frame of each segment at every draw, for training
     uniform, K = 2      |0 x 1|0 x 1|0 x 1|     clip 1 stands later in each segment
     dense               x x X X X X x x         neighbors at a fixed stride, wherever L allows
+    dense, random       x X X X X x x x         from another frame at every draw, for training
 
 Sources: the test-time samplers of BIKE and Text4Vis (`start`, `dense`), mmaction and X-CLIP (`middle`); the
 training sampler of TSN (`random`).
@@ -44,7 +45,7 @@ class Sampling:
     """`uniform`: one frame of each of T equal segments; `dense`: frames at a stride of 128 // T."""
     position: str = "start"
     """Where in its segment a uniform frame stands: `start`, `middle`, or at `random`, which needs a draw
-    (`VideoRequest.draw`). Means nothing when dense."""
+    (`VideoRequest.draw`). Of dense frames, the first stands at random, or where the mode has it."""
     crop_positions: str = "longer-side"
     """Where three crops are: along the `longer-side`, or along the `width` of every frame, as the released BIKE
     and Text4Vis have them (see `preprocess.Preprocess.pixels`). For a single crop, there is no choice."""
@@ -58,8 +59,6 @@ class Sampling:
         check_choice("mode", self.mode, MODES)
         check_choice("position", self.position, (*POSITIONS, "random"))
         check_choice("crop_positions", self.crop_positions, CROP_POSITIONS)
-        if self.mode == "dense" and self.position == "random":
-            raise ValueError("position 'random' is for the mode 'uniform', not for 'dense'")
         if self.crops == 1 and self.crop_positions != "longer-side":
             raise ValueError(f"crop_positions {self.crop_positions!r} is for three crops, not for one")
         if self.views * self.frames > MAX_FRAMES:
@@ -82,9 +81,11 @@ class Sampling:
             raise ValueError(
                 f"n_frames must be at least 1, got {n_frames}: a video without frames has nothing to sample"
             )
+        if self.position == "random" and rng is None:
+            raise ValueError("position 'random' needs a generator")
         if self.mode == "dense":
-            return self._dense(n_frames)
-        if self.position == "random":
+            return self._dense(n_frames, rng)
+        if rng is not None and self.position == "random":
             return self._uniform_random(n_frames, rng)
         if self.position == "middle":
             return self._uniform_middle(n_frames)
@@ -104,18 +105,18 @@ class Sampling:
         part = part + np.arange(self.clips, dtype=np.int64)[:, None]  # [K, T]
         return (2 * part + 1) * n_frames // (2 * self.clips * self.frames)
 
-    def _uniform_random(self, n_frames: int, rng: np.random.Generator | None) -> np.ndarray:
-        if rng is None:
-            raise ValueError("position 'random' needs a generator")
+    def _uniform_random(self, n_frames: int, rng: np.random.Generator) -> np.ndarray:
         # A segment shorter than a frame gives the frame it lies in.
         edges = np.arange(self.frames + 1, dtype=np.int64) * n_frames // self.frames
         stops = np.maximum(edges[1:], edges[:-1] + 1)
         return rng.integers(edges[:-1], stops, size=(self.clips, self.frames), dtype=np.int64)
 
-    def _dense(self, n_frames: int) -> np.ndarray:
+    def _dense(self, n_frames: int, rng: np.random.Generator | None) -> np.ndarray:
         stride = max(1, DENSE_SPAN // self.frames)  # more than 128 frames: one after the other
         rest = max(0, n_frames - DENSE_SPAN)
-        if self.clips == 1:  # the released code divides by zero here
+        if rng is not None and self.position == "random":
+            starts = rng.integers(0, max(1, rest), size=self.clips, dtype=np.int64)
+        elif self.clips == 1:  # the released code divides by zero here
             starts = np.array([rest // 2], dtype=np.int64)
         else:
             starts = np.arange(self.clips, dtype=np.int64) * (rest // (self.clips - 1))

@@ -502,8 +502,8 @@ IN_EVERY_CALL = {
     "test-share train-split weight-decay",
     "finetune": "accumulate allow-missing batch-size betas classifier clip-gradient cosine crop crop-form cutmix dataset decay "
     "device dry-run epochs flip frames gray held-out jitter jitter-probability label-smoothing learning-rate lexicon loss "
-    "min-rate mixup model normalization output pool precision pretrained rand-augment recipe root seed shots size temperature "
-    "temporal timeout train train-split video-prompts warm-up-epochs weight-decay worker-memory workers",
+    "min-rate mixup mode model normalization output pool precision pretrained rand-augment recipe root seed shots size temperature "
+    "temporal timeout tower train train-split video-prompts warm-up-epochs weight-decay worker-memory workers",
     "predict": "device head json lexicon model timeout top video-prompts worker-memory workers",
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",

@@ -172,7 +172,8 @@ def test_accumulated_steps_equal_whole_ones(begin: Callable[..., Finetuning], tm
 
 
 @pytest.mark.parametrize(
-    ("name", "train"), [("text4vis", "visual"), ("bike", "visual+text"), ("text4vis", "head")]
+    ("name", "train"),
+    [("text4vis", "visual"), ("bike", "visual+text"), ("text4vis", "text"), ("text4vis", "head")],
 )
 def test_only_what_is_trained_changes(
     begin: Callable[..., Finetuning], tmp_path: Path, tiny_model: str, name: str, train: str
@@ -186,9 +187,9 @@ def test_only_what_is_trained_changes(
     changed = {key for key in state if not torch.equal(state[key], before[f"network.{key}"])}
     visual = {key for key in state if key.startswith("visual.")}
     scale = {"logit_scale"}
-    assert changed - scale == {"visual": visual, "visual+text": set(state) - scale, "head": set()}[train] - {
-        "attn_mask"
-    }
+    text = set(state) - scale - visual - {"attn_mask"}
+    parts = {"visual": visual, "visual+text": visual | text, "text": text, "head": set()}
+    assert changed - scale == parts[train]
     assert ("logit_scale" in changed) == (name == "text4vis" and train != "head")
     stored = load_head(tmp_path / "out" / "head.safetensors")
     recipe = training.recipe
@@ -198,6 +199,25 @@ def test_only_what_is_trained_changes(
         np.testing.assert_allclose(stored.module.get_buffer("queries"), texts.words, atol=1e-5)
     expected = 0.01 if name == "bike" else float(torch.exp(-state["logit_scale"]))
     assert stored.temperature == pytest.approx(expected)
+
+
+def test_a_head_of_dense_clips_says_so(begin: Callable[..., Finetuning], tmp_path: Path):
+    begin(tmp_path / "out", mode="dense", temporal="conv", epochs=1).run()
+    assert load_head(tmp_path / "out" / "head.safetensors").identity.sampling["mode"] == "dense"
+
+
+@pytest.mark.parametrize("tower", ["token-t1d", "cross-frame", "joint"])
+def test_a_head_alone_is_trained_with_what_is_put_inside_the_tower(
+    begin: Callable[..., Finetuning], tmp_path: Path, tower: str
+):
+    training = begin(tmp_path / "out", train="head", tower=tower, held_out=0.0, epochs=1)
+    before = {key: tensor.clone() for key, tensor in training.encoder.network.state_dict().items()}
+    training.run()
+    after = load_encoder(f"local-dir:{tmp_path / 'out'}", device="cpu", precision="fp32").network.state_dict()
+    changed = {key for key in after if not torch.equal(after[key], before[key])}
+    new = {"token-t1d": ".temporal.", "cross-frame": ".message_", "joint": ".time_embedding"}[tower]
+    assert changed == {key for key in after if new in key}
+    assert changed
 
 
 @pytest.mark.parametrize("classifier", ["lda", "linear"])

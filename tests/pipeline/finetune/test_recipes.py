@@ -61,7 +61,7 @@ def test_every_value_can_be_changed():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": "text"}, "train must be one of visual, visual.text, head"),
+        ({"train": "all"}, "train must be one of visual, visual.text, text, head"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_size": 10, "accumulate": 3}, "batch_size 10 cannot be shared among accumulate 3"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),

@@ -96,9 +96,21 @@ def test_random_frames_reach_all_of_a_segment():
     assert seen == set(product(range(3), range(3, 6), range(3), range(3, 6)))
 
 
-def test_random_frames_need_a_generator():
+def test_random_dense_clips_begin_anywhere_and_go_on_at_the_stride():
+    rng, sampling = np.random.default_rng(0), Sampling(4, clips=2, mode="dense", position="random")
+    clips = [tuple(clip) for _ in range(500) for clip in sampling.frame_indices(135, rng).tolist()]
+    assert set(clips) == {(first, first + 32, first + 64, first + 96) for first in range(135 - 128)}
+
+
+def test_random_dense_clips_of_a_short_video_begin_at_its_first_frame():
+    sampling = Sampling(4, mode="dense", position="random")
+    assert sampling.frame_indices(50, np.random.default_rng(0)).tolist() == [[0, 32, 14, 46]]
+
+
+@pytest.mark.parametrize("mode", ["uniform", "dense"])
+def test_random_frames_need_a_generator(mode: str):
     with pytest.raises(ValueError, match="position 'random' needs a generator"):
-        Sampling(position="random").frame_indices(9)
+        Sampling(mode=mode, position="random").frame_indices(9)
 
 
 @given(samplings)
@@ -115,7 +127,6 @@ def test_dict_round_trip(sampling):
         ({"crops": 2}, "crops must be one of 1, 3, got 2"),
         ({"mode": "random"}, "mode must be one of uniform, dense, got 'random'"),
         ({"position": "end"}, "position must be one of start, middle, random, got 'end'"),
-        ({"position": "random", "mode": "dense"}, "position 'random' is for the mode 'uniform'"),
         ({"frame": 8}, "unknown frame"),
         (
             {"crops": 3, "crop_positions": "height"},
