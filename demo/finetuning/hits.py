@@ -13,6 +13,13 @@ from ...pipeline.evaluation import bootstrap_interval
 
 CLASS_COLUMNS = ("seen among all", "unseen among all", "unseen among unseen")
 ORDER_COLUMNS = ("within pairs", "ten classes")
+WITHOUT_PROMPTS = "without prompts"
+"""Ends the name of a run that is scored with class embeddings which do not look at the video."""
+
+
+def hits_suffix(split: str, name: str) -> str:
+    """Return how the file of the hits of a run, as tables name it, ends."""
+    return f".{split}.without-prompts.json" if name.endswith(WITHOUT_PROMPTS) else f".{split}.json"
 
 
 @dataclass(frozen=True)

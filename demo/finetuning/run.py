@@ -13,7 +13,7 @@ import numpy as np
 from ...cache import FeatureCache
 from ...lexicons import Lexicon, load_lexicon
 from ...pipeline.datasets import VideoList, read_videos
-from ...pipeline.encoders import EncoderLoader, load_encoder, text_embeddings
+from ...pipeline.encoders import EncoderLoader, load_encoder
 from ...pipeline.evaluation import (
     FEW_SHOT_SETTINGS,
     ScoringSettings,
@@ -32,7 +32,7 @@ from ..learned import ORDER_SETTINGS, order_classes
 from ..measure import KINDS, PROMPT, split_of, spotting_scorer, subset
 from ..report import Measurements
 from ..videos import LIST_FILE
-from .hits import CLASS_COLUMNS, ORDER_COLUMNS
+from .hits import CLASS_COLUMNS, ORDER_COLUMNS, WITHOUT_PROMPTS, hits_suffix
 from .runs import HEADS, MODEL, Run
 
 
@@ -47,8 +47,11 @@ def run_once(world: Path, run: Run, seed: int, split: str) -> None:
         trained = time.monotonic() - began
         cache = _extract(world, run, seed, split)
         load = EncoderLoader(models=[(f"local-dir:{folder}", "")])
-        scorer = _tuned_scorer(cache, classes, run, folder, load)
-        name = run.name
+        heads = [("head", load_head(folder / "head.safetensors"))]
+        prompts = ("on", "off") if run.has_video_prompts else ("on",)
+        settings = ScoringSettings((PROMPT,), (), video_prompts=prompts)
+        scorers = build_scorers(cache, classes, settings, heads=heads, load=load)
+        names = [run.name, f"{run.name} {WITHOUT_PROMPTS}"]
     else:
         measured = Measurements(world, MODEL)
         cache = measured.sequences() if run.videos == "order" else measured.cache
@@ -59,9 +62,12 @@ def run_once(world: Path, run: Run, seed: int, split: str) -> None:
         if run.trains == "head":
             name, scorer = _best_head(cache, ClassTexts(classes.labels, texts), classes, run, seed)
         trained = time.monotonic() - began
+        scorers, names = [scorer], [name]
     found = _order_hits if run.videos == "order" else _class_hits
-    document = {"seconds": trained, "scorer": name, "hits": found(cache, classes, scorer, split)}
-    run.place(world, seed, f".{split}.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
+    for i, scorer in reversed(list(enumerate(scorers))):  # what says that the run is done comes last
+        document = {"seconds": trained, "scorer": names[i], "hits": found(cache, classes, scorer, split)}
+        hits = run.place(world, seed, hits_suffix(split, names[i]))
+        hits.write_text(json.dumps(document) + "\n", encoding="utf-8")
 
 
 def _train(world: Path, run: Run, seed: int) -> None:
@@ -97,16 +103,6 @@ def _extract(world: Path, run: Run, seed: int, split: str) -> FeatureCache:
     chosen = VideoList(video for video in videos if video.split in splits)
     extract(chosen, encoder, features, sampling, ExtractSettings(workers=1))
     return FeatureCache(features)
-
-
-def _tuned_scorer(
-    cache: FeatureCache, classes: Lexicon, run: Run, folder: Path, load: EncoderLoader
-) -> Scorer:
-    """Return the trained head; of an encoder that was trained on some of the classes, the mean of the frames."""
-    if run.videos == "seen":
-        return MeanScorer(text_embeddings(cache, classes, [PROMPT], words="none", load=load).sentence)
-    heads = [("head", load_head(folder / "head.safetensors"))]
-    return build_scorers(cache, classes, ScoringSettings((PROMPT,), ()), heads=heads, load=load)[0]
 
 
 def _best_head(

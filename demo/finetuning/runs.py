@@ -17,6 +17,8 @@ COMMON: dict[str, Any] = {
     "gray": 0.0, "rand_augment": (0, 0), "held_out": 0.0, "precision": "bf16",
 }  # fmt: skip
 """The recipe text4vis at the size of this world: small batches, and rates for a small tower."""
+X_CLIP: dict[str, Any] = {"tower": "cross-frame", "temporal": "mit", "video_prompts": "on"}
+BOTH: dict[str, Any] = {"tower": "cross-frame", "temporal": "mit"}
 ORDER: dict[str, Any] = {
     **COMMON,
     "epochs": 14,
@@ -25,6 +27,7 @@ ORDER: dict[str, Any] = {
     "learning_rate": 3e-3,
     "temperature": 0.01,
 }
+"""Longer and at higher rates than the other trainings; the new parts of X-CLIP at a third of them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Run:
     """Of the recipe."""
     shots: int | None = None
     seeds: int = 3
+
+    @property
+    def has_video_prompts(self) -> bool:
+        """Whether it is scored twice: with its class embeddings changed by the video, and as they are."""
+        return self.changes.get("video_prompts") == "on"
 
     def place(self, world: Path, seed: int, suffix: str = "") -> Path:
         """Return where its model is; with a suffix, its features or its hits."""
@@ -75,6 +83,22 @@ RUNS = (
         changes={**ORDER, "temporal": "transformer", "learning_rate": 1e-3},
         seeds=1,
     ),
+    Run("order-x-clip", 6, videos="order", changes={**ORDER, **X_CLIP, "learning_rate": 1e-3}),
+    Run("order-mit", 5, videos="order", changes={**ORDER, "temporal": "mit", "learning_rate": 1e-3}),
+    Run(
+        "order-cross-frame",
+        5,
+        videos="order",
+        changes={**ORDER, "tower": "cross-frame", "learning_rate": 1e-3},
+        seeds=1,
+    ),
+    Run("cross-frame", 5, changes={**COMMON, "tower": "cross-frame"}),
+    Run("cross-frame-mit", 5, changes={**COMMON, **BOTH}),
+    Run("x-clip", 7, changes={**COMMON, **X_CLIP}),
+    Run("x-clip-linear", 5, changes={**COMMON, **BOTH, "classifier": "linear"}, seeds=1),
+    Run("cross-frame-mit-seen", 4, videos="seen", changes={**COMMON, **BOTH}),
+    Run("x-clip-seen", 5, videos="seen", changes={**COMMON, **X_CLIP}),
+    Run("x-clip-seen-text", 6, videos="seen", changes={**COMMON, **X_CLIP, "train": "visual+text"}),
 )
 """`contrastive-alone` takes its loss over 8 clips at a time, as two processes do that gather nothing."""
 HEADS = (

@@ -12,7 +12,16 @@ from ...pipeline.evaluation import evaluate, select_videos
 from ...pipeline.scoring import AttributesScorer, FusionScorer, MeanScorer, Scorer, attributes_of
 from ..measure import KINDS, split_of, spotting_scorer
 from ..report import Measurements, table
-from .hits import CLASS_COLUMNS, ORDER_COLUMNS, Hits, difference, figure, read_hits
+from .hits import (
+    CLASS_COLUMNS,
+    ORDER_COLUMNS,
+    WITHOUT_PROMPTS,
+    Hits,
+    difference,
+    figure,
+    hits_suffix,
+    read_hits,
+)
 from .runs import RUNS
 
 TABLES = {
@@ -31,6 +40,23 @@ TABLES = {
             "order-transformer",
         ),
     ),
+    "x-clip-order": (ORDER_COLUMNS, ("order-cross-frame", "order-mit", "order-x-clip", "cached-order")),
+    "x-clip-parts": (
+        KINDS,
+        ("tuned", "cross-frame", "cross-frame-mit", "x-clip", f"x-clip {WITHOUT_PROMPTS}", "x-clip-linear"),
+    ),
+    "x-clip-unseen": (
+        CLASS_COLUMNS,
+        (
+            "frozen",
+            "tuned-seen",
+            "cross-frame-mit-seen",
+            "x-clip-seen",
+            f"x-clip-seen {WITHOUT_PROMPTS}",
+            "x-clip-seen-text",
+            f"x-clip-seen-text {WITHOUT_PROMPTS}",
+        ),
+    ),
 }
 """Of each table: columns, and runs; differences are to the first of them."""
 
@@ -40,10 +66,11 @@ def make_tables(world: Measurements, split: str) -> dict[str, str]:
     runs = {run.name: run for run in RUNS}
     made = {}
     for name, (columns, names) in TABLES.items():
-        files = {
-            each: [runs[each].place(world.folder, seed, f".{split}.json") for seed in range(runs[each].seeds)]
-            for each in names
-        }
+        files = {}
+        for each in names:
+            run = runs[each.removesuffix(f" {WITHOUT_PROMPTS}")]
+            suffix = hits_suffix(split, each)
+            files[each] = [run.place(world.folder, seed, suffix) for seed in range(run.seeds)]
         if all(path.exists() for paths in files.values() for path in paths):
             made[name] = _table([(each, read_hits(paths)) for each, paths in files.items()], columns)
     tuned = runs["tuned"].place(world.folder, 0, f".{split}")
