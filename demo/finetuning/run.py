@@ -67,6 +67,7 @@ def run_once(world: Path, run: Run, seed: int, split: str) -> None:
     for i, scorer in reversed(list(enumerate(scorers))):  # what says that the run is done comes last
         document = {"seconds": trained, "scorer": names[i], "hits": found(cache, classes, scorer, split)}
         hits = run.place(world, seed, hits_suffix(split, names[i]))
+        hits.parent.mkdir(exist_ok=True)
         hits.write_text(json.dumps(document) + "\n", encoding="utf-8")
 
 

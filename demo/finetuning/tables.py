@@ -42,19 +42,16 @@ TABLES = {
     ),
     "x-clip-order": (ORDER_COLUMNS, ("order-cross-frame", "order-mit", "order-x-clip", "cached-order")),
     "x-clip-parts": (
-        KINDS,
-        ("tuned", "cross-frame", "cross-frame-mit", "x-clip", f"x-clip {WITHOUT_PROMPTS}", "x-clip-linear"),
-    ),
-    "x-clip-unseen": (
         CLASS_COLUMNS,
         (
             "frozen",
             "tuned-seen",
-            "cross-frame-mit-seen",
-            "x-clip-seen",
-            f"x-clip-seen {WITHOUT_PROMPTS}",
-            "x-clip-seen-text",
-            f"x-clip-seen-text {WITHOUT_PROMPTS}",
+            "cross-frame",
+            "cross-frame-mit",
+            "x-clip",
+            f"x-clip {WITHOUT_PROMPTS}",
+            "x-clip-text",
+            f"x-clip-text {WITHOUT_PROMPTS}",
         ),
     ),
 }
