@@ -90,10 +90,16 @@ RUNS = (
     Run("order-cross-frame", 5, videos="order", changes={**X_CLIP_ORDER, "tower": "cross-frame"}, seeds=1),
     Run("order-mit", 5, videos="order", changes={**X_CLIP_ORDER, "temporal": "mit"}, seeds=1),
     Run("order-x-clip", 5, videos="order", changes={**X_CLIP_ORDER, **X_CLIP}),
-    Run("cross-frame", 4, videos="seen", changes={**COMMON, "tower": "cross-frame"}),
-    Run("cross-frame-mit", 4, videos="seen", changes={**COMMON, "tower": "cross-frame", "temporal": "mit"}),
+    Run("cross-frame", 4, videos="seen", changes={**COMMON, "tower": "cross-frame"}, seeds=1),
+    Run(
+        "cross-frame-mit",
+        4,
+        videos="seen",
+        changes={**COMMON, "tower": "cross-frame", "temporal": "mit"},
+        seeds=1,
+    ),
     Run("x-clip", 5, videos="seen", changes={**COMMON, **X_CLIP}),
-    Run("x-clip-text", 7, videos="seen", changes={**COMMON, **X_CLIP, "train": "visual+text"}),
+    Run("x-clip-text", 7, videos="seen", changes={**COMMON, **X_CLIP, "train": "visual+text"}, seeds=1),
 )
 """`contrastive-alone` takes its loss over 8 clips at a time, as two processes do that gather nothing."""
 HEADS = (
