@@ -111,9 +111,27 @@ def read_source(ctx: click.Context, lexicon: Lexicon | None, *, training: bool =
             f"vidclip.toml; or name a public data set: `vidclip {ctx.info_name} --dataset ucf101 --root FOLDER`."
         )
     listed = source[0] if len(source) == 1 else source
-    return read_videos(
+    videos = read_videos(
         listed, root=root, allow_missing=given["allow_missing"], lexicon=lexicon, images=given["images"]
     )
+    if len(source) == 1 and not given["images"]:
+        _note_image_folders(Path(source[0]), videos)
+    return videos
+
+
+def _note_image_folders(top: Path, videos: VideoList) -> None:
+    """Say what folders of images directly below the source are, which might have been meant as labels."""
+    n = top.is_dir() and sum(
+        "/" not in video.id and video.path != top and video.path.is_dir() for video in videos
+    )
+    if n:
+        from .output import count, printable
+
+        click.echo(
+            f"{count(n, 'folder')} of images directly below {printable(top)}: each is read as one video, whose frames they "
+            "are. With --images, each image is a video of one frame, and its folder is its label.",
+            err=True,
+        )
 
 
 def print_missing(videos: VideoList) -> None:

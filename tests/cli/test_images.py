@@ -55,6 +55,16 @@ def test_images_are_extracted_with_one_frame(extracted):
     assert not any(video.repeated or video.note for video in cache.videos)
 
 
+def test_folders_of_images_that_may_be_labels_are_said_to_be_videos(imagenet, extracted):
+    note = "2 folders of images directly below"
+    settings = ("--workers", 1, "--frames", 1, "--cache", "folders")
+    done = run("extract", imagenet / "val", *settings, cwd=extracted)
+    assert "2 videos encoded" in done.stdout
+    assert note in done.stderr
+    assert "--images" in done.stderr
+    assert note not in run("extract", imagenet, *settings, cwd=extracted).stderr
+
+
 def test_few_shot_image_recognition(extracted):
     run(
         *("eval", "--protocol", "few-shot", "--train-split", "train", "--split", "val", "--json", "few.json"),
