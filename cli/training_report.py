@@ -103,5 +103,8 @@ def print_result(training: Finetuning, done: Finetuned, output: Path, plot: Path
         if boxes:
             warn(f"no font here has {boxes}: {plot} shows boxes.")
     model, head = shlex.quote(f"local-dir:{output}"), shlex.quote(str(output / "head.safetensors"))
-    click.echo(f"Next: vidclip extract VIDEOS --model {printable(model)} --frames {training.recipe.frames}")
+    mode = f" --mode {training.recipe.mode}" if training.recipe.mode != "uniform" else ""
+    click.echo(
+        f"Next: vidclip extract VIDEOS --model {printable(model)} --frames {training.recipe.frames}{mode}"
+    )
     click.echo(f"      vidclip eval --model {printable(model)} --head {printable(head)}")
