@@ -45,7 +45,6 @@ TABLES = {
         CLASS_COLUMNS,
         (
             "frozen",
-            "tuned-seen",
             "cross-frame",
             "cross-frame-mit",
             "x-clip",
