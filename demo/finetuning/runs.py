@@ -11,6 +11,7 @@ import torch
 
 from ...pipeline.encoders import automatic_precision
 from ...pipeline.heads import HeadConfig
+from ..captions import PROMPTS
 from ..measure import PROMPT
 
 MODEL = "demo-vit"
@@ -21,7 +22,8 @@ COMMON: dict[str, Any] = {
 }  # fmt: skip
 """The recipe text4vis at the size of this world: small batches, and rates for a small tower; bf16 where the processor has
 it."""
-X_CLIP: dict[str, Any] = {"tower": "cross-frame", "temporal": "mit", "video_prompts": "on"}
+BOTH: dict[str, Any] = {"tower": "cross-frame", "temporal": "mit"}
+X_CLIP: dict[str, Any] = {**BOTH, "video_prompts": "on"}
 ORDER: dict[str, Any] = {
     **COMMON,
     "epochs": 14,
@@ -90,16 +92,16 @@ RUNS = (
     Run("order-cross-frame", 5, videos="order", changes={**X_CLIP_ORDER, "tower": "cross-frame"}, seeds=1),
     Run("order-mit", 5, videos="order", changes={**X_CLIP_ORDER, "temporal": "mit"}, seeds=1),
     Run("order-x-clip", 5, videos="order", changes={**X_CLIP_ORDER, **X_CLIP}),
-    Run("cross-frame", 4, videos="seen", changes={**COMMON, "tower": "cross-frame"}, seeds=1),
-    Run(
-        "cross-frame-mit",
-        4,
-        videos="seen",
-        changes={**COMMON, "tower": "cross-frame", "temporal": "mit"},
-        seeds=1,
-    ),
+    Run("cross-frame", 4, videos="seen", changes={**COMMON, "tower": "cross-frame"}),
+    Run("cross-frame-mit", 4, videos="seen", changes={**COMMON, **BOTH}),
     Run("x-clip", 5, videos="seen", changes={**COMMON, **X_CLIP}),
-    Run("x-clip-text", 7, videos="seen", changes={**COMMON, **X_CLIP, "train": "visual+text"}, seeds=1),
+    Run("x-clip-text", 7, videos="seen", changes={**COMMON, **X_CLIP, "train": "visual+text"}),
+    Run(
+        "x-clip-templates", 4, videos="seen", changes={**COMMON, **BOTH, "prompts": PROMPTS, "prompt_draw": True}
+    ),
+    Run("x-clip-learned", 5, videos="seen", changes={**COMMON, **BOTH, "prompt_context": 4}),
+    Run("x-clip-all", 6, changes={**COMMON, **X_CLIP}, seeds=1),
+    Run("x-clip-without-text", 6, changes={**COMMON, **BOTH, "classifier": "linear"}, seeds=1),
 )
 """`contrastive-alone` takes its loss over 8 clips at a time, as two processes do that gather nothing."""
 HEADS = (
