@@ -97,7 +97,10 @@ RUNS = (
     Run("x-clip", 5, videos="seen", changes={**COMMON, **X_CLIP}),
     Run("x-clip-text", 7, videos="seen", changes={**COMMON, **X_CLIP, "train": "visual+text"}),
     Run(
-        "x-clip-templates", 4, videos="seen", changes={**COMMON, **BOTH, "prompts": PROMPTS, "prompt_draw": True}
+        "x-clip-templates",
+        4,
+        videos="seen",
+        changes={**COMMON, **BOTH, "prompts": PROMPTS, "prompt_draw": True},
     ),
     Run("x-clip-learned", 5, videos="seen", changes={**COMMON, **BOTH, "prompt_context": 4}),
     Run("x-clip-all", 6, changes={**COMMON, **X_CLIP}, seeds=1),

@@ -53,6 +53,11 @@ TABLES = {
             f"x-clip-text {WITHOUT_PROMPTS}",
         ),
     ),
+    "x-clip-names": (
+        CLASS_COLUMNS,
+        ("cross-frame-mit", "x-clip-templates", "x-clip-learned", "x-clip"),
+    ),
+    "x-clip-text": (KINDS, ("x-clip-all", f"x-clip-all {WITHOUT_PROMPTS}", "x-clip-without-text")),
 }
 """Of each table: columns, and runs; differences are to the first of them."""
 
