@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from vidclip.cache import FeatureCache
-from vidclip.demo.learned import order_classes
 from vidclip.demo.measure import PROMPT, spotting_scorer
 from vidclip.demo.report import COUNTS
 from vidclip.demo.videos import LIST_FILE, list_clips, write_world
@@ -72,7 +71,7 @@ def measure(folder: Path) -> None:
 
 def by_video(cache: FeatureCache, split: str) -> dict[str, dict[str, bool]]:
     """{pool: {video id: whether its top-1 class is right}}."""
-    classes = order_classes() if split.endswith("-order") else load_lexicon("demo-classes")
+    classes = load_lexicon("demo-order" if split.endswith("-order") else "demo-classes")
     test = select_videos(cache, classes, split)
     texts = text_embeddings(cache, classes, [PROMPT])
     scorers = [MeanScorer(texts.sentence, name="mean"), spotting_scorer(texts, name="vcs")]

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from ..cache import FeatureCache, TextEmbeddings
-from ..lexicons import Lexicon
+from ..lexicons import Lexicon, load_lexicon
 from ..pipeline.choices import CLASSIFIERS, TEMPORAL
 from ..pipeline.evaluation import FEW_SHOT_SETTINGS, Result, select_videos, train_and_evaluate
 from ..pipeline.heads import ClassTexts, HeadConfig, TrainSettings
-from .actions import ORDER_PAIRS
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 SEEDS = 3
 ORDER_SETTINGS = TrainSettings(epochs=15, held_out=0)
 """Chosen on the validation videos; the rest are the defaults."""
-
-
-def order_classes() -> Lexicon:
-    """The classes that differ from another in order alone, pair by pair."""
-    names = tuple(action.name for pair in ORDER_PAIRS for action in pair)
-    return Lexicon("order-pairs", names, names)
 
 
 def by_shots(
@@ -42,7 +35,7 @@ def by_shots(
 
 def by_temporal_module(cache: FeatureCache, texts: TextEmbeddings) -> tuple[list[str], list[list[object]]]:
     """(head, rows) of a table: top-1 among the ten order classes, of each module under the text classifier."""
-    classes = order_classes()
+    classes = load_lexicon("demo-order")
     train = select_videos(cache, classes, "train-order")
     results = train_and_evaluate(
         cache,

@@ -38,7 +38,7 @@ from ..pipeline.scoring import (
 )
 from ..pipeline.video import Sampling
 from .actions import ACTIONS
-from .learned import by_shots, by_temporal_module, order_classes
+from .learned import by_shots, by_temporal_module
 from .measure import KINDS, PROMPT, TEMPERATURE, results_by_kind, split_of, spotting_scorer, subset
 from .videos import LIST_FILE, list_clips, write_world
 
@@ -220,7 +220,7 @@ def attribute_settings(world: Measurements) -> str:
 
 def order_pairs(world: Measurements) -> str:
     """Mean pooling between the two classes of each order pair: what stills can say."""
-    pairs = order_classes()
+    pairs = load_lexicon("demo-order")
     names = pairs.labels
     test = select_videos(world.cache, pairs, split_of("order"))
     scorer = MeanScorer(world.texts(classes=pairs).sentence)
@@ -244,7 +244,7 @@ def classifiers_by_shots(world: Measurements) -> str:
 
 def order_heads(world: Measurements) -> str:
     """Temporal modules among the ten order classes, on test videos."""
-    return table(*by_temporal_module(world.sequences(), world.texts(classes=order_classes())))
+    return table(*by_temporal_module(world.sequences(), world.texts(classes=load_lexicon("demo-order"))))
 
 
 def _attributes(

@@ -85,4 +85,20 @@ ENTRIES = (
     ),
     Entry("demo", "what the videos of `vidclip demo` can show: props, places, shirts, poses", "vidclip"),
     Entry("demo-classes", "the actions of `vidclip demo`", "vidclip"),
+    Entry("demo-order", "its pairs of actions that differ in order alone", "vidclip"),
+    Entry("demo-paraphrase", "`demo` as English sentences", "vidclip"),
+    Entry("demo-classes-paraphrase", "`demo-classes` as English sentences", "vidclip"),
+    Entry("demo-order-paraphrase", "`demo-order` as English sentences", "vidclip"),
+    *(
+        Entry(f"{name}-zh", f"`{name}` in simplified Chinese", "vidclip")
+        for name in (
+            "kinetics400",
+            "ucf101",
+            "hmdb51",
+            "something-something-v1",
+            "demo",
+            "demo-classes",
+            "demo-order",
+        )
+    ),
 )

@@ -28,7 +28,7 @@ from ...pipeline.heads import ClassTexts, HeadScorer, load_head
 from ...pipeline.scoring import MeanScorer, Scorer
 from ...pipeline.video import Sampling
 from ..actions import ACTIONS
-from ..learned import ORDER_SETTINGS, order_classes
+from ..learned import ORDER_SETTINGS
 from ..measure import KINDS, PROMPT, split_of, spotting_scorer, subset
 from ..report import Measurements
 from ..videos import LIST_FILE
@@ -38,7 +38,7 @@ from .runs import HEADS, MODEL, Run
 
 def run_once(world: Path, run: Run, seed: int, split: str) -> None:
     """Train where that is not done, and write which videos of a split were recognized."""
-    classes = order_classes() if run.videos == "order" else load_lexicon("demo-classes")
+    classes = load_lexicon("demo-order" if run.videos == "order" else "demo-classes")
     began = time.monotonic()
     if run.trains == "encoder":
         folder = run.place(world, seed)
@@ -75,7 +75,7 @@ def _train(world: Path, run: Run, seed: int) -> None:
     classes = {
         "all": load_lexicon("demo-classes"),
         "seen": _seen_classes(),
-        "order": order_classes(),
+        "order": load_lexicon("demo-order"),
     }[run.videos]
     split = "train-order" if run.videos == "order" else "train"
     names = set(classes.labels)
