@@ -27,6 +27,9 @@ from .text_cache import EncoderLoader as EncoderLoader
 from .text_cache import collapse_note as collapse_note
 from .text_cache import shared_embeddings_note as shared_embeddings_note
 from .text_cache import text_embeddings as text_embeddings
+from .text_tower import TextTower as TextTower
+from .text_tower import load_text_tower as load_text_tower
+from .text_tower import tower_texts as tower_texts
 from .tokens import WordsUnavailable as WordsUnavailable
 from .tokens import content_positions as content_positions
 from .tokens import content_tokens as content_tokens

@@ -69,11 +69,18 @@ def text_embeddings(
         with where_writable(own):
             write_texts(own, texts, lexicon=lexicon.name, encoder_digest=digest, precision=precision)
     else:
-        texts = read_texts(own, digest)
-        # A file from before a file knew its name may bear another's.
-        if texts.phrases != tuple(lexicon.phrases) or texts.prompts != tuple(prompts):
-            raise CacheError(f"{own} holds other phrases or prompts than its name says; delete it.")
+        texts = read_own_texts(own, digest, lexicon, prompts)
     _tell(load, collapse_note(texts))
+    return texts
+
+
+def read_own_texts(path: Path, digest: str, lexicon: Lexicon, prompts: Sequence[str]) -> TextEmbeddings:
+    """Read the embeddings of a lexicon's phrases from the file that has their name. Raises CacheError for a damaged
+    file."""
+    texts = read_texts(path, digest)
+    # A file from before a file knew its name may bear another's.
+    if texts.phrases != tuple(lexicon.phrases) or texts.prompts != tuple(prompts):
+        raise CacheError(f"{path} holds other phrases or prompts than its name says; delete it.")
     return texts
 
 
