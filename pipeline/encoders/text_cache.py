@@ -132,7 +132,7 @@ class EncoderLoader:
         from_elsewhere = brings_own_files(identity.model, identity.pretrained)
         if not own and not from_elsewhere and not (self._insist and self._models):
             own = [(identity.model, identity.pretrained)]
-        size = _image_size(identity)
+        size = image_size_of(identity)
         for named in own or self._models:  # the same weights may lie elsewhere now
             try:
                 encoder = load_encoder(*named, device=self._device, precision=precision, image_size=size)
@@ -158,7 +158,7 @@ class EncoderLoader:
         )
 
 
-def _image_size(identity: Identity) -> int | None:
+def image_size_of(identity: Identity) -> int | None:
     """Return the side of the frames that an encoder saw, where it is not the model's own."""
     try:
         size = identity.encoder["preprocess"]["size"][0]
