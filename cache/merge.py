@@ -57,7 +57,7 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
         raise CacheError(f"{output} is one of the caches to join; name a new folder with --output.")
     for cache in caches:
         for path in cache.folder.glob("text-*.h5"):  # now, not behind hours of copying features
-            read_texts(path, cache.identity.encoder_digest, whole=True)
+            read_texts(path, cache.identity.encoder_digest, towers=True, whole=True)
     precisions = {shard.precision for cache in caches for shard in cache.shards}
     taken = skipped = 0
     decided: set[str] = set()

@@ -6,7 +6,8 @@
     phrases, prompts, truncated_phrases    UTF-8 text
 
 and the attributes `format`, `version`, `encoder` (digest), `lexicon`, `word_mode`, `precision` (of the text encoder) and
-`name` (that of the file).
+`name` (that of the file); where another text tower than the encoder's made them, `tower` (how it was asked for), and
+`encoder` is then that tower's digest.
 """
 
 from __future__ import annotations
@@ -79,9 +80,19 @@ def file_name_part(name: str) -> str:
 
 
 def write_texts(
-    path: Path, texts: TextEmbeddings, *, lexicon: str, encoder_digest: str, precision: str = "fp32"
+    path: Path,
+    texts: TextEmbeddings,
+    *,
+    lexicon: str,
+    encoder_digest: str,
+    precision: str = "fp32",
+    tower: str = "",
 ) -> None:
-    """Write text embeddings to a file. Raises OSError with nothing left behind."""
+    """Write text embeddings to a file. Raises OSError with nothing left behind.
+
+    encoder_digest    digest of the cache's encoder, or of the text tower that made them
+    tower             name of that text tower; empty: they are those of the cache's encoder
+    """
     columns = {
         "sentence": np.asarray(texts.sentence, np.float32),
         "words": np.asarray(texts.words, np.float32),
@@ -97,22 +108,30 @@ def write_texts(
         "word_mode": texts.word_mode,
         "precision": precision,
         "name": path.name,
+        **({"tower": tower} if tower else {}),
     }
     write_whole(path, *file_parts(columns, attributes))
 
 
 def read_texts(
-    path: Path, encoder_digest: str, *, whole: bool = False, contents: Contents | CacheError | None = None
+    path: Path,
+    encoder_digest: str,
+    *,
+    towers: bool = False,
+    whole: bool = False,
+    contents: Contents | CacheError | None = None,
 ) -> TextEmbeddings:
     """Read text embeddings. Raises CacheError where the file is damaged, of another encoder, or renamed.
 
+    towers      whether a file may also be that of any other text tower, which a cache keeps beside its encoder's own
     whole       whether the bytes are checked too that are neither embeddings nor text, but HDF5's own
     contents    what `describe_all` says of the file
     """
     with OpenFile(path, TEXT_FORMAT, contents) as file:
         if whole:
             file.check_image()
-        if file.attributes.get("encoder") != encoder_digest:
+        of_tower = towers and bool(file.attributes.get("tower"))
+        if file.attributes.get("encoder") != encoder_digest and not of_tower:
             raise CacheError(f"{path} holds text embeddings of another encoder; delete it.")
         _check_name(file)
         phrases = file.read_strings("phrases")
@@ -154,11 +173,15 @@ def _check_name(file: OpenFile) -> None:
 
 
 def copy_texts(source: Path, target: Path, encoder_digest: str) -> None:
-    """Write the embeddings of one file to another, after checking every byte. Raises CacheError, OSError."""
+    """Write the embeddings of one file to another, after checking every byte. Raises CacheError, OSError.
+
+    encoder_digest    that of the cache's encoder; a file of another text tower keeps its own
+    """
     contents = describe(source)
-    texts = read_texts(source, encoder_digest, whole=True, contents=contents)
-    lexicon, precision = (str(contents.attributes.get(key, "")) for key in ("lexicon", "precision"))
-    write_texts(target, texts, lexicon=lexicon, encoder_digest=encoder_digest, precision=precision)
+    texts = read_texts(source, encoder_digest, towers=True, whole=True, contents=contents)
+    keys = ("lexicon", "encoder", "precision", "tower")
+    lexicon, digest, precision, tower = (str(contents.attributes.get(key, "")) for key in keys)
+    write_texts(target, texts, lexicon=lexicon, encoder_digest=digest, precision=precision, tower=tower)
 
 
 @dataclass(frozen=True)
@@ -170,6 +193,8 @@ class TextFileInfo:
     phrases: int
     prompts: tuple[str, ...]
     word_mode: str
+    tower: str = ""
+    """Which text tower made them; empty: the cache's encoder."""
 
 
 def list_texts(folder: Path) -> list[TextFileInfo]:
@@ -185,6 +210,7 @@ def list_texts(folder: Path) -> list[TextFileInfo]:
                     len(file.read_strings("phrases")),
                     tuple(file.read_strings("prompts")),
                     str(file.attributes.get("word_mode", "")),
+                    str(file.attributes.get("tower", "")),
                 )
             )
     return infos

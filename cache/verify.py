@@ -64,7 +64,8 @@ def verify(folder: str | Path) -> Iterator[Checked]:
         if os.path.lexists(folder / name):
             yield _checked(folder / name, _check_lines, parse)
     for path in text_paths:
-        yield _checked(path, read_texts, identity.encoder_digest, whole=True, contents=contents[path])
+        digest = identity.encoder_digest
+        yield _checked(path, read_texts, digest, towers=True, whole=True, contents=contents[path])
     for path in attributes_paths:
         yield _checked(path, _check_attributes, identity, contents[path])
 

@@ -1,7 +1,6 @@
 from .encoder import IMAGENET_MEAN as IMAGENET_MEAN
 from .encoder import IMAGENET_STD as IMAGENET_STD
 from .encoder import OpenClipEncoder as OpenClipEncoder
-from .encoder import average_prompts as average_prompts
 from .encoder import frames_and_patches as frames_and_patches
 from .files import EncoderRequest as EncoderRequest
 from .files import brings_its_weights as brings_its_weights
@@ -17,6 +16,7 @@ from .load import load_outline as load_outline
 from .model_folder import CONFIG_FILE as CONFIG_FILE
 from .model_folder import WEIGHTS_FILE as WEIGHTS_FILE
 from .model_folder import write_model as write_model
+from .phrases import average_prompts as average_prompts
 from .prompts import PROMPT_SETS as PROMPT_SETS
 from .prompts import resolve_prompts as resolve_prompts
 from .protocol import Encoder as Encoder
@@ -27,6 +27,9 @@ from .text_cache import EncoderLoader as EncoderLoader
 from .text_cache import collapse_note as collapse_note
 from .text_cache import shared_embeddings_note as shared_embeddings_note
 from .text_cache import text_embeddings as text_embeddings
+from .text_tower import TextTower as TextTower
+from .text_tower import load_text_tower as load_text_tower
+from .text_tower import tower_texts as tower_texts
 from .tokens import WordsUnavailable as WordsUnavailable
 from .tokens import content_positions as content_positions
 from .tokens import content_tokens as content_tokens

@@ -14,12 +14,11 @@ from open_clip.transformer import VisionTransformer
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...cache import TextEmbeddings
-from ..choices import check_choice
 from ..video import Preprocess
 from .identity import activation_of, tokenizer_identity, weights_digest
-from .prompts import check_prompt
+from .phrases import embed_phrases
 from .protocol import full_name
-from .tokens import WORD_MODES, content_positions, token_embeddings, word_positions
+from .tokens import content_positions, token_embeddings, word_positions
 from .towers.build import TowerConfig, change_tower
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -151,34 +150,7 @@ class OpenClipEncoder:
         Raises ValueError for no phrase, a prompt without `{}`, or an unknown mode; WordsUnavailable
         when words are asked of a text tower that has none.
         """
-        if not phrases:
-            raise ValueError("no phrases to encode")
-        check_choice("words", words, WORD_MODES)
-        for prompt in prompts:
-            check_prompt(prompt)
-        sentences: list[np.ndarray] = []
-        word_embeddings: list[list[np.ndarray]] = [[] for _ in phrases]
-        truncated: set[str] = set()
-        for prompt in prompts:
-            texts, parts = [prompt.replace("{}", phrase) for phrase in phrases], []
-            for start in range(0, len(texts), batch_size):
-                part, embedded, longer = self._encode_texts(texts[start : start + batch_size], prompt, words)
-                parts.append(part)
-                for c, own in enumerate(embedded, start):
-                    word_embeddings[c].append(own)
-                truncated.update(phrases[start + c] for c in longer)
-            sentences.append(np.concatenate(parts))
-        flat = [own for per_phrase in word_embeddings for own in per_phrase]
-        counts = [sum(len(own) for own in per_phrase) for per_phrase in word_embeddings]
-        return TextEmbeddings(
-            phrases=tuple(phrases),
-            prompts=tuple(prompts),
-            word_mode=words,
-            sentence=average_prompts(np.stack(sentences)),
-            words=np.concatenate(flat),
-            offsets=np.cumsum([0, *counts], dtype=np.int64),
-            truncated=tuple(phrase for phrase in phrases if phrase in truncated),
-        )
+        return embed_phrases(self._encode_texts, phrases, prompts, words, batch_size=batch_size)
 
     def _encode_texts(
         self, texts: list[str], prompt: str, words: str
@@ -231,18 +203,6 @@ def hold_in(network: Any, dtype: torch.dtype) -> Any:
         module.float()
         module.load_state_dict(state)
     return network
-
-
-def average_prompts(sentences: np.ndarray) -> np.ndarray:
-    """Return one embedding of each phrase [C, D] from those under P prompts [P, C, D].
-
-    Several: the mean of the L2-normalized embeddings, L2-normalized (as CLIP's authors ensemble prompts). One: as
-    it is.
-    """
-    if len(sentences) == 1:
-        return sentences[0]
-    mean = (sentences / np.linalg.norm(sentences, axis=-1, keepdims=True)).mean(axis=0)
-    return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

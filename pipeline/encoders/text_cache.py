@@ -69,11 +69,18 @@ def text_embeddings(
         with where_writable(own):
             write_texts(own, texts, lexicon=lexicon.name, encoder_digest=digest, precision=precision)
     else:
-        texts = read_texts(own, digest)
-        # A file from before a file knew its name may bear another's.
-        if texts.phrases != tuple(lexicon.phrases) or texts.prompts != tuple(prompts):
-            raise CacheError(f"{own} holds other phrases or prompts than its name says; delete it.")
+        texts = read_own_texts(own, digest, lexicon, prompts)
     _tell(load, collapse_note(texts))
+    return texts
+
+
+def read_own_texts(path: Path, digest: str, lexicon: Lexicon, prompts: Sequence[str]) -> TextEmbeddings:
+    """Read the embeddings of a lexicon's phrases from the file that has their name. Raises CacheError for a damaged
+    file."""
+    texts = read_texts(path, digest)
+    # A file from before a file knew its name may bear another's.
+    if texts.phrases != tuple(lexicon.phrases) or texts.prompts != tuple(prompts):
+        raise CacheError(f"{path} holds other phrases or prompts than its name says; delete it.")
     return texts
 
 
@@ -125,7 +132,7 @@ class EncoderLoader:
         from_elsewhere = brings_own_files(identity.model, identity.pretrained)
         if not own and not from_elsewhere and not (self._insist and self._models):
             own = [(identity.model, identity.pretrained)]
-        size = _image_size(identity)
+        size = image_size_of(identity)
         for named in own or self._models:  # the same weights may lie elsewhere now
             try:
                 encoder = load_encoder(*named, device=self._device, precision=precision, image_size=size)
@@ -151,7 +158,7 @@ class EncoderLoader:
         )
 
 
-def _image_size(identity: Identity) -> int | None:
+def image_size_of(identity: Identity) -> int | None:
     """Return the side of the frames that an encoder saw, where it is not the model's own."""
     try:
         size = identity.encoder["preprocess"]["size"][0]

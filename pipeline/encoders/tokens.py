@@ -14,12 +14,6 @@ from typing import Any
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-WORD_MODES = ("name", "sentence", "all", "none")
-"""name: the tokens of the phrase itself, inside its prompt (the N words of BIKE's paper).
-sentence: all tokens but start, end and padding.
-all: every context position, as released BIKE does.
-none: no word embeddings."""
-
 
 class WordsUnavailable(Exception):
     """The text tower pools inside, and gives no embedding of a single token."""
@@ -70,7 +64,7 @@ def name_positions(tokenizer: Any, prompt: str, tokens: torch.Tensor) -> list[li
 
 
 def word_positions(tokenizer: Any, prompt: str, tokens: torch.Tensor, words: str) -> list[list[int]]:
-    """Return the positions of the words of prompted phrases, by one of WORD_MODES but none.
+    """Return the positions of the words of prompted phrases, by one of `phrases.WORD_MODES` but none.
 
     tokens    [C, L] integers of the phrases in `prompt`, as `tokenizer` gave them
     """

@@ -214,6 +214,25 @@ def test_texts_come_back(write_cache, rng):
     assert (info.lexicon, info.phrases, info.word_mode) == ("my/lexicon", 2, "name")
 
 
+def test_texts_of_another_tower_stay_beside_those_of_the_encoder(write_cache, rng, tmp_path):
+    folder = write_cache([a_record("a", rng)])
+    texts, digest = _some_texts(rng), "7" * 64
+    path = text_path(folder, "zh", texts.phrases, texts.prompts, texts.word_mode, digest)
+    write_texts(path, texts, lexicon="zh", encoder_digest=digest)
+    (problem,) = problems(folder)
+    assert "text embeddings of another encoder" in problem, "it does not say that it is a tower's"
+
+    write_texts(path, texts, lexicon="zh", encoder_digest=digest, tower="/models/zh")
+    assert problems(folder) == []
+    assert list_texts(folder)[0].tower == "/models/zh"
+    merge([folder], tmp_path / "joined")
+    (joined,) = list_texts(tmp_path / "joined")
+    assert (joined.path.name, joined.tower) == (path.name, "/models/zh")
+    np.testing.assert_array_equal(read_texts(joined.path, digest).words, texts.words)
+    with pytest.raises(CacheError, match="of another encoder"):
+        read_texts(path, FeatureCache(folder).identity.encoder_digest)
+
+
 def test_rejects_a_renamed_file(write_cache, tmp_path):
     """The name says which phrases and prompts are inside: whoever asks for these must not get others."""
     folder = write_cache([])
