@@ -48,7 +48,7 @@ VIDEO_PROMPTS = ("on", "off")
 LOSSES = ("cross-entropy", "paper", "released")
 
 # fine-tuning
-FINETUNE_RECIPES = ("text4vis", "bike", "x-clip")
+FINETUNE_RECIPES = ("text4vis", "bike", "x-clip", "temporal-prompts")
 TRAINED = ("visual", "visual+text", "text", "head")
 """Which towers are trained beside what is new: the head, and what is put inside the visual tower."""
 TOWERS = ("none", "token-t1d", "token-shift", "tsm", "cross-frame", "joint", "temporal-prompts")
