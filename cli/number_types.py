@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import click
@@ -21,6 +22,30 @@ class Temperature(click.ParamType):
         if value is None or value == "trained":
             return value
         return FiniteRange(1e-6, 1e6).convert(value, param, ctx)
+
+
+class Share(click.ParamType):
+    """A number above 0, or `vita`."""
+
+    name = "X|vita"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str | None:
+        if value is None or value == "vita":
+            return value
+        return FiniteRange(0, 1000, min_open=True).convert(value, param, ctx)
+
+
+class Layers(click.ParamType):
+    """`all`, or `last:K`."""
+
+    name = "all|last:K"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
+        if value is not None and not re.fullmatch(r"all|last:[1-9][0-9]{0,3}", str(value), re.ASCII):
+            self.fail(f"{value!r} is neither all nor last:K, such as last:4.", param, ctx)
+        return value
 
 
 class Numbers(click.ParamType):

@@ -104,6 +104,7 @@ def print_result(training: Finetuning, done: Finetuned, output: Path, plot: Path
             warn(f"no font here has {boxes}: {plot} shows boxes.")
     model, head = shlex.quote(f"local-dir:{output}"), shlex.quote(str(output / "head.safetensors"))
     mode = f" --mode {training.recipe.mode}" if training.recipe.mode != "uniform" else ""
+    mode += f" --position {training.recipe.position}" if training.recipe.position != "start" else ""
     click.echo(
         f"Next: vidclip extract VIDEOS --model {printable(model)} --frames {training.recipe.frames}{mode}"
     )

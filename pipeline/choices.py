@@ -48,13 +48,17 @@ VIDEO_PROMPTS = ("on", "off")
 LOSSES = ("cross-entropy", "paper", "released")
 
 # fine-tuning
-FINETUNE_RECIPES = ("text4vis", "bike", "x-clip")
+FINETUNE_RECIPES = ("text4vis", "bike", "x-clip", "temporal-prompts")
 TRAINED = ("visual", "visual+text", "text", "head")
 """Which towers are trained beside what is new: the head, and what is put inside the visual tower."""
-TOWERS = ("none", "token-t1d", "token-shift", "tsm", "cross-frame", "joint")
+TOWERS = ("none", "token-t1d", "token-shift", "tsm", "cross-frame", "joint", "temporal-prompts")
 """What is put inside a visual tower, so that the frames of a clip see each other; see `encoders.towers`."""
 TOWER_STARTS = {"token-t1d": ("shift", "fixed"), "cross-frame": ("released", "quiet")}
 """How what is trained inside a tower begins, the usual one first."""
+PROMPT_PARTS = ("C", "G", "I", "CG", "CI", "GI", "CGI")
+"""Which temporal prompts there are: a summary of the clip, vectors that frames share, messages of the frames."""
+REPARAMETERIZATIONS = ("none", "mlp", "lstm", "transformer", "r2plus1d", "c3d", "tada")
+"""What temporal prompts pass before the tower reads them."""
 COSINES = ("shifted", "whole")
 """Where the cosine of the learning rate begins: after the warm-up, or at 0, so that the rate drops after the warm-up."""
 CROP_FORMS = ("area", "multi-scale")

@@ -17,6 +17,7 @@ from ...pipeline.choices import (
     LOSSES,
     MODES,
     NORMALIZATIONS,
+    POSITIONS,
     PRECISIONS,
     TEMPORAL,
     TOWER_STARTS,
@@ -36,6 +37,7 @@ from ..options import (
     vidclip_command,
 )
 from ..parameters import FiniteRange, OutputFile, option
+from ..prompt_options import PROMPT_GROUP, prompt_options
 from ..video_source import named_dataset, print_missing, read_source, source_argument, source_options
 
 if TYPE_CHECKING:
@@ -44,10 +46,16 @@ if TYPE_CHECKING:
 
 _RATE = FiniteRange(0, 1, min_open=True)
 _PROBABILITY = FiniteRange(0, 1)
-_CONTRASTIVE = with_option("--loss", "paper", "released") | with_option("--recipe", "bike")
-_ENCODER = with_option("--train", "visual", "visual+text", "text") | without_option("--train")
+_CONTRASTIVE = with_option("--loss", "paper", "released") | with_option(
+    "--recipe", "bike", "temporal-prompts"
+)
+_ENCODER = with_option("--train", "visual", "visual+text", "text") | (
+    without_option("--train") & with_option("--recipe", "text4vis", "bike", "x-clip")
+)
+_PROMPTS = with_option("--recipe", "temporal-prompts") | with_option("--tower", "temporal-prompts")
+_UNIFORM = with_option("--mode", "uniform") | without_option("--mode")
 _TEXT = with_option("--classifier", "text") | without_option("--classifier")
-_SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
+_SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temporal-prompts")
 
 
 @vidclip_command(
@@ -56,9 +64,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     groups={
         "Videos": "--root --dataset --split --annotations --segments --allow-missing --train-split --held-out --shots "
         "--seed",
-        "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --mode --prompt --prompt-draw --prompt-context --text-encoder "
+        "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --mode --position --prompt --prompt-draw --prompt-context --text-encoder "
         "--classifier --temporal --pool --video-prompts "
         "--words --renormalize --loss --gather --temperature --label-smoothing",
+        "Temporal prompts (default: as the recipe has it)": PROMPT_GROUP,
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
         "--backbone-rate --min-rate --cosine --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
         "Clips (default: as the recipe has it)": "--crop --crop-form --flip --gray --jitter --jitter-probability "
@@ -104,7 +113,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--shots", type=click.IntRange(1, 10**9),
     help="Train on so many videos of every class, repeated until an epoch has as many clips as without; 10 epochs and "
-    "no temporal module (x-clip: 32 frames, lower rates), if not told otherwise.",
+    "no temporal module (x-clip: 32 frames, lower rates; temporal-prompts: 30 epochs, batches of 64), if not told otherwise.",
 )  # fmt: skip
 @option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @option(
@@ -115,7 +124,8 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--tower", type=click.Choice(TOWERS),
     help="Inside the visual tower, so that frames see each other: a trained convolution over time of the class tokens "
-    "(Text4Vis' TokenT1D; of a ResNet's feature maps, T1D), its fixed shift, a shift of patch tokens or feature maps, X-CLIP's cross-frame attention, or joint attention of all patches of a clip.",
+    "(Text4Vis' TokenT1D; of a ResNet's feature maps, T1D), its fixed shift, a shift of patch tokens or feature maps, X-CLIP's "
+    "cross-frame attention, joint attention of all patches of a clip, or temporal prompts.",
 )  # fmt: skip
 @option(
     "--tower-start", type=click.Choice([start for starts in TOWER_STARTS.values() for start in starts]),
@@ -128,6 +138,11 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
     "--mode", type=click.Choice(MODES),
     help="One frame of each of T equal segments, or neighbors 128 // T frames apart, from a random one on.",
 )  # fmt: skip
+@option(
+    "--position", type=click.Choice(POSITIONS), needs=_UNIFORM,
+    help="Which frame of each segment where it is not drawn: of held-out videos, and of those that the head is used on.",
+)  # fmt: skip
+@prompt_options(_PROMPTS)
 @option(
     "--prompt", "prompts", multiple=True, needs=without_option("--prompt-context") | _SPOTTING,
     help="Around class names: a text with {}, or the name of a set (bike, text4vis, x-clip, clip-kinetics, none). "
@@ -204,7 +219,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 @option(
     "--checkpointing/--no-checkpointing",
     default=None,
-    needs=_ENCODER,
+    needs=_ENCODER | _PROMPTS,
     help="Compute activations twice, to save memory.",
 )
 @option("--crop/--no-crop", default=None, help="Random crops, or the model's own preprocessing.")
@@ -257,7 +272,7 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
     from ...lexicons import load_lexicon
     from ...pipeline.encoders import load_encoder
     from ...pipeline.extraction import ExtractSettings
-    from ...pipeline.finetune import Finetuning, join_world, training_videos
+    from ...pipeline.finetune import Finetuning, few_shot_batch, join_world, training_videos
     from ..messages import note, warn
     from ..training_report import print_beginning, print_epoch, print_plan, print_result
 
@@ -274,6 +289,8 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
         held_out=recipe.held_out,
         seed=recipe.seed,
     )
+    if recipe.name == "temporal-prompts" and options["shots"] and options["batch_size"] is None:
+        recipe = few_shot_batch(recipe, len(videos.train))
     reading = ExtractSettings(
         workers=options["workers"], timeout_seconds=options["timeout"], memory_gib=options["worker_memory"]
     )

@@ -35,7 +35,8 @@ from .tokens import content_positions as content_positions
 from .tokens import content_tokens as content_tokens
 from .tokens import token_embeddings as token_embeddings
 from .tokens import word_positions as word_positions
-from .towers.build import TowerConfig as TowerConfig
 from .towers.build import change_tower as change_tower
 from .towers.build import is_new as is_new
+from .towers.config import PromptConfig as PromptConfig
+from .towers.config import TowerConfig as TowerConfig
 from .transformers_text import transformers_sentences as transformers_sentences

@@ -19,7 +19,8 @@ from .identity import activation_of, tokenizer_identity, weights_digest
 from .phrases import embed_phrases
 from .protocol import full_name
 from .tokens import content_positions, token_embeddings, word_positions
-from .towers.build import TowerConfig, change_tower
+from .towers.build import change_tower
+from .towers.config import TowerConfig
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

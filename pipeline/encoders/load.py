@@ -24,7 +24,8 @@ from .hub import OFFLINE_HELP, first_line, hub_client
 from .identity import activation_of
 from .protocol import EncoderError, full_name
 from .safety import check_model_config, without_code
-from .towers.build import TowerConfig, change_tower, read_tower
+from .towers.build import change_tower
+from .towers.config import TowerConfig, read_tower
 
 
 def load_encoder(
@@ -236,7 +237,7 @@ def _create(
                 weights_only=True,
             )
             if tower is not None:
-                change_tower(network.visual, tower)
+                change_tower(network.visual, tower, measure=False)
             if weights and not by_open_clip:
                 state = _read_weights(model, Path(reference.partition(":")[2]))
                 resize_pos_embed(state, network)

@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from ...cache import write_whole
 from ..video import Preprocess
-from .towers.build import TOWER_FILE, TowerConfig, tower_document
+from .towers.config import TOWER_FILE, TowerConfig, tower_document
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"

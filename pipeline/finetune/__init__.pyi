@@ -8,13 +8,14 @@ from .errors import FinetuneError as FinetuneError
 from .examples import TrainingVideos as TrainingVideos
 from .examples import mirrored_classes as mirrored_classes
 from .examples import training_videos as training_videos
+from .groups import parameter_groups as parameter_groups
 from .loop import TrainingLoop as TrainingLoop
 from .model import FinetuneModel as FinetuneModel
+from .recipe import Recipe as Recipe
 from .recipes import FEW_SHOT as FEW_SHOT
 from .recipes import RECIPES as RECIPES
-from .recipes import Recipe as Recipe
+from .recipes import few_shot_batch as few_shot_batch
 from .recipes import find_recipe as find_recipe
-from .recipes import parameter_groups as parameter_groups
 from .run import EpochReport as EpochReport
 from .run import Finetuned as Finetuned
 from .run import Finetuning as Finetuning

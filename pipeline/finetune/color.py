@@ -13,7 +13,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from .recipes import Recipe
+from .recipe import Recipe
 
 _COLOR = 3
 """Appended to the draw of a clip: its colors have a random stream of their own."""

@@ -21,8 +21,9 @@ from .color import ColorAugmentation
 from .distributed import World
 from .errors import FinetuneError
 from .examples import TrainingVideos, mirrored_classes
+from .groups import parameter_groups
 from .model import FinetuneModel
-from .recipes import Recipe, parameter_groups
+from .recipe import Recipe
 
 MAX_UNREADABLE = 0.05
 """So large a share of the training videos, or a single one, may be unreadable; more of them stop the training."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from .recipes import Recipe
+from .recipe import Recipe
 
 
 def soft_targets(labels: torch.Tensor, n_classes: int, smoothing: float) -> torch.Tensor:

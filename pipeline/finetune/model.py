@@ -21,7 +21,7 @@ from ..heads import VideoHead, XClipHead, scores_loss
 from .distributed import gather
 from .mixing import Mixing, soft_targets
 from .precision import arithmetic, longest_sequence
-from .recipes import Recipe
+from .recipe import Recipe
 from .text_branch import TextBranch
 
 MAX_LOGIT_SCALE = math.log(100)

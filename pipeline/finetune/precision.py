@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .recipes import Recipe
+from .recipe import Recipe
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -32,12 +32,14 @@ def arithmetic(recipe: Recipe, device: torch.device, n_tokens: int) -> Iterator[
 
 
 def longest_sequence(visual: Any) -> int:
-    """Return how many tokens a visual tower attends to at once, by its positional embeddings; many where it has none."""
+    """Return how many tokens a visual tower attends to at once, by its positional embeddings and its prompts; many where
+    it has no positions."""
     names = ("positional_embedding", "pos_embed")
     shapes = dict(visual.named_parameters())
     lengths = (p.shape[-2] for name, p in shapes.items() if name.endswith(names))
     frames = next((len(p) for name, p in shapes.items() if name.endswith("time_embedding")), 1)
-    return frames * max(lengths, default=_MATH_ATTENTION_TOKENS)
+    prompts = getattr(getattr(visual, "temporal_prompts", None), "per_frame", 0)
+    return frames * max(lengths, default=_MATH_ATTENTION_TOKENS) + prompts
 
 
 def training_precision(precision: str, device: torch.device) -> str:

@@ -6,7 +6,7 @@ from open_clip.modified_resnet import ModifiedResNet
 
 from ..encoders import IMAGENET_MEAN, IMAGENET_STD, OpenClipEncoder
 from .errors import FinetuneError
-from .recipes import Recipe
+from .recipe import Recipe
 
 
 def prepare_encoder(encoder: OpenClipEncoder, recipe: Recipe) -> None:

@@ -40,7 +40,7 @@ from .model import FinetuneModel
 from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
 from .precision import training_precision
 from .prepare import prepare_encoder
-from .recipes import Recipe
+from .recipe import Recipe
 from .text_branch import classes_of, text_branch
 
 

@@ -23,7 +23,7 @@ from ..encoders import EncoderError, OpenClipEncoder, token_embeddings, word_pos
 from ..heads import ClassTexts, PromptLearner, foreign_texts
 from .errors import FinetuneError
 from .precision import arithmetic
-from .recipes import Recipe
+from .recipe import Recipe
 
 
 def classes_of(encoder: OpenClipEncoder, recipe: Recipe, lexicon: Lexicon) -> ClassTexts:

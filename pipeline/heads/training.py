@@ -220,8 +220,9 @@ def parameter_groups(module: nn.Module, learning_rate: float, weight_decay: floa
 
 
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """Return whether a named parameter is neither bias, norm, position nor context: what decays where not all do."""
-    vectors = ("positional_embedding", "time_embedding", "positions", "context")
+    """Return whether a named parameter is neither bias, norm, position, prompt nor context: what decays where not all do."""
+    vectors = ("positional_embedding", "time_embedding", "temporal_embedding", "positions", "context")
+    vectors += ("global_prompts", "local_prompts")
     return parameter.ndim >= 2 and name.rpartition(".")[2] not in vectors
 
 

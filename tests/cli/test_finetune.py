@@ -148,7 +148,7 @@ def test_a_dry_run_reads_one_batch_and_writes_nothing(videos: Path, tiny_model: 
         (["--train", "visual+text", "--classifier", "lda"], "visual+text goes with the text classifier"),
         (["--train-split", "val"], "the list has the splits test, train, not 'val'"),
         (["--shots", 7], "6 training videos, 7 are asked for"),
-        (["--words", "all"], "--words goes with --pool vcs, or --recipe bike alone"),
+        (["--words", "all"], "--words goes with --pool vcs, or --recipe bike or temporal-prompts alone"),
         (["--train", "head"], "nothing would be trained"),
         (["--lexicon", "kinetics400"], "lexicon kinetics400 does not have: 'rowing' ("),
         (["--jitter", "0,0,0,1"], "jitter must be four strengths"),

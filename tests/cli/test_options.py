@@ -75,6 +75,7 @@ WITHOUT_A_PART = {
     ("finetune", "--tower"): ["--train", "head"],
     ("finetune", "--checkpointing"): ["--train", "head"],
     ("finetune", "--plot"): ["--dry-run"],
+    ("finetune", "--position"): ["--mode", "dense"],
     ("finetune", "--prompt"): ["--prompt-context", "2"],
     **{
         ("finetune", name): ["--classifier", "lda"]
@@ -108,7 +109,7 @@ def a_value(parameter: click.Option) -> list[str]:
         return [name, "."] if kind.exists else [name, "somewhere.png"]
     if getattr(kind, "max_open", False):
         return [name, str(kind.max / 2)]
-    return [name, {"i/n": "0/2", "K|all": "1", "device": "cpu"}.get(kind.name, "1")]
+    return [name, {"i/n": "0/2", "K|all": "1", "all|last:K": "all", "device": "cpu"}.get(kind.name, "1")]
 
 
 def test_every_parameter_is_ours():

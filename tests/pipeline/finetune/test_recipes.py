@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
 from torch import nn
 
 from vidclip.pipeline.choices import FINETUNE_RECIPES
-from vidclip.pipeline.finetune import FEW_SHOT, RECIPES, find_recipe, parameter_groups
+from vidclip.pipeline.encoders import PromptConfig
+from vidclip.pipeline.finetune import FEW_SHOT, RECIPES, few_shot_batch, find_recipe, parameter_groups
 from vidclip.pipeline.heads import FitError, lr_factor
 
 
@@ -47,6 +49,46 @@ def test_x_clip_has_the_papers_values():
     assert (few.frames, few.learning_rate, few.backbone_rate, few.temporal) == (32, 2e-5, 2e-6, "mit")
 
 
+def test_temporal_prompts_have_the_papers_values():
+    """Table 2 and 4.1.2, but for the rate: 5e-4 is that of Something-Something."""
+    recipe = RECIPES["temporal-prompts"]
+    assert (recipe.batch_size, recipe.epochs, recipe.warm_up, recipe.frames) == (32, 30, 5, 8)
+    assert (recipe.betas, recipe.weight_decay, recipe.decay) == ((0.9, 0.999), 0.01, "matrices")
+    assert (recipe.learning_rate, recipe.flip, recipe.gray, recipe.crop) == (5e-4, 0.5, 0.2, True)
+    assert (recipe.pool, recipe.temporal, recipe.loss, recipe.temperature) == ("vcs", "mean", "paper", 0.01)
+    assert (recipe.train, recipe.tower, recipe.position) == ("head", "temporal-prompts", "middle")
+    assert recipe.tower_config is not None
+    prompts = recipe.tower_config.prompts
+    assert prompts == PromptConfig()
+    assert (prompts.parts, prompts.global_prompts, prompts.layers, prompts.init) == ("CGI", 8, "all", 1.0)
+    assert (prompts.reparameterization, prompts.residual, prompts.gate) == ("r2plus1d", True, False)
+    few = find_recipe("temporal-prompts", **FEW_SHOT["temporal-prompts"])
+    assert (few.epochs, few.held_out, few.batch_size) == (30, 0.0, 64)
+    assert [few_shot_batch(few, n).batch_size for n in (500, 64, 20, 1)] == [64, 64, 20, 1]
+    assert few_shot_batch(find_recipe("temporal-prompts", accumulate=4), 22).batch_size == 20
+
+
+def test_each_setting_of_prompts_is_a_value_of_a_recipe():
+    changed = {
+        "parts": "GI", "global_prompts": 3, "layers": "last:2", "init": "vita", "gate": True,
+        "temporal_embedding": True, "global_per_frame": True, "reparameterization": "tada", "residual": False,
+        "shared": True,
+    }  # fmt: skip
+    assert changed.keys() == {field.name for field in fields(PromptConfig)}
+    names = {
+        "layers": "prompt_layers", "init": "prompt_init", "gate": "prompt_gate", "residual": "prompt_residual",
+        "shared": "shared_reparameterization",
+    }  # fmt: skip
+    values = {names.get(name, name): value for name, value in changed.items()}
+    recipe = find_recipe("temporal-prompts", **values)
+    assert recipe.tower_config is not None
+    assert recipe.tower_config.prompts == PromptConfig(**changed)
+    assert values.items() <= recipe.to_dict().items()
+    assert not values.keys() & RECIPES["bike"].to_dict().keys(), (
+        "checkpoints of other recipes stay as they were"
+    )
+
+
 def test_every_value_can_be_changed():
     changed = find_recipe("bike", **FEW_SHOT["bike"], batch_size=64, decay="matrices")
     assert (changed.epochs, changed.temporal, changed.batch_size, changed.decay) == (
@@ -76,6 +118,7 @@ def test_every_value_can_be_changed():
         ({"video_prompts": "on"}, "video_prompts on goes with temporal mit, got transformer"),
         ({"crop_form": "square"}, "form must be one of area, multi-scale"),
         ({"cosine": "half"}, "cosine must be one of shifted, whole"),
+        ({"tower": "temporal-prompts", "prompt_init": 0}, "init must be above 0"),
         ({"flip": 1.5}, "flip must be a probability"),
         ({"train": "visual+text", "classifier": "lda"}, "visual.text goes with the text classifier"),
         ({"pool": "max"}, "pool must be one of"),
@@ -180,6 +223,7 @@ def test_every_trained_parameter_is_in_one_group():
     [
         ({}, {"encoder", "head"}),
         ({"tower": "token-t1d", "temporal": "mean"}, {"encoder", "tower"}),
+        ({"tower": "temporal-prompts", "train": "head", "temporal": "mean"}, {"tower"}),
         ({"train": "visual+text", "classifier": "text", "decay": "matrices"}, {"encoder", "head"}),
         ({"train": "head", "prompt_context": 2}, {"head", "prompt context"}),
         ({"classifier": "linear", "temporal": "mean"}, {"encoder", "head"}),
