@@ -35,6 +35,10 @@ INDEXES = ("exact", "ivf", "hnsw")
 """FAISS indexes of attributes."""
 FUSION_FORMS = ("paper", "released")
 """What fusion weighs: `paper` softmaxes of cosines / temperature; `released` BIKE softmaxes of the cosines as they are."""
+LANGUAGE_FUSIONS = ("scores", "probabilities")
+"""What two languages are fused by: cosines, or their softmaxes at the temperature."""
+LANGUAGE_CONTROLS = ("prompts", "permuted", "twice", "paraphrase")
+"""What a gain by a second language is held against; see `evaluation.languages`."""
 POOLS = ("mean", "max", "vote", "vcs", "released-bike", "released-text4vis")
 """The last two are what released code scores its halves with: a vote of raw embeddings, the mean over frames and views."""
 

@@ -17,11 +17,16 @@ from .concept_spotting import ConceptSpottingConfig as ConceptSpottingConfig
 from .concept_spotting import check_owners as check_owners
 from .concept_spotting import spotting_scores as spotting_scores
 from .dataset import FeatureDataset as FeatureDataset
+from .languages import LanguageScorer as LanguageScorer
+from .languages import agreement as agreement
+from .languages import deranged as deranged
+from .languages import fuse_languages as fuse_languages
 from .pooling import cosine_scores as cosine_scores
 from .pooling import l2_normalize as l2_normalize
 from .pooling import mean_embeddings as mean_embeddings
 from .scorers import AttributesScorer as AttributesScorer
 from .scorers import FusionScorer as FusionScorer
+from .scorers import JointScorer as JointScorer
 from .scorers import MaxScorer as MaxScorer
 from .scorers import MeanScorer as MeanScorer
 from .scorers import MissingAttributes as MissingAttributes
@@ -29,6 +34,7 @@ from .scorers import Scorer as Scorer
 from .scorers import SpottingScorer as SpottingScorer
 from .scorers import VoteScorer as VoteScorer
 from .scorers import check_attributes as check_attributes
+from .scorers import check_weight as check_weight
 from .scorers import default_fusion as default_fusion
 from .source import ArrayFeatures as ArrayFeatures
 from .source import FeatureSource as FeatureSource

@@ -58,6 +58,7 @@ def spotting_scores(
     *,
     temperature: float = TEMPERATURE,
     renormalize: bool = True,
+    pooled: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Score videos by Video Concept Spotting: the definition, to be read beside the paper.
 
@@ -67,20 +68,22 @@ def spotting_scores(
     targets      [C, D] what the weighted videos are compared with
     temperature  of the softmax over frames, dimensionless
     renormalize  the paper's cosine; False: the released code's product with a pooled video that is not normalized
+    pooled       [B, T, D'] what is weighted by the saliency in the place of the L2-normalized frames, as it is: the frames
+                 in the space of another text tower, whose targets are [C, D']
 
     Returns scores [B, C], with gradient to everything that has one. The largest arrays are [B, T, Q].
     `ConceptSpotter` gives the same values in blocks, without gradient, many times faster.
     Raises ValueError for shapes that do not fit, owners beyond the classes, or a class without a query.
     Source: Wu et al. 2023 (BIKE), section 2.3, equations 5 and 6.
     """
-    classes, dimension = targets.shape
+    classes, dimension = len(targets), queries.shape[-1]
     if frames.ndim != 3 or frames.shape[1] < 1:
         raise ValueError(f"frames must be [B, T, D] with T at least 1, got shape {tuple(frames.shape)}")
     if frames.shape[2] != dimension:
         raise ValueError(
             f"the frames have {frames.shape[2]} dimensions, but {dimension} were expected: another encoder made them"
         )
-    if queries.shape != (len(owners), dimension):
+    if queries.shape != (len(owners), dimension) or (pooled is None and targets.shape[1] != dimension):
         raise ValueError(
             f"queries {tuple(queries.shape)}, owners {tuple(owners.shape)} and targets {tuple(targets.shape)} do not fit"
         )
@@ -89,10 +92,11 @@ def spotting_scores(
     frames, queries, targets = (F.normalize(x, dim=-1) for x in (frames, queries, targets))
     shares = torch.softmax(frames @ (queries / temperature).T, dim=1)  # [B, T, Q]
     saliency = shares @ share_of  # [B, T, C]
-    scores = (saliency * (frames @ targets.T)).sum(dim=1)
+    values = frames if pooled is None else pooled
+    scores = (saliency * (values @ targets.T)).sum(dim=1)
     if not renormalize:
         return scores
-    gram = frames @ frames.transpose(1, 2)  # [B, T, T]
+    gram = values @ values.transpose(1, 2)  # [B, T, T]
     squared_lengths = (saliency * (gram @ saliency)).sum(dim=1)
     return scores / squared_lengths.clamp_min(1e-12).sqrt()
 

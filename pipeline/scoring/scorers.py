@@ -160,7 +160,21 @@ def check_attributes(embeddings: np.ndarray, indices: np.ndarray) -> None:
         )
 
 
-class FusionScorer:
+class JointScorer:
+    """A scorer of what two others make of a video. Their similarities are computed once, however many scorers join them."""
+
+    name: str
+    parts: tuple[Scorer, Scorer]
+
+    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> Any:
+        return self.join(*(part.similarities(indices, frames) for part in self.parts))
+
+    def join(self, first: Any, second: Any) -> Any:
+        """Return the similarities from those of the two parts."""
+        raise NotImplementedError
+
+
+class FusionScorer(JointScorer):
     """S = weight S_V + (1 - weight) S_A, on probabilities (BIKE, equation 4).
 
     weight    of the video, in 0..1; 0.6 for ViT-B and 0.8 for ViT-L in the paper, 0.7 in the released script
@@ -168,19 +182,14 @@ class FusionScorer:
     """
 
     def __init__(self, video: Scorer, attributes: Scorer, weight: float, *, form: str = "paper") -> None:
-        if not 0 <= weight <= 1:
-            raise ValueError(f"the weight of fusion lies between 0 and 1, got {weight}")
+        check_weight(weight)
         if form not in FUSION_FORMS:
             raise ValueError(f"the form of fusion must be {' or '.join(FUSION_FORMS)}, got {form!r}")
         self.name = f"{video.name} + {attributes.name} ({weight:g})"
         self.parts, self._weight, self._scaled = (video, attributes), weight, form == "paper"
 
-    def similarities(self, indices: np.ndarray, frames: np.ndarray) -> Any:
-        return self.join(*(part.similarities(indices, frames) for part in self.parts))
-
-    def join(self, video: Any, attributes: Any) -> Any:
-        """Return the similarities from those of the two parts."""
-        return _Pair(video, attributes)
+    def join(self, first: Any, second: Any) -> Any:
+        return _Pair(first, second)
 
     def scores(self, similarities: Any, classes: np.ndarray) -> np.ndarray:
         video, attributes = (
@@ -193,6 +202,13 @@ class FusionScorer:
         self, similarities: Any, classes: np.ndarray, *, scaled: bool | None = None
     ) -> np.ndarray:
         return self.scores(similarities, classes)
+
+
+def check_weight(weight: float) -> float:
+    """Return the weight of a fusion, if it is one. Raises ValueError."""
+    if not 0 <= weight <= 1:
+        raise ValueError(f"the weight of fusion lies between 0 and 1, got {weight}")
+    return weight
 
 
 class _Pair:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .scorers import FusionScorer, Scorer
+from .scorers import JointScorer, Scorer
 
 BATCH_VIDEOS = 1024
 
@@ -102,7 +102,7 @@ def score_batches(
 
 def _similarities(scorer: Scorer, indices: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:
     if id(scorer) not in known:
-        if isinstance(scorer, FusionScorer):
+        if isinstance(scorer, JointScorer):
             parts = (_similarities(part, indices, frames, known) for part in scorer.parts)
             known[id(scorer)] = scorer.join(*parts)
         else:
