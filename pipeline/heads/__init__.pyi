@@ -21,8 +21,15 @@ from .fit import untrained_head as untrained_head
 from .head_scorer import HeadScorer as HeadScorer
 from .head_scorer import NoScores as NoScores
 from .head_scorer import head_scores as head_scores
+from .languages import FOREIGN_AGREEMENT as FOREIGN_AGREEMENT
+from .languages import FUSION_WEIGHTS as FUSION_WEIGHTS
+from .languages import SecondLanguage as SecondLanguage
+from .languages import choose_weight as choose_weight
+from .languages import fuse_scores as fuse_scores
+from .languages import is_foreign as is_foreign
 from .losses import contrastive_loss as contrastive_loss
 from .losses import cross_entropy_loss as cross_entropy_loss
+from .losses import languages_loss as languages_loss
 from .losses import scores_loss as scores_loss
 from .prompt_learner import PromptLearner as PromptLearner
 from .prompt_learner import PromptUnavailable as PromptUnavailable

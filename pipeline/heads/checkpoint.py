@@ -182,7 +182,7 @@ def _stored_head(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor
     for stored_name, tensor in weights.items():
         if stored_name.startswith("head."):
             name = stored_name.removeprefix("head.")
-            expected = torch.int64 if name == "owners" else torch.float32
+            expected = torch.int64 if name.rpartition(".")[2] == "owners" else torch.float32
             if tensor.dtype != expected:
                 raise ValueError(f"the tensor {name!r} is {tensor.dtype}, not {expected}")
             state[_NAMES.get(name, name)] = tensor

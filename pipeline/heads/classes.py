@@ -5,7 +5,7 @@ C classes, D dimensions of the joint space, M vectors of a learned prompt, E dim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from ...lexicons import Lexicon, lexicon_of_labels
 from ..encoders import EncoderLoader, collapse_note, shared_embeddings_note, text_embeddings
 from .attributes_head import AttributesHead
 from .checkpoint import HeadError, StoredHead
+from .languages import SecondLanguage
 from .video_head import HeadConfig, VideoHead, word_queries
 from .video_prompts import XClipHead
 
@@ -34,6 +35,8 @@ class ClassTexts:
     """Their sentences, for the text classifier, and words, for concept spotting."""
     prompt: PromptLearner | None = field(default=None, repr=False)
     """Embeds the names behind context vectors, where such are trained."""
+    seconds: Mapping[str, SecondLanguage] = field(default_factory=dict)
+    """Second languages, by the name that `HeadConfig.second` gives."""
 
     def class_embeddings(self, context: torch.Tensor | None = None) -> torch.Tensor:
         """Return the sentence embeddings [C, D] float32, not normalized.
@@ -153,6 +156,11 @@ def head_over(
         return head.select([position[own.labels[index]] for (index,) in found])
     unknown = [label for label, indices in zip(lexicon.labels, found, strict=True) if len(indices) != 1]
     fixed = isinstance(head, VideoHead) and head.config.classifier != "text"
+    if isinstance(head, VideoHead) and head.second is not None:
+        raise HeadError(
+            f"the head reads its {len(stored.classes)} classes in two languages, and {unknown[0]!r} is none of them "
+            f"({len(unknown)} such). Use the --lexicon it was trained with."
+        )
     if fixed or stored.settings.get("text_encoder"):
         raise HeadError(
             f"the head was trained for {len(stored.classes)} classes, and {unknown[0]!r} is none of them "

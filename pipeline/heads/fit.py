@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -18,11 +18,16 @@ from ..scoring import mean_embeddings
 from .attributes_head import AttributesHead
 from .classes import ClassTexts
 from .head_scorer import head_scores
-from .losses import scores_loss
+from .languages import choose_weight
+from .losses import languages_loss, scores_loss
 from .training import Batches, Epoch, FitError, TrainSettings, Validation, split_validation, train, val_count
 from .video_head import HeadConfig, VideoHead, head_inputs, word_queries
 from .weights import classifier_weights
 
+NO_VALIDATION = (
+    "the weight of the languages is chosen on videos that are held out of the training, and none are. Hold some out, or "
+    "give a number."
+)
 Head = TypeVar("Head", VideoHead, AttributesHead)
 
 
@@ -61,6 +66,8 @@ def fit_head(
     Source: Wu et al. 2023 (Text4Vis), 2.2, 4.3, A.4, B.1.
     """
     config, settings = config or HeadConfig(), settings or TrainSettings()
+    if config.second and config.second_weight is None and not settings.held_out:
+        raise FitError(NO_VALIDATION)
     if frames.ndim != 4:
         raise FitError(f"frames must be [N, V, T, D], got shape {frames.shape}")
     _check_examples(frames, labels, len(classes.names))
@@ -87,8 +94,14 @@ def fit_head(
 
     def loss_of(batch: torch.Tensor) -> torch.Tensor:
         embeddings = None if context is None else classes.class_embeddings(context)
-        scores = head(x[batch].to(device, torch.float32), embeddings)
-        return scores_loss(scores, y[batch], temperature=settings.temperature, form=settings.loss)
+        scores = head.language_scores(x[batch].to(device, torch.float32), embeddings)
+        return languages_loss(
+            scores,
+            y[batch],
+            second_weight=settings.second_loss_weight,
+            temperature=settings.temperature,
+            form=settings.loss,
+        )
 
     def sync_prompt() -> None:
         if context is not None:
@@ -108,6 +121,18 @@ def fit_head(
         on_epoch=on_epoch,
     )
     sync_prompt()
+    if config.second and config.second_weight is None:
+        if views > 1:
+            raise FitError(
+                "a weight of languages is chosen for videos of one view; give a number, or use one view."
+            )
+        if not len(validation):
+            raise FitError(NO_VALIDATION)
+        with torch.inference_mode():
+            found = head.language_scores(x[validation].to(device, torch.float32))
+        in_each = [scores.cpu().numpy() for scores in found]
+        weight = choose_weight(in_each[0], in_each[1], labels[validation], config.second_form)
+        head.config = replace(config, second_weight=weight)
     learned = None if context is None else context.detach().cpu().clone()
     return Fitted(head.cpu().eval(), epochs, best_epoch, learned)
 
@@ -129,6 +154,9 @@ def untrained_head(
     Raises FitError where the config needs texts or videos that are not there.
     """
     spots, lda = config.pool == "vcs", config.classifier == "lda"
+    second = classes.seconds.get(config.second) if config.second else None
+    if config.second and second is None:
+        raise FitError(f"the head {config.name!r} needs the texts of its classes in {config.second}")
     if (config.classifier == "text" or spots) and classes.texts is None:
         raise FitError(f"the head {config.name!r} needs the text embeddings of its classes")
     if lda:
@@ -147,7 +175,7 @@ def untrained_head(
         words = word_queries(classes.texts) if spots and classes.texts is not None else None
         scale = float(np.sqrt(np.mean(some**2))) if some.size else 1.0
         return VideoHead(
-            config, weights, frames.shape[-1], frames.shape[2], words, seed=seed, scale=scale
+            config, weights, frames.shape[-1], frames.shape[2], words, second=second, seed=seed, scale=scale
         ).eval()
     except ValueError as error:
         raise FitError(str(error)) from error

@@ -12,6 +12,9 @@ Source: Wu et al. 2023 (BIKE), equations 7 to 9 and released code; Wu et al. 202
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -73,6 +76,18 @@ def scores_loss(
     if form == "cross-entropy":
         return cross_entropy_loss(scores, labels, temperature=temperature)
     return _symmetric_loss(scores[:, labels] / temperature, labels, labels, form)
+
+
+def languages_loss(
+    scores: Sequence[torch.Tensor], labels: torch.Tensor, *, second_weight: float = 1.0, **options: Any
+) -> torch.Tensor:
+    """Return the loss of the first language, and that of the second times its weight added (dual semantic supervision).
+
+    scores     of each language, one or two, [B, C]
+    options    of `scores_loss`
+    """
+    first, *second = (scores_loss(each, labels, **options) for each in scores)
+    return first + second_weight * second[0] if second else first
 
 
 def _symmetric_loss(

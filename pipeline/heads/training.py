@@ -44,6 +44,8 @@ class TrainSettings:
     weight_decay: float = 0.2
     temperature: float = 0.01
     """Temperature of the softmax over classes."""
+    second_loss_weight: float = 1.0
+    """Weight of the loss in a second language, beside that in the first."""
     held_out: float = 0.1
     """Share of each class's videos that validate, and so choose the epoch; 0 keeps the last."""
     patience: int = 10
@@ -62,7 +64,7 @@ class TrainSettings:
         if not 0 < self.learning_rate <= 1:
             raise ValueError(f"learning_rate must be above 0 and at most 1, got {self.learning_rate}")
         check_temperature(self.temperature)
-        for name in ("weight_decay", "warm_up_epochs"):
+        for name in ("weight_decay", "warm_up_epochs", "second_loss_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0, got {value}")

@@ -22,8 +22,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...cache import TextEmbeddings
-from ..choices import CLASSIFIERS, HEAD_POOLS, TEMPORAL, VIEW_AVERAGES, WORDS, check_choice
-from ..scoring import NO_FEATURES, check_owners, check_temperature, spotting_scores
+from ..choices import (
+    CLASSIFIERS,
+    HEAD_POOLS,
+    LANGUAGE_FUSIONS,
+    TEMPORAL,
+    VIEW_AVERAGES,
+    WORDS,
+    check_choice,
+)
+from ..scoring import NO_FEATURES, check_owners, check_temperature, check_weight, spotting_scores
+from .languages import SecondBranch, SecondLanguage, fuse_scores, select_words
+from .projection import Projection
 from .temporal import temporal_module
 
 POSITION_SHARE = 0.25
@@ -58,6 +68,12 @@ class HeadConfig:
     """Number of attention heads of `transformer` and `mit`; None: see `temporal_module`."""
     view_average: str = "probabilities"
     """How the head scores a video of several views: one of VIEW_AVERAGES."""
+    second: str = ""
+    """Name of a second language of the classes, whose score is fused with that of the first; empty: none."""
+    second_weight: float | None = 0.5
+    """Weight of the first language in the fusion; None: to be chosen on validation videos."""
+    second_form: str = "scores"
+    """What is fused: one of LANGUAGE_FUSIONS."""
 
     def __post_init__(self) -> None:
         choices = {
@@ -66,6 +82,7 @@ class HeadConfig:
             "pool": HEAD_POOLS,
             "words": WORDS,
             "view_average": VIEW_AVERAGES,
+            "second_form": LANGUAGE_FUSIONS,
         }
         for name, known in choices.items():
             check_choice(name, getattr(self, name), known)
@@ -84,6 +101,12 @@ class HeadConfig:
             raise ValueError(f"the temporal module {self.temporal!r} has no attention heads; leave heads out")
         if self.view_average == "features" and self.pool == "vcs":
             raise ValueError(NO_FEATURES)
+        if self.second and (self.classifier != "text" or self.prompt_context):
+            raise ValueError(
+                "a second language goes with the text classifier, and without a learned prompt, which is of one language"
+            )
+        if self.second_weight is not None:
+            check_weight(self.second_weight)
 
     @property
     def name(self) -> str:
@@ -96,6 +119,9 @@ class HeadConfig:
         if self.pool == "vcs":
             words += ", vcs" + (f", words {self.words}" if self.words != "name" else "")
             words += "" if self.renormalize else ", not renormalized"
+        if self.second:
+            weight = "auto" if self.second_weight is None else f"{self.second_weight:g}"
+            words += f" + {self.second} ({weight})"
         return words
 
 
@@ -107,6 +133,7 @@ class VideoHead(nn.Module):
     dimension           D of the frame embeddings
     num_frames          T of the training features: transformer and mit have a position for each
     words               for vcs: (queries [Q, D'], owners [Q]), see `word_queries`
+    second              the second language of a config that has one
     seed                random seed of the initial weights
     scale               root mean square of the elements of the frame embeddings: positions begin at a share of it
     """
@@ -121,6 +148,7 @@ class VideoHead(nn.Module):
         num_frames: int,
         words: tuple[np.ndarray, np.ndarray] | None = None,
         *,
+        second: SecondLanguage | SecondBranch | None = None,
         seed: int = 0,
         scale: float = 1.0,
     ) -> None:
@@ -143,7 +171,7 @@ class VideoHead(nn.Module):
         out = embeddings.shape[1]
         trains = config.temporal != "mean" or config.classifier == "linear" or config.prompt_context > 0
         wanted = not trains if config.projection is None else config.projection
-        self.projection = _Projection(dimension, out, seed) if wanted or out != dimension else None
+        self.projection = Projection(dimension, out, seed) if wanted or out != dimension else None
         if config.pool == "vcs":
             if words is None:
                 raise ValueError("concept spotting needs the words of the classes")
@@ -152,6 +180,18 @@ class VideoHead(nn.Module):
                 raise ValueError(f"the words have {queries.shape[1]} dimensions, the class embeddings {out}")
             self.register_buffer("queries", torch.from_numpy(np.array(queries, np.float32)))
             self.register_buffer("owners", torch.from_numpy(np.array(owners, np.int64)))
+        if bool(config.second) != (second is not None):
+            raise ValueError(
+                f"the texts of the second language {config.second or 'of no name'!r} do not fit the head"
+            )
+        if isinstance(second, SecondLanguage):
+            own = word_queries(second.texts) if config.pool == "vcs" and second.own_words else None
+            second = SecondBranch(second.texts.sentence, out, projects=second.projects, words=own, seed=seed)
+        if second is not None and len(second.class_embeddings) != len(embeddings):
+            raise ValueError(
+                f"{len(second.class_embeddings)} classes in the second language, {len(embeddings)} in the first"
+            )
+        self.second = second
 
     def forward(
         self,
@@ -162,7 +202,7 @@ class VideoHead(nn.Module):
         views: int = 1,
     ) -> torch.Tensor:
         """Return scores [B / views, C] of frames [B, T, D] float32: cosines, except for concept spotting without
-        renormalization.
+        renormalization and for fused probabilities of two languages (see `languages.fuse_scores`).
 
         class_embeddings    [C, D'] in the place of the head's own
         queries             [Q, D'] of concept spotting, in the place of the head's own
@@ -171,6 +211,21 @@ class VideoHead(nn.Module):
 
         Raises ValueError for another D, for another T where there are positions, and for views of concept spotting.
         """
+        scores = self.language_scores(frames, class_embeddings, queries=queries, views=views)
+        if self.second is None:
+            return scores[0]
+        weight = 0.5 if self.config.second_weight is None else self.config.second_weight
+        return fuse_scores(*scores, weight, self.config.second_form)
+
+    def language_scores(
+        self,
+        frames: torch.Tensor,
+        class_embeddings: torch.Tensor | None = None,
+        *,
+        queries: torch.Tensor | None = None,
+        views: int = 1,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the scores [B / views, C] in each language, one or two; see `forward`."""
         if views > 1 and self.config.pool == "vcs":
             raise ValueError(NO_FEATURES)
         classes = self.class_embeddings if class_embeddings is None else class_embeddings
@@ -178,18 +233,20 @@ class VideoHead(nn.Module):
         if self.config.pool == "vcs":
             if self.projection is not None:
                 sequence = self.projection(sequence)
-            return spotting_scores(
-                sequence,
-                self.get_buffer("queries") if queries is None else queries,
-                self.get_buffer("owners"),
-                classes,
-                temperature=self.config.spotting_temperature,
-                renormalize=self.config.renormalize,
-            )
+            words = self.get_buffer("queries") if queries is None else queries, self.get_buffer("owners")
+            options: dict[str, Any] = {
+                "temperature": self.config.spotting_temperature,
+                "renormalize": self.config.renormalize,
+            }
+            first = spotting_scores(sequence, *words, classes, **options)
+            if self.second is None:
+                return (first,)
+            return first, self.second.spotting_scores(sequence, *words, **options)
         video = sequence.mean(dim=1).unflatten(0, (-1, views)).mean(dim=1)
         if self.projection is not None:
             video = self.projection(video)
-        return F.normalize(video, dim=-1) @ F.normalize(classes, dim=-1).T
+        first = F.normalize(video, dim=-1) @ F.normalize(classes, dim=-1).T
+        return (first,) if self.second is None else (first, self.second.mean_scores(video))
 
     @torch.inference_mode()
     def scores(
@@ -211,6 +268,8 @@ class VideoHead(nn.Module):
         and for a classifier that does not read names."""
         if self.config.classifier != "text":
             raise ValueError(f"the classes of a head with the classifier {self.config.classifier} are fixed")
+        if self.second is not None:
+            raise ValueError("the classes of a head of two languages are fixed")
         own, other = self.class_embeddings, class_embeddings
         if other.shape[1] != own.shape[1]:
             raise ValueError(f"the classes have {other.shape[1]} dimensions, the head's {own.shape[1]}")
@@ -226,16 +285,18 @@ class VideoHead(nn.Module):
         state = dict(self.state_dict())
         state["class_embeddings"] = state["class_embeddings"][list(classes)]
         if "owners" in state:
-            own = [torch.nonzero(state["owners"] == c).flatten() for c in classes]
-            state["queries"] = state["queries"][torch.cat(own)]
-            state["owners"] = torch.cat([torch.full_like(queries, i) for i, queries in enumerate(own)])
+            state |= select_words(state["queries"], state["owners"], classes)
+        if self.second is not None:
+            state |= {f"second.{name}": tensor for name, tensor in self.second.select(classes).items()}
         return VideoHead.from_structure(self.structure, state)
 
     @property
     def structure(self) -> dict[str, Any]:
         """What `from_structure` needs beside the state; JSON-able."""
-        built = replace(self.config, projection=self.projection is not None)
-        return {**vars(built), "dimension": self.dimension, "num_frames": self.num_frames}
+        built = vars(replace(self.config, projection=self.projection is not None))
+        if self.second is None:  # a head of one language is read by older versions
+            built = {name: value for name, value in built.items() if not name.startswith("second")}
+        return {**built, "dimension": self.dimension, "num_frames": self.num_frames}
 
     @classmethod
     def from_structure(cls, structure: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> VideoHead:
@@ -244,8 +305,11 @@ class VideoHead(nn.Module):
         values, embeddings = dict(structure), state["class_embeddings"]
         dimension, num_frames = int(values.pop("dimension")), int(values.pop("num_frames"))
         words = (state["queries"].numpy(), state["owners"].numpy()) if "queries" in state else None
+        of_second = {k.removeprefix("second."): v for k, v in state.items() if k.startswith("second.")}
+        config = HeadConfig(**values)
         with torch.device("meta"):  # sizes come from a file: the tensors it holds are all the memory it gets
-            head = cls(HeadConfig(**values), embeddings.numpy(), dimension, num_frames, words)
+            second = SecondBranch.from_state(of_second, embeddings.shape[1]) if of_second else None
+            head = cls(config, embeddings.numpy(), dimension, num_frames, words, second=second)
         head.load_state_dict(state, assign=True)
         if words is not None:
             check_owners(state["owners"], len(embeddings))
@@ -270,18 +334,3 @@ def head_inputs(frames: np.ndarray, config: HeadConfig) -> torch.Tensor:
     if config.temporal != "mean" or config.pool != "mean" or not len(x):
         return x
     return torch.cat([part.float().mean(dim=1, keepdim=True) for part in x.split(4096)])
-
-
-class _Projection(nn.Module):
-    """x + x A with A zero at the start, so that it changes nothing; from D to another D': x A, A semi-orthogonal."""
-
-    def __init__(self, dimension: int, out: int, seed: int) -> None:
-        super().__init__()
-        self.residual = out == dimension
-        self.matrix = nn.Parameter(torch.zeros(dimension, out))
-        if not self.residual:
-            nn.init.orthogonal_(self.matrix, generator=torch.Generator().manual_seed(seed))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mapped = x @ self.matrix
-        return x + mapped if self.residual else mapped
