@@ -160,7 +160,9 @@ def train_settings(defaults: dict[str, Any], **options: Any) -> TrainSettings:
     """Return how to train; options that are None stand at `defaults`, then at those of `TrainSettings`."""
     from ..pipeline.heads import TrainSettings
 
-    names = ("loss", "epochs", "batch_size", "learning_rate", "weight_decay", "held_out", "seed")
+    names = (
+        "loss", "epochs", "batch_size", "learning_rate", "weight_decay", "held_out", "seed", "second_loss_weight"
+    )  # fmt: skip
     given = {name: options[name] for name in names if options.get(name) is not None}
     try:
         return TrainSettings(**{**defaults, **given})

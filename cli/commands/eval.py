@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache as cache_result
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ...pipeline.choices import MAP_CONVENTIONS, MULTI_LABEL, PAPERS, TRAINING_P
 from ..compare import dataset_of, print_published, to_json
 from ..conditions import Condition, with_option
 from ..head_options import SEED, Shots, head_configs, head_options, texts_for_heads, train_settings
+from ..language_options import GROUP, language_options, language_settings, validation_videos
 from ..options import (
     cache_option,
     device_option,
@@ -26,10 +28,10 @@ from ..options import (
 )
 from ..parameters import option
 from ..released import AsReleased, as_released_option
-from ..scoring_options import ZERO_SHOT, scoring_options, scoring_settings
+from ..scoring_options import SCORES, ZERO_SHOT, scoring_options, scoring_settings
 
 if TYPE_CHECKING:
-    from ...pipeline.evaluation import Result, Run, TrainingPlan
+    from ...pipeline.evaluation import Languages, Result, Run, TrainingPlan
     from ...pipeline.scoring import Scorer
 
 LEARNS = with_option("--protocol", *TRAINING_PROTOCOLS)
@@ -48,6 +50,7 @@ TRAINS = Condition(
         "Scores without training": "--prompt --pool --head --video-prompts --view-average --as-released --compare",
         "Concept spotting (--pool vcs)": "--words --saliency --recognition --temperature --renormalize",
         "Attributes": "--attributes --top --attributes-prompt --retriever --fusion --fusion-form",
+        "Second language (--second-text)": GROUP,
         "Heads (--protocol general, few-shot)": "--classifier --temporal --temporal-heads --projection "
         "--prompt-context --text-encoder --loss --epochs --batch-size --learning-rate --weight-decay --train-split "
         "--test-share --shots --seed --seeds",
@@ -67,6 +70,7 @@ TRAINS = Condition(
     help="Tested videos; all: every labeled one.  [default: test, else val; all of a cache without splits]",
 )  # fmt: skip
 @scoring_options
+@language_options(reads=None, trains=TRAINS, zero_shot=SCORES, controls=True)
 @as_released_option
 @option(
     "--repeats", type=click.IntRange(1, 10_000), default=10, show_default=True,
@@ -112,7 +116,9 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
         FEW_SHOT_SETTINGS,
         TrainingPlan,
         build_scorers,
+        compare_with_controls,
         compare_with_first,
+        find_languages,
         plan_training,
         plan_zero_shot,
         published_for,
@@ -129,6 +135,7 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
     dataset = dataset_of(lexicon) if papers else ""  # before the work: it may not be known
     heads = [(path.name, load_head(path)) for path in options["heads"]]
     load, scoring = encoder_loader(), scoring_settings(**options)
+    second = language_settings(lexicon, **options)
     shaped_by: dict[str, Any] = {
         "cache": str(features.folder),
         "features": features.identity.digest,
@@ -138,15 +145,33 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
         "views": features.shape[1],
         "prompts": scoring.prompts,
         "as_released": as_released.to_dict(),
+        **(second.to_dict() if second else {}),
     }
+
+    @cache_result
+    def languages(trains: bool) -> Languages | None:
+        if second is None:
+            return None
+        return find_languages(features, lexicon, second, prompts=scoring.prompts, trains=trains, load=load)
 
     @cache_result
     def scorers() -> list[Scorer]:
         retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
         if retriever and options["single_view"]:
             retriever = retriever.single_view()
+        validation = None
+        if second is not None and second.weight is None:
+            validation = validation_videos(features, lexicon, options["validation_split"], options["split"])
         return build_scorers(
-            features, lexicon, scoring, heads=heads, retriever=retriever, load=load, device=device
+            features,
+            lexicon,
+            scoring,
+            heads=heads,
+            retriever=retriever,
+            languages=languages(trains=False),
+            validation=validation,
+            load=load,
+            device=device,
         )
 
     def train(plan: TrainingPlan) -> list[Result]:
@@ -154,6 +179,8 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
         classes = texts_for_heads(
             features, lexicon, plan.configs, prompts=scoring.prompts, text_encoder=folder, load=load
         )
+        if found := languages(trains=True):
+            classes = replace(classes, seconds={each.name: each for each in found.seconds})
         settings = {**shaped_by, "text_encoder": folder.name if folder else ""}
         with progress_bar("training") as advance:
 
@@ -171,9 +198,10 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
             defaults = {name: getattr(FEW_SHOT_SETTINGS, name) for name in ("epochs", "held_out") if few}
             data = {name: options[name] for name in ("train_split", "split", "test_share", "shots", "seeds")}
             settings = train_settings(defaults, **options)
-            plan = plan_training(
-                features, lexicon, head_configs(**options), settings, protocol=protocol, **data
-            )
+            configs = head_configs(**options)
+            if found := languages(trains=True):
+                configs = [each for config in configs for each in found.configs(config)]
+            plan = plan_training(features, lexicon, configs, settings, protocol=protocol, **data)
         else:
             plan = plan_zero_shot(
                 features,
@@ -198,6 +226,8 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
             trains = isinstance(plan, TrainingPlan)
             results = train(plan) if trains else plan.run(scorers(), zero_shot)
             comparisons = compare_with_first(results)
+            if found := languages(trains=trains):
+                comparisons += compare_with_controls(found, results)
             shots = plan.shots if trains else ()
             published = published_for(papers, dataset, plan.protocol, shots) if papers else []
             if str(json_file) != "-":

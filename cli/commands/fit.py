@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 from ...pipeline.choices import HEAD_POOLS
 from ..conditions import with_option
 from ..head_options import SEED, Shots, head_configs, head_options, texts_for_heads, train_settings
+from ..language_options import GROUP, language_options, language_settings
 from ..options import (
     cache_option,
     device_option,
@@ -54,6 +56,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
         "Training": "--loss --epochs --batch-size --learning-rate --weight-decay --train-split --test-share --shots "
         "--held-out --seed",
         "Concept spotting (--pool vcs)": "--words --temperature --renormalize",
+        "Second language (--second-text)": GROUP,
         "Attributes (--head attributes)": "--attributes --attributes-prompt --top --retriever",
         "Encoder and output": "--model --pretrained --device --output --plot --debug",
     },
@@ -75,6 +78,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
 @words_option(_SPOTS)
 @renormalize_option(_SPOTS)
 @view_average_option(_VIDEO)
+@language_options(reads=_VIDEO, trains=None, zero_shot=None, controls=False)
 @as_released_option
 @head_options(several=False, design=_VIDEO, training=None)
 @option(
@@ -113,7 +117,13 @@ def command(
     from ...cache import FeatureCache
     from ...pipeline.devices import choose_device
     from ...pipeline.encoders import text_embeddings
-    from ...pipeline.evaluation import draw_shots, sides_to_fit, train_head, video_fingerprints
+    from ...pipeline.evaluation import (
+        draw_shots,
+        find_languages,
+        sides_to_fit,
+        train_head,
+        video_fingerprints,
+    )
     from ...pipeline.heads import StoredHead, fit_attributes, save_head
     from ...pipeline.scoring import AttributeSettings, check_attributes, find_attributes, sentences_by_row
     from ..messages import note
@@ -133,6 +143,7 @@ def command(
     defaults: dict[str, Any] = {"epochs": 10, "held_out": 0.0} if shots else {}
     defaults |= {"loss": "released"} if head == "attributes" else {}
     settings = train_settings(defaults, **options)
+    second = language_settings(lexicon, **options)
     kept: dict[str, Any]
     with progress_bar("training") as advance:
 
@@ -148,10 +159,16 @@ def command(
             classes = texts_for_heads(
                 features, lexicon, [config], prompts=prompts, text_encoder=folder, load=load
             )
+            found = None
+            if second is not None:
+                found = find_languages(features, lexicon, second, prompts=prompts, trains=True, load=load)
+                *_, config = found.configs(config)
+                classes = replace(classes, seconds={each.name: each for each in found.seconds})
             fitted: Fitted[Any] = train_head(
                 features, train, classes, config, settings, shots=shots, device=device, on_epoch=show
             )
-            name, kept = config.name, {"text_encoder": folder.name if folder else ""}
+            name, kept = fitted.head.config.name, {"text_encoder": folder.name if folder else ""}
+            kept |= {"second": dict(found.seconds[0].source)} if found else {}
         else:
             found = find_attributes(
                 features,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-from ...cache import FeatureCache
+from ...cache import FeatureCache, TextEmbeddings
 from ...lexicons import Lexicon, load_lexicon
 from ..choices import FUSION_FORMS, MULTI_LABEL, POOLS, VIDEO_PROMPTS
 from ..devices import choose_device
@@ -40,6 +41,7 @@ from ..scoring import (
 )
 from .few_shot import Run, default_shots, plan_runs, train_and_evaluate
 from .labels import LabeledVideos, select_videos
+from .languages import Languages, language_rows, weight_chooser
 from .multi_label import evaluate_multi_label, released_convention
 from .results import EvaluationError, Result
 from .run import evaluate, plan_trials
@@ -104,6 +106,8 @@ def build_scorers(
     *,
     heads: Heads = (),
     retriever: FeatureCache | None = None,
+    languages: Languages | None = None,
+    validation: LabeledVideos | None = None,
     load: EncoderLoader | None = None,
     device: str = "auto",
 ) -> list[Scorer]:
@@ -111,6 +115,8 @@ def build_scorers(
 
     heads        trained heads
     retriever    the cache that retrieves attributes; None: `cache`
+    languages    a second language of the classes, whose rows stand behind each pool
+    validation   videos that the weight of the languages is chosen on, where it is not given
     load         gets the encoder where texts are not yet in the cache
 
     Raises HeadError for heads of other features; EvaluationError for settings that do not go together, and for two
@@ -132,18 +138,13 @@ def build_scorers(
     if view_average == "features" and spots:
         raise EvaluationError(f"view average 'features': {NO_FEATURES}.")
     sentence = texts.sentence
-    makers: dict[str, Callable[[], Scorer]] = {
-        "mean": lambda: MeanScorer(sentence, view_average=view_average or "features"),
-        "max": lambda: MaxScorer(sentence),
-        "vote": lambda: VoteScorer(sentence),
-        "vcs": lambda: SpottingScorer(
-            ConceptSpotter(texts, settings.spotting, device=choose_device(device)),
-            view_average=view_average or "probabilities",
-        ),
-        "released-bike": lambda: VoteScorer(sentence, raw=True, name="released-bike"),
-        "released-text4vis": lambda: MeanScorer(sentence, "released-text4vis"),
-    }
-    videos = [makers[pool]() for pool in dict.fromkeys(settings.pools)]
+    videos: list[Scorer] = []
+    for pool in dict.fromkeys(settings.pools):
+        make = partial(pool_scorer, pool, settings=settings, view_average=view_average, device=device)
+        videos.append(make(texts))
+        if languages is not None:
+            choose = weight_chooser(cache, validation, len(lexicon), languages.settings.form)
+            videos += language_rows(languages, videos[-1], texts, make, choose)
     if settings.video_prompts != ("on",) and all(stored.kind != "x-clip" for _, stored in heads):
         raise EvaluationError("video prompts are those of x-clip heads, and none is given.")
     for name, stored in heads:
@@ -194,6 +195,25 @@ def build_scorers(
             f"two rows of the table would be called {twice!r}: give the heads other file names."
         )
     return made
+
+
+def pool_scorer(
+    pool: str, texts: TextEmbeddings, *, settings: ScoringSettings, view_average: str | None, device: str
+) -> Scorer:
+    """Return the scorer of a pool, one of POOLS, for classes of these texts."""
+    sentence = texts.sentence
+    makers: dict[str, Callable[[], Scorer]] = {
+        "mean": lambda: MeanScorer(sentence, view_average=view_average or "features"),
+        "max": lambda: MaxScorer(sentence),
+        "vote": lambda: VoteScorer(sentence),
+        "vcs": lambda: SpottingScorer(
+            ConceptSpotter(texts, settings.spotting, device=choose_device(device)),
+            view_average=view_average or "probabilities",
+        ),
+        "released-bike": lambda: VoteScorer(sentence, raw=True, name="released-bike"),
+        "released-text4vis": lambda: MeanScorer(sentence, "released-text4vis"),
+    }
+    return makers[pool]()
 
 
 # --- protocols
