@@ -34,6 +34,8 @@ _MOST_FILES = 200
 """Files of a model folder; a folder that has more is none, and is not looked through."""
 PACKAGED = {"demo": "encoder", "demo-vit": "vit"}
 """Encoders that come with the package, and their folders in vidclip.demo."""
+DEMO_CHINESE = "demo-zh"
+"""As a second text tower: the packaged one, with the tokens of Chinese."""
 _PROGRAMS = ("vidclip", "open_clip_torch", "torch")
 
 
@@ -128,6 +130,11 @@ def weights_of_demo_vit() -> tuple[Path, Path]:
     return demo / PACKAGED["demo-vit"] / "visual.safetensors", demo / PACKAGED[
         "demo"
     ] / "open_clip_model.safetensors"
+
+
+def chinese_of_demo() -> Path:
+    """Return the rows of Chinese tokens for the packaged text tower."""
+    return Path(str(importlib.resources.files("vidclip.demo"))) / "chinese.safetensors"
 
 
 def _files_of_folder(model: str) -> list[Path] | None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ...cache import FeatureCache, Identity, TextEmbeddings, text_path, where_writable, write_texts
 from ...lexicons import Lexicon
-from .files import PACKAGED
+from .files import DEMO_CHINESE, PACKAGED, chinese_of_demo
 from .text_cache import PRECISION, image_size_of, read_own_texts
 
 
@@ -81,6 +81,8 @@ def load_text_tower(
     that holds no text tower or does not fit its weights, EncoderError for an open_clip model that cannot be had.
     """
     name, folder = str(reference), Path(reference)
+    if name == DEMO_CHINESE:
+        return _demo_in_chinese()
     if isinstance(reference, Path) or not _is_of_open_clip(name):
         if pretrained:
             raise ValueError(f"{name} is a folder, which brings its weights; leave {pretrained} out.")
@@ -115,6 +117,23 @@ def _of_open_clip(name: str, pretrained: str, cache_identity: Identity | None) -
     digest = Identity(encoder.identity, {}, "").encoder_digest
     same = cache_identity is not None and digest == cache_identity.encoder_digest
     return OpenClipTextTower(encoder, "same" if same else "related")
+
+
+def _demo_in_chinese() -> TextTower:
+    """Return the packaged text tower with rows for the tokens of Chinese, which are zero in its own table."""
+    import torch
+    from safetensors.torch import load_file
+
+    from .load import load_encoder
+    from .open_clip_tower import OpenClipTextTower
+
+    encoder = load_encoder("demo", device="cpu", precision=PRECISION)
+    extra = load_file(chinese_of_demo())
+    with torch.no_grad():
+        encoder.network.token_embedding.weight[extra["tokens"]] = extra["rows"].float()
+    tower = OpenClipTextTower(encoder, "related")
+    tower.name = DEMO_CHINESE
+    return tower
 
 
 def tower_texts(
