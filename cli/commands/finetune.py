@@ -27,6 +27,7 @@ from ...pipeline.choices import (
     WORDS,
 )
 from ..conditions import with_option, without_option
+from ..language_options import GROUP, language_options, language_settings
 from ..number_types import Numbers, Temperature
 from ..options import (
     decoding_options,
@@ -68,6 +69,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
         "--classifier --temporal --pool --video-prompts "
         "--words --renormalize --loss --gather --temperature --label-smoothing",
         "Temporal prompts (default: as the recipe has it)": PROMPT_GROUP,
+        "Second language (--second-text)": GROUP,
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
         "--backbone-rate --min-rate --cosine --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
         "Clips (default: as the recipe has it)": "--crop --crop-form --flip --gray --jitter --jitter-probability "
@@ -160,6 +162,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
     "--text-encoder", type=click.Path(file_okay=False, exists=True), metavar="FOLDER", needs=_TEXT,
     help="A Hugging Face text encoder for the text classifier.",
 )  # fmt: skip
+@language_options(reads=_TEXT, trains=None, zero_shot=None, controls=False)
 @option("--classifier", type=click.Choice(CLASSIFIERS), help="Frozen, but for linear, which is trained.")
 @option("--temporal", type=click.Choice(TEMPORAL), help="Over the frame embeddings, as in `vidclip fit`.")
 @option("--pool", type=click.Choice(HEAD_POOLS), help="Mean of the frames, or concept spotting.")
@@ -276,10 +279,10 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
     from ..messages import note, warn
     from ..training_report import print_beginning, print_epoch, print_plan, print_result
 
-    recipe = _recipe(recipe_name, options)
     dataset = named_dataset(ctx)
     names = options["lexicon"] or (dataset.name if dataset else "")
     lexicon = load_lexicon(names) if names else None
+    recipe = _recipe(recipe_name, {**options, "second": language_settings(lexicon, **options)})
     listed = read_source(ctx, lexicon, training=True)
     videos = training_videos(
         listed,

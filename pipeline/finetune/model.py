@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..encoders import OpenClipEncoder, frames_and_patches, is_new
-from ..heads import VideoHead, XClipHead, scores_loss
+from ..heads import VideoHead, XClipHead, languages_loss
 from .distributed import gather
 from .mixing import Mixing, soft_targets
 from .precision import arithmetic, longest_sequence
@@ -156,10 +156,16 @@ class FinetuneModel(nn.Module):
             inputs, targets = embedded, labels.new_zeros(1)
         class_embeddings, queries = self.texts(self.network, prompt) if self.texts else (None, None)
         if isinstance(self.head, XClipHead):
-            scores = self.head(*inputs, class_embeddings)
+            scores = (self.head(*inputs, class_embeddings),)
         else:
-            scores = self.head(*inputs, class_embeddings, queries=queries)
-        loss = scores_loss(scores, targets, temperature=self.temperature, form=self.recipe.loss)
+            scores = self.head.language_scores(*inputs, class_embeddings, queries=queries)
+        loss = languages_loss(
+            scores,
+            targets,
+            second_weight=self.recipe.second_loss_weight,
+            temperature=self.temperature,
+            form=self.recipe.loss,
+        )
         return loss * 0 if empty else loss
 
     @property

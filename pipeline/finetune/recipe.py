@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..choices import (
@@ -24,6 +24,7 @@ from ..choices import (
     check_choice,
 )
 from ..encoders import PromptConfig, TowerConfig, resolve_prompts
+from ..evaluation import LanguageSettings
 from ..heads import HeadConfig
 from ..video import Augmentation, Sampling
 
@@ -67,6 +68,9 @@ class Recipe:
     """Trained vectors before the class name, in the place of a prompt."""
     text_encoder: str | None = None
     """Folder of a Hugging Face text encoder that embeds the class names in the place of the encoder's own tower."""
+    second: LanguageSettings | None = None
+    """A second language of the class names, by another text tower: its loss is added, its scores are fused."""
+    second_loss_weight: float = 1.0
     classifier: str = "text"
     temporal: str = "transformer"
     pool: str = "mean"
@@ -154,6 +158,7 @@ class Recipe:
             "clip_gradient",
             "mixup",
             "cutmix",
+            "second_loss_weight",
             *(() if self.temperature is None else ("temperature",)),
         ):
             if not 0 <= getattr(self, name) < math.inf:
@@ -187,6 +192,7 @@ class Recipe:
                 "pool": "mean",
                 "prompt_context": 0,
                 "text_encoder": None,
+                "second": None,
             }
             for name, value in own.items():
                 if getattr(self, name) != value:
@@ -214,8 +220,16 @@ class Recipe:
             raise ValueError(
                 "prompt_draw goes without pool vcs, which has the words of all prompts, and prompt_context"
             )
+        if self.second is not None and self.second.weight is None and not self.held_out:
+            raise ValueError(
+                "the weight of the languages is chosen on videos that are held out, and none are"
+            )
         if self.text_encoder is None:
             return
+        if self.second is not None:
+            raise ValueError(
+                "text_encoder is a text tower of the first language; it goes without a second one"
+            )
         if self.trains_text:
             raise ValueError(f"text_encoder takes the place of the text tower that {self.train} would train")
         if self.pool == "vcs" or self.prompt_context:
@@ -272,6 +286,7 @@ class Recipe:
             prompt_context=self.prompt_context,
             words=self.words,
             renormalize=self.renormalize,
+            **({} if self.second is None else self.second.head_fusion),
         )
 
     @property
@@ -281,7 +296,13 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words, for JSON; without what a recipe of other kinds does not know."""
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in asdict(replace(self, second=None)).items()
+        }
+        if self.second is None:
+            del values["second"], values["second_loss_weight"]
+        else:
+            values["second"] = self.second.to_dict()
         unknown = set() if self.tower == "temporal-prompts" else set(_PROMPT_FIELDS)
         if self.position == "start":
             unknown.add("position")

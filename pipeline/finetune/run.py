@@ -24,6 +24,7 @@ from ..heads import (
     StoredHead,
     Validation,
     XClipHead,
+    choose_weight,
     save_head,
     some_examples,
     untrained_head,
@@ -149,7 +150,8 @@ class Finetuning:
                     self._save()
                 if on_epoch:
                     on_epoch(self.epochs[-1])
-        self.loop.load_weights(self._best_weights)
+            self.loop.load_weights(self._best_weights)
+            self._choose_weight(still)
         if self.world.rank == 0:
             self._write()
         self.world.wait()
@@ -184,7 +186,7 @@ class Finetuning:
     def _build_model(self, pool: DecodePool) -> FinetuneModel:
         """Return the model as it is before the first step, the same in all processes."""
         recipe, config, videos = self.recipe, self.recipe.head_config, self.videos
-        classes = classes_of(self.encoder, recipe, videos.lexicon)
+        classes = classes_of(self.encoder, recipe, videos.lexicon, self._note)
         if classes.texts is not None and (note := collapse_note(classes.texts)):
             self._note(note)
         labels = videos.train_labels
@@ -272,6 +274,24 @@ class Finetuning:
         order = np.argsort(indices)
         scores = np.concatenate([scores for _, scores, _ in found])[order]
         return scores, self.videos.held_out_labels[indices[order]]
+
+    def _choose_weight(self, pool: DecodePool) -> None:
+        """Choose the weight of two languages on the held-out videos, where the recipe has none."""
+        head, second = self.loop.model.head, self.recipe.second
+        if second is None or second.weight is not None or isinstance(head, XClipHead):
+            return
+        model = self.loop.model.eval()
+        model.sync_text()
+
+        def in_each(pixels: torch.Tensor) -> torch.Tensor:
+            return torch.stack(head.language_scores(*model.inputs(pixels)), dim=1)
+
+        with torch.no_grad():
+            shape = (2, len(head.class_embeddings))
+            kept, scores = self._embed(pool, self.videos.held_out, in_each, shape)
+        weight = choose_weight(scores[:, 0], scores[:, 1], self.videos.held_out_labels[kept], second.form)
+        head.config = replace(head.config, second_weight=weight)
+        self._note(f"The weight {weight:g} of the first language was chosen on the held-out videos.")
 
     # --- what is kept
 

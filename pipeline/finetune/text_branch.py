@@ -10,7 +10,7 @@ C classes, D dimensions of the joint space, P prompts, Q words of concept spotti
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...cache import TextEmbeddings
 from ...lexicons import Lexicon
-from ..encoders import EncoderError, OpenClipEncoder, token_embeddings, word_positions
-from ..heads import ClassTexts, PromptLearner, foreign_texts
+from ..encoders import EncoderError, OpenClipEncoder, collapse_note, token_embeddings, word_positions
+from ..evaluation import SAME, EvaluationError, LanguageSettings, align, load_tower, second_language
+from ..heads import ClassTexts, PromptLearner, SecondLanguage, foreign_texts
 from .errors import FinetuneError
 from .precision import arithmetic
 from .recipe import Recipe
 
 
-def classes_of(encoder: OpenClipEncoder, recipe: Recipe, lexicon: Lexicon) -> ClassTexts:
+def classes_of(
+    encoder: OpenClipEncoder, recipe: Recipe, lexicon: Lexicon, note: Callable[[str], None] = lambda _: None
+) -> ClassTexts:
     """Return what the recipe's head has to know of the classes before the first step.
+
+    note    called with what the user should know of a second language
 
     Raises FinetuneError, by the option, for a text encoder that cannot be read and a text tower that takes no learned
     prompt; WordsUnavailable.
@@ -48,7 +54,30 @@ def classes_of(encoder: OpenClipEncoder, recipe: Recipe, lexicon: Lexicon) -> Cl
             raise FinetuneError(
                 f"--prompt-context {recipe.prompt_context}: {error}".rstrip(".") + "."
             ) from error
-    return ClassTexts(lexicon.labels, texts, prompt)
+    seconds = {}
+    if recipe.second is not None and texts is not None:
+        second = _second_language(encoder, texts, recipe.second, lexicon, note)
+        seconds[second.name] = second
+    return ClassTexts(lexicon.labels, texts, prompt, seconds)
+
+
+def _second_language(
+    encoder: OpenClipEncoder,
+    first: TextEmbeddings,
+    settings: LanguageSettings,
+    lexicon: Lexicon,
+    note: Callable[[str], None],
+) -> SecondLanguage:
+    """Return the class names in a second language. Raises FinetuneError where they or their tower cannot be had."""
+    words = "name" if settings.own_words else "none"
+    try:
+        aligned = align(settings.lexicon, lexicon)
+        tower = None if settings.tower == SAME else load_tower(settings)
+        texts = (tower or encoder).encode_text(aligned.phrases, settings.prompts, words=words)
+    except (EvaluationError, EncoderError) as error:
+        raise FinetuneError(f"--second-text: {error}") from error
+    note(collapse_note(texts))
+    return second_language(first, texts, settings, tower, trains=True, note=note)
 
 
 class TextBranch(nn.Module, ABC):
