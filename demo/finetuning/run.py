@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from dataclasses import replace
@@ -66,6 +67,7 @@ def run_once(world: Path, run: Run, seed: int, split: str) -> None:
     found = _order_hits if run.videos == "order" else _class_hits
     for i, scorer in reversed(list(enumerate(scorers))):  # what says that the run is done comes last
         document = {"seconds": trained, "scorer": names[i], "hits": found(cache, classes, scorer, split)}
+        document["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         hits = run.place(world, seed, hits_suffix(split, names[i]))
         hits.parent.mkdir(exist_ok=True)
         hits.write_text(json.dumps(document) + "\n", encoding="utf-8")
@@ -97,7 +99,7 @@ def _seen_classes() -> Lexicon:
 def _extract(world: Path, run: Run, seed: int, split: str) -> FeatureCache:
     order = run.videos == "order"
     splits = {f"{split}-order"} if order else {split_of(kind, split) for kind in KINDS}
-    sampling = Sampling(8, position="middle" if order else "start")
+    sampling = Sampling(run.changes.get("frames", 8), position="middle" if order else "start")
     encoder = load_encoder(f"local-dir:{run.place(world, seed)}", device="cpu", precision="fp32")
     features = run.place(world, seed, f".{split}")
     videos = read_videos(world / LIST_FILE)

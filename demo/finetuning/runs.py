@@ -33,6 +33,18 @@ ORDER: dict[str, Any] = {
     "temperature": 0.01,
 }
 """Longer and at higher rates than the other trainings."""
+PROMPTED: dict[str, Any] = {
+    **COMMON,
+    "train": "head",
+    "tower": "temporal-prompts",
+    "temperature": 0.01,
+    "flip": 0.0,
+    "epochs": 10,
+    "learning_rate": 6e-3,
+    "position": "middle",
+}
+"""Temporal prompts in the frozen tower, towards the same loss on the mean of the frames as the trainings beside them."""
+PROMPTED_CLASSES: dict[str, Any] = {**PROMPTED, "epochs": 4, "flip": 0.5, "position": "start"}
 X_CLIP_ORDER: dict[str, Any] = {**ORDER, "epochs": 10, "learning_rate": 1e-3}
 
 
@@ -105,6 +117,32 @@ RUNS = (
     Run("x-clip-learned", 5, videos="seen", changes={**COMMON, **BOTH, "prompt_context": 4}),
     Run("x-clip-all", 6, changes={**COMMON, **X_CLIP}, seeds=1),
     Run("x-clip-without-text", 6, changes={**COMMON, **BOTH, "classifier": "linear"}, seeds=1),
+    Run("cached-order-16", 1, "head", "order", shots=16),
+    Run("cached-order-4", 1, "head", "order", shots=4),
+    *(
+        Run(f"prompts-{name}", 5, videos="order", changes={**PROMPTED, **changes}, shots=16, seeds=1)
+        for name, changes in {
+            "cgi": {},
+            "cg": {"parts": "CG"},
+            "cgi-none": {"reparameterization": "none"},
+            "no-residual": {"prompt_residual": False},
+            "i-none": {"parts": "I", "reparameterization": "none"},
+            "cg-none": {"parts": "CG", "reparameterization": "none"},
+            "ci": {"parts": "CI"},
+            "mlp": {"reparameterization": "mlp"},
+            "lstm": {"reparameterization": "lstm"},
+            "transformer": {"reparameterization": "transformer"},
+            "tada": {"reparameterization": "tada"},
+            "c3d": {"reparameterization": "c3d"},
+            "4-frames": {"frames": 4},
+            "12-prompts": {"global_prompts": 12},
+        }.items()
+    ),
+    Run("prompts-cgi-4", 5, videos="order", changes=PROMPTED, shots=4, seeds=1),
+    Run("prompts-cgi-50", 5, videos="order", changes=PROMPTED, seeds=1),
+    Run("prompts-classes", 6, changes=PROMPTED_CLASSES, shots=4, seeds=1),
+    Run("prompts-classes-g", 6, changes={**PROMPTED_CLASSES, "parts": "G"}, shots=4, seeds=1),
+    Run("prompts-seen", 5, videos="seen", changes=PROMPTED_CLASSES, seeds=1),
 )
 """`contrastive-alone` takes its loss over 8 clips at a time, as two processes do that gather nothing."""
 HEADS = (
