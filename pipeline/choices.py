@@ -10,8 +10,8 @@ from typing import Any
 
 # frames and pixels
 MODES = ("uniform", "dense")
-POSITIONS = ("start", "middle")
-"""Which frame stands for its segment of the video; see `Sampling`, which has `random` for training too."""
+POSITIONS = ("start", "middle", "random")
+"""Which frame stands for its segment of the video; see `Sampling`."""
 CROP_POSITIONS = ("longer-side", "width")
 
 # extraction
