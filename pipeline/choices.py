@@ -43,6 +43,8 @@ HEAD_POOLS = ("mean", "vcs")
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 """Where the weight of a classifier comes from: frozen, except linear, which is trained."""
 TEMPORAL = ("mean", "conv", "transformer", "mit")
+TEMPORAL_STARTS = ("quiet", "released")
+"""How transformer and mit begin, the usual way first: their branches at zero, or at random as released; see `heads.temporal`."""
 VIDEO_PROMPTS = ("on", "off")
 """Whether the class embeddings of X-CLIP's head look at the video."""
 LOSSES = ("cross-entropy", "paper", "released")

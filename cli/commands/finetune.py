@@ -19,6 +19,7 @@ from ...pipeline.choices import (
     NORMALIZATIONS,
     PRECISIONS,
     TEMPORAL,
+    TEMPORAL_STARTS,
     TOWER_STARTS,
     TOWERS,
     TRAINED,
@@ -47,6 +48,7 @@ _PROBABILITY = FiniteRange(0, 1)
 _CONTRASTIVE = with_option("--loss", "paper", "released") | with_option("--recipe", "bike")
 _ENCODER = with_option("--train", "visual", "visual+text", "text") | without_option("--train")
 _TEXT = with_option("--classifier", "text") | without_option("--classifier")
+_ATTENTION = with_option("--temporal", "transformer", "mit") | without_option("--temporal")
 _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 
 
@@ -57,7 +59,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
         "Videos": "--root --dataset --split --annotations --segments --allow-missing --train-split --held-out --shots "
         "--seed",
         "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --mode --prompt --prompt-draw --prompt-context --text-encoder "
-        "--classifier --temporal --pool --video-prompts "
+        "--classifier --temporal --temporal-start --pool --video-prompts "
         "--words --renormalize --loss --gather --temperature --label-smoothing",
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
         "--backbone-rate --min-rate --cosine --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
@@ -147,6 +149,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike")
 )  # fmt: skip
 @option("--classifier", type=click.Choice(CLASSIFIERS), help="Frozen, but for linear, which is trained.")
 @option("--temporal", type=click.Choice(TEMPORAL), help="Over the frame embeddings, as in `vidclip fit`.")
+@option(
+    "--temporal-start", type=click.Choice(TEMPORAL_STARTS), needs=_ATTENTION,
+    help="How transformer and mit begin: adding nothing to the frames, or at random as released.",
+)  # fmt: skip
 @option("--pool", type=click.Choice(HEAD_POOLS), help="Mean of the frames, or concept spotting.")
 @option(
     "--video-prompts", type=click.Choice(VIDEO_PROMPTS),

@@ -24,6 +24,7 @@ from ..choices import (
     NORMALIZATIONS,
     PRECISIONS,
     TEMPORAL,
+    TEMPORAL_STARTS,
     TOWERS,
     TRAINED,
     VIDEO_PROMPTS,
@@ -61,6 +62,8 @@ class Recipe:
     """Folder of a Hugging Face text encoder that embeds the class names in the place of the encoder's own tower."""
     classifier: str = "text"
     temporal: str = "transformer"
+    temporal_start: str = "quiet"
+    """How transformer and mit begin: what they add to the frames is zero, or random as released."""
     pool: str = "mean"
     video_prompts: str = "off"
     """Whether the class embeddings look at the patch tokens of the video (on): X-CLIP's head."""
@@ -126,7 +129,7 @@ class Recipe:
         choices = {
             "train": TRAINED, "classifier": CLASSIFIERS, "temporal": TEMPORAL, "pool": HEAD_POOLS, "words": WORDS,
             "mode": MODES, "tower": TOWERS, "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
-            "video_prompts": VIDEO_PROMPTS, "cosine": COSINES, "normalization": NORMALIZATIONS,
+            "temporal_start": TEMPORAL_STARTS, "video_prompts": VIDEO_PROMPTS, "cosine": COSINES, "normalization": NORMALIZATIONS,
         }  # fmt: skip
         for name, known in choices.items():
             check_choice(name, getattr(self, name), known)
@@ -172,14 +175,12 @@ class Recipe:
                 f"label_smoothing, mixup and cutmix go with cross-entropy alone: a contrastive loss ({self.loss}) needs one "
                 "label a clip. Set them to 0"
             )
+        if self.temporal_start == "released" and self.temporal not in ("transformer", "mit"):
+            raise ValueError(f"temporal_start released is for transformer and mit, not for {self.temporal}")
         if self.video_prompts == "on":
             own = {
-                "classifier": "text",
-                "temporal": "mit",
-                "pool": "mean",
-                "prompt_context": 0,
-                "text_encoder": None,
-            }
+                "classifier": "text", "temporal": "mit", "pool": "mean", "prompt_context": 0, "text_encoder": None
+            }  # fmt: skip
             for name, value in own.items():
                 if getattr(self, name) != value:
                     raise ValueError(

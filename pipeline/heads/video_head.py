@@ -109,6 +109,7 @@ class VideoHead(nn.Module):
     words               for vcs: (queries [Q, D'], owners [Q]), see `word_queries`
     seed                random seed of the initial weights
     scale               root mean square of the elements of the frame embeddings: positions begin at a share of it
+    start               how transformer and mit begin: see `temporal_module`; `released` changes scores at once
     """
 
     class_embeddings: torch.Tensor
@@ -123,6 +124,7 @@ class VideoHead(nn.Module):
         *,
         seed: int = 0,
         scale: float = 1.0,
+        start: str = "quiet",
     ) -> None:
         super().__init__()
         self.config, self.dimension, self.num_frames = config, dimension, num_frames
@@ -133,6 +135,7 @@ class VideoHead(nn.Module):
             heads=config.heads,
             seed=seed,
             position_std=POSITION_SHARE * scale,
+            start=start,
         )
         embeddings = torch.from_numpy(np.array(class_embeddings, np.float32))
         if config.classifier == "linear":
