@@ -32,7 +32,8 @@ class Identity:
     """Architecture, weights digest, preprocessing, activation, tokenizer, dimension: JSON-able."""
 
     sampling: Mapping[str, Any]
-    """Frames, clips, crops, mode, position, resize, and crop_positions where it is not `longer-side`: JSON-able."""
+    """Frames, clips, crops, mode, position, resize; crop_positions where it is not `longer-side`, seed where frames are
+    random: JSON-able."""
 
     model: str
     """As given to `--model`, paths made absolute."""
@@ -102,6 +103,8 @@ def describe_sampling(sampling: Mapping[str, Any]) -> str:
         words.append(str(sampling["mode"]))
     elif sampling.get("position", "start") != "start":
         words.append(f"{sampling['position']} of segment")
+    if (seed := sampling.get("seed")) is not None:
+        words.append(f"seed {seed}")
     return ", ".join(words)
 
 

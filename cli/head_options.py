@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..pipeline.choices import CLASSIFIERS, HEAD_POOLS, LOSSES, TEMPORAL
+from ..pipeline.choices import CLASSIFIERS, HEAD_POOLS, LOSSES, TEMPORAL, TEMPORAL_STARTS
 from .conditions import Condition, with_option, without_option
 from .parameters import Decorator, FiniteRange, option, options
 
@@ -61,6 +61,11 @@ def head_options(*, several: bool, design: Condition, training: Condition | None
             default=("mean",) if several else "mean", show_default=True,
             help="Trained over the frames: nothing, a convolution (T1D), six layers of attention (T-Trans), "
             "X-CLIP's multi-frame integration.", needs=design, **many,
+        ),
+        option(
+            "--temporal-start", type=click.Choice(TEMPORAL_STARTS), default=TEMPORAL_STARTS[0], show_default=True,
+            needs=(training or design) & with_option("--temporal", "transformer", "mit"),
+            help="How attention over the frames begins: adding nothing to them, or at random as released.",
         ),
         option(
             "--temporal-heads", type=click.IntRange(1, 1000),
@@ -161,7 +166,7 @@ def train_settings(defaults: dict[str, Any], **options: Any) -> TrainSettings:
     from ..pipeline.heads import TrainSettings
 
     names = (
-        "loss", "epochs", "batch_size", "learning_rate", "weight_decay", "held_out", "seed", "second_loss_weight"
+        "loss", "epochs", "batch_size", "learning_rate", "weight_decay", "held_out", "seed", "temporal_start", "second_loss_weight"
     )  # fmt: skip
     given = {name: options[name] for name in names if options.get(name) is not None}
     try:

@@ -10,8 +10,8 @@ from typing import Any
 
 # frames and pixels
 MODES = ("uniform", "dense")
-POSITIONS = ("start", "middle")
-"""Which frame stands for its segment of the video; see `Sampling`, which has `random` for training too."""
+POSITIONS = ("start", "middle", "random")
+"""Which frame stands for its segment of the video; see `Sampling`."""
 CROP_POSITIONS = ("longer-side", "width")
 
 # extraction
@@ -47,6 +47,8 @@ HEAD_POOLS = ("mean", "vcs")
 CLASSIFIERS = ("text", "random", "orthogonal", "lda", "linear")
 """Where the weight of a classifier comes from: frozen, except linear, which is trained."""
 TEMPORAL = ("mean", "conv", "transformer", "mit")
+TEMPORAL_STARTS = ("quiet", "released")
+"""How transformer and mit begin, the usual way first: their branches at zero, or at random as released; see `heads.temporal`."""
 VIDEO_PROMPTS = ("on", "off")
 """Whether the class embeddings of X-CLIP's head look at the video."""
 LOSSES = ("cross-entropy", "paper", "released")

@@ -51,7 +51,7 @@ TRAINS = Condition(
         "Concept spotting (--pool vcs)": "--words --saliency --recognition --temperature --renormalize",
         "Attributes": "--attributes --top --attributes-prompt --retriever --fusion --fusion-form",
         "Second language (--second-text)": GROUP,
-        "Heads (--protocol general, few-shot)": "--classifier --temporal --temporal-heads --projection "
+        "Heads (--protocol general, few-shot)": "--classifier --temporal --temporal-start --temporal-heads --projection "
         "--prompt-context --text-encoder --loss --epochs --batch-size --learning-rate --weight-decay --train-split "
         "--test-share --shots --seed --seeds",
         "Encoder and output": "--model --pretrained --device --json --debug",

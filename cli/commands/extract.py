@@ -13,6 +13,7 @@ import click
 
 from ...pipeline.choices import CHANGED, CROP_POSITIONS, MODES, POSITIONS, PRECISIONS
 from ..conditions import with_option
+from ..head_options import SEED
 from ..options import (
     cache_option,
     decoding_options,
@@ -70,7 +71,11 @@ class Part(click.ParamType):
 @option(
     "--position", type=click.Choice(POSITIONS), default="start", show_default=True,
     needs=with_option("--mode", "uniform"),
-    help="Which frame of each segment.",
+    help="Which frame of each segment; random: another one for each clip, as in the released tests of X-CLIP.",
+)  # fmt: skip
+@option(
+    "--clip-seed", type=SEED, default=0, show_default=True, needs=with_option("--position", "random"),
+    help="Random seed of the frames, which follow from it, the clip and the id of the video.",
 )  # fmt: skip
 @option(
     "--resize", type=click.IntRange(1, 10_000), help="Short side before cropping.  [default: the model's own]"
@@ -153,8 +158,11 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
     print_missing(videos)
     chosen = ("clips", "mode", "position", "crop_positions")
     frames = options["frames"] or (1 if options["images"] else 8)
+    seed = options["clip_seed"] if options["position"] == "random" else None
     try:
-        sampling = Sampling(frames, crops=int(options["crops"]), **{name: options[name] for name in chosen})
+        sampling = Sampling(
+            frames, crops=int(options["crops"]), seed=seed, **{name: options[name] for name in chosen}
+        )
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
     settings = ExtractSettings(

@@ -20,6 +20,7 @@ from ...pipeline.choices import (
     POSITIONS,
     PRECISIONS,
     TEMPORAL,
+    TEMPORAL_STARTS,
     TOWER_STARTS,
     TOWERS,
     TRAINED,
@@ -56,6 +57,9 @@ _ENCODER = with_option("--train", "visual", "visual+text", "text") | (
 _PROMPTS = with_option("--recipe", "temporal-prompts") | with_option("--tower", "temporal-prompts")
 _UNIFORM = with_option("--mode", "uniform") | without_option("--mode")
 _TEXT = with_option("--classifier", "text") | without_option("--classifier")
+_ATTENTION = with_option("--temporal", "transformer", "mit") | (
+    without_option("--temporal") & with_option("--recipe", "text4vis", "bike", "x-clip")
+)
 _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temporal-prompts")
 
 
@@ -66,7 +70,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
         "Videos": "--root --dataset --split --annotations --segments --allow-missing --train-split --held-out --shots "
         "--seed",
         "What is trained (default: as the recipe has it)": "--train --tower --tower-start --frames --mode --position --prompt --prompt-draw --prompt-context --text-encoder "
-        "--classifier --temporal --pool --video-prompts "
+        "--classifier --temporal --temporal-start --pool --video-prompts "
         "--words --renormalize --loss --gather --temperature --label-smoothing",
         "Temporal prompts (default: as the recipe has it)": PROMPT_GROUP,
         "Second language (--second-text)": GROUP,
@@ -165,6 +169,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
 @language_options(reads=_TEXT, trains=None, zero_shot=None, controls=False)
 @option("--classifier", type=click.Choice(CLASSIFIERS), help="Frozen, but for linear, which is trained.")
 @option("--temporal", type=click.Choice(TEMPORAL), help="Over the frame embeddings, as in `vidclip fit`.")
+@option(
+    "--temporal-start", type=click.Choice(TEMPORAL_STARTS), needs=_ATTENTION,
+    help="How transformer and mit begin: adding nothing to the frames, or at random as released.",
+)  # fmt: skip
 @option("--pool", type=click.Choice(HEAD_POOLS), help="Mean of the frames, or concept spotting.")
 @option(
     "--video-prompts", type=click.Choice(VIDEO_PROMPTS),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..conditions import with_option
 from ..options import vidclip_command
 from ..parameters import argument, option
 
@@ -37,8 +38,17 @@ if TYPE_CHECKING:
     "--frames", type=click.IntRange(1, 1000),
     help="Frames of a clip, where the weights do not say it.  [default: those in the file's name (-f16), or 8]",
 )  # fmt: skip
+@option(
+    "--attributes", needs=with_option("--lexicon"),
+    help="Of BIKE's attributes branch, the lexicon whose phrases it was trained on.  [default: kinetics400]",
+)  # fmt: skip
 def command(
-    checkpoint: Path, output: Path, lexicon: str | None, text: str | None, frames: int | None
+    checkpoint: Path,
+    output: Path,
+    lexicon: str | None,
+    text: str | None,
+    frames: int | None,
+    attributes: str | None,
 ) -> None:
     """Reads CHECKPOINT, a released file of BIKE, Text4Vis or X-CLIP or a folder of a Hugging Face X-CLIP, and writes a
     model folder: --model local-dir:OUTPUT of the other commands, with OUTPUT/head.safetensors for `eval --head` and
@@ -51,7 +61,9 @@ def command(
     from ..messages import warn
 
     classes = load_lexicon(lexicon) if lexicon else None
-    made = import_model(checkpoint, output, lexicon=classes, text=text, frames=frames, on_note=warn)
+    made = import_model(
+        checkpoint, output, lexicon=classes, text=text, frames=frames, attributes=attributes, on_note=warn
+    )
     _report(made)
 
 
@@ -76,6 +88,8 @@ def _report(made: Imported) -> None:
         *(("--resize", str(model.preprocess.resize)) if model.preprocess.resize else ()),
     ]
     scoring = ["--head", str(made.folder / "head.safetensors")]
+    if made.attributes:
+        scoring = ["--attributes", made.attributes, *scoring]
     if not made.classes:
         scoring = ["--pool", "mean"]
     click.echo("Next:")

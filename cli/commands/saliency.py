@@ -125,9 +125,11 @@ def _pixels(features: FeatureCache, index: int) -> Any:
 
     info = features.videos[index]
     name = printable(info.id)
-    request = VideoRequest(info.path, *segment_of(info.id, info.path))
+    clip_spec = ClipSpec.from_identity(features.identity)
+    draw = clip_spec.sampling.draw_of(info.id)
+    request = VideoRequest(info.path, *segment_of(info.id, info.path), draw)
     try:
-        decoded = decode_video(request, ClipSpec.from_identity(features.identity))
+        decoded = decode_video(request, clip_spec)
     except DecodeError as error:
         raise Failed(
             f"{name} cannot be drawn: {printable(info.path)}: {printable(error.reason)}. Leave --png out, or bring "

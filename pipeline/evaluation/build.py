@@ -165,14 +165,16 @@ def build_scorers(
                 raise EvaluationError(f"view average {view_average!r}, head {name}: {error}.") from error
             videos.append(scorer)
     read: list[Scorer] = []
+    found = None
     if settings.attributes:
         found = find_attributes(
             cache, settings.attributes, settings.attribute_settings, retriever=retriever, load=load
         )
         load.note(found.without_note(cache))
         read.append(AttributesScorer(sentences_by_row(found.stored, cache), sentence))
+    given = found.stored if found else None
     read += [
-        trained_attributes(cache, lexicon, name, stored, load)
+        trained_attributes(cache, lexicon, name, stored, load, retriever=retriever, given=given)
         for name, stored in heads
         if stored.kind == "attributes"
     ]

@@ -103,7 +103,9 @@ def extract(
             )
         plan = plan_extraction(videos, stored, settings)
         del stored  # the memory is needed
-        requests = [_request(video) for video in plan.todo]  # now, not hours later: one may be wrong
+        requests = [
+            _request(video, clip.sampling) for video in plan.todo
+        ]  # now, not hours later: one may be wrong
         plan.apply_list(writer.folder, writer.ids)
         report.progress.listed = len(plan.videos)
         report.progress.present = len(plan.videos) - len(plan.todo)
@@ -132,9 +134,10 @@ def extract(
     return summarize(plan, report.progress, cache, interrupted=interrupted)
 
 
-def _request(video: Video) -> VideoRequest:
+def _request(video: Video, sampling: Sampling) -> VideoRequest:
+    draw = sampling.draw_of(video.id)
     try:
-        return VideoRequest(video.path, video.start_seconds, video.end_seconds)
+        return VideoRequest(video.path, video.start_seconds, video.end_seconds, draw)
     except ValueError as error:
         raise ValueError(f"{video.where}: {error}") from None
 

@@ -17,6 +17,7 @@ from ..choices import (
     POSITIONS,
     PRECISIONS,
     TEMPORAL,
+    TEMPORAL_STARTS,
     TOWERS,
     TRAINED,
     VIDEO_PROMPTS,
@@ -73,6 +74,8 @@ class Recipe:
     second_loss_weight: float = 1.0
     classifier: str = "text"
     temporal: str = "transformer"
+    temporal_start: str = "quiet"
+    """How transformer and mit begin: what they add to the frames is zero, or random as released."""
     pool: str = "mean"
     video_prompts: str = "off"
     """Whether the class embeddings look at the patch tokens of the video (on): X-CLIP's head."""
@@ -139,6 +142,7 @@ class Recipe:
             "train": TRAINED, "classifier": CLASSIFIERS, "temporal": TEMPORAL, "pool": HEAD_POOLS, "words": WORDS,
             "mode": MODES, "tower": TOWERS, "loss": LOSSES, "decay": DECAYS, "precision": PRECISIONS,
             "video_prompts": VIDEO_PROMPTS, "cosine": COSINES, "normalization": NORMALIZATIONS, "position": POSITIONS,
+            "temporal_start": TEMPORAL_STARTS,
         }  # fmt: skip
         for name, known in choices.items():
             check_choice(name, getattr(self, name), known)
@@ -185,6 +189,8 @@ class Recipe:
                 f"label_smoothing, mixup and cutmix go with cross-entropy alone: a contrastive loss ({self.loss}) needs one "
                 "label a clip. Set them to 0"
             )
+        if self.temporal_start == "released" and self.temporal not in ("transformer", "mit"):
+            raise ValueError(f"temporal_start released is for transformer and mit, not for {self.temporal}")
         if self.video_prompts == "on":
             own = {
                 "classifier": "text",
@@ -304,8 +310,8 @@ class Recipe:
         else:
             values["second"] = self.second.to_dict()
         unknown = set() if self.tower == "temporal-prompts" else set(_PROMPT_FIELDS)
-        if self.position == "start":
-            unknown.add("position")
+        usual = {"position": "start", "temporal_start": "quiet"}
+        unknown |= {name for name, value in usual.items() if getattr(self, name) == value}
         return {name: value for name, value in values.items() if name not in unknown}
 
 

@@ -204,7 +204,8 @@ class Finetuning:
             if not len(kept):
                 name, reason = next(iter(self.unreadable.items()))
                 raise FinetuneError(f"none of the first training videos can be read; {name}: {reason}.")
-        head = untrained_head(frames[:, None], labels[looked_at], classes, config, seed=recipe.seed)
+        how = {"seed": recipe.seed, "start": recipe.temporal_start}
+        head = untrained_head(frames[:, None], labels[looked_at], classes, config, **how)
         if recipe.video_prompts == "on":
             _, width = self.encoder.patch_shape or (0, 0)
             head = XClipHead.over(head, width, seed=recipe.seed)

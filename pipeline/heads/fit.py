@@ -75,7 +75,14 @@ def fit_head(
     training, validation = split_validation(labels, settings.held_out, rng)
     # LDA reads all training videos; positions are as large as a share of the elements of some.
     looked_at = training if config.classifier == "lda" else some_examples(training)
-    head = untrained_head(frames[looked_at], labels[looked_at], classes, config, seed=settings.seed)
+    head = untrained_head(
+        frames[looked_at],
+        labels[looked_at],
+        classes,
+        config,
+        seed=settings.seed,
+        start=settings.temporal_start,
+    )
     trained, context = nn.ModuleDict({"head": head}), None
     if config.prompt_context:
         if classes.prompt is None or classes.prompt.length != config.prompt_context:
@@ -144,12 +151,19 @@ def epoch_size(labels: np.ndarray, views: int, held_out: float) -> int:
 
 
 def untrained_head(
-    frames: np.ndarray, labels: np.ndarray, classes: ClassTexts, config: HeadConfig, *, seed: int = 0
+    frames: np.ndarray,
+    labels: np.ndarray,
+    classes: ClassTexts,
+    config: HeadConfig,
+    *,
+    seed: int = 0,
+    start: str = "quiet",
 ) -> VideoHead:
     """Return the head as it is before the first step.
 
     frames, labels    [N, V, T, D] and [N] of training videos: all for lda; else any, as positions are as large as a
                       share of their elements
+    start             see `temporal_module`
 
     Raises FitError where the config needs texts or videos that are not there.
     """
@@ -175,7 +189,15 @@ def untrained_head(
         words = word_queries(classes.texts) if spots and classes.texts is not None else None
         scale = float(np.sqrt(np.mean(some**2))) if some.size else 1.0
         return VideoHead(
-            config, weights, frames.shape[-1], frames.shape[2], words, second=second, seed=seed, scale=scale
+            config,
+            weights,
+            frames.shape[-1],
+            frames.shape[2],
+            words,
+            second=second,
+            seed=seed,
+            scale=scale,
+            start=start,
         ).eval()
     except ValueError as error:
         raise FitError(str(error)) from error

@@ -7,7 +7,8 @@
 
 All map [B, T, D] to [B, T, D]. Frame embeddings go in as the encoder gave them, not L2-normalized; what comes out is
 pooled by its mean over time or by concept spotting. Untrained, the mean over frames keeps its direction exactly, so
-training starts from the scores of the pre-trained encoder.
+training starts from the scores of the pre-trained encoder. `transformer` and `mit` can also begin as released
+(`start`), with every weight at random: scores are then others before the first step.
 
 B videos, T frames, D dimensions.
 Source: Wu et al. 2023 (Text4Vis), Table 8; Ni et al. 2022 (X-CLIP), equation 6.
@@ -19,7 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..choices import TEMPORAL, check_choice
+from ..choices import TEMPORAL, TEMPORAL_STARTS, check_choice
+
+_RELEASED_STD = 0.02
 
 
 def temporal_module(
@@ -29,6 +32,7 @@ def temporal_module(
     *,
     heads: int | None = None,
     position_std: float = 0.01,
+    start: str = "quiet",
     seed: int = 0,
 ) -> nn.Module:
     """Return an untrained module [B, T, D] -> [B, T, D] of raw frame embeddings, on the CPU.
@@ -40,11 +44,14 @@ def temporal_module(
                   divides them
     position_std  standard deviation of the initial positions, in the unit of the frame embeddings; 0.01 as in CLIP's
                   own text tower
+    start         of `transformer` and `mit`, one of TEMPORAL_STARTS. quiet: what each block adds to its input is
+                  zero. released: see `_as_released`; `position_std` has no part in it
     seed          of the initial weights: the same seed gives the same module
 
-    Raises ValueError for an unknown kind, and for dimensions that the heads do not divide.
+    Raises ValueError for an unknown kind or start, and for dimensions that the heads do not divide.
     """
     check_choice("the temporal module", kind, TEMPORAL)
+    check_choice("the start of the temporal module", start, TEMPORAL_STARTS)
     if kind == "mean":
         return nn.Identity()
     if kind == "conv":
@@ -55,7 +62,24 @@ def temporal_module(
         layers, default = 1, 12 if dimension >= 768 and dimension % 12 == 0 else 8
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TemporalTransformer(dimension, num_frames, layers, heads or default, position_std)
+        module = TemporalTransformer(dimension, num_frames, layers, heads or default, position_std)
+        return module if start == "quiet" else _as_released(module)
+
+
+@torch.no_grad()
+def _as_released(module: TemporalTransformer) -> TemporalTransformer:
+    """Draw all weights anew as the released code does: positions and linear maps from N(0, 0.02), the maps to queries,
+    keys and values uniformly by Xavier, biases 0. X-CLIP's normal is truncated at 100 standard deviations.
+
+    Sources: github.com/whwu95/BIKE and Text4Vis (modules/video_clip.py), github.com/microsoft/VideoX, X-CLIP (models/mit.py).
+    """
+    nn.init.normal_(module.positions, std=_RELEASED_STD)
+    for name, each in module.named_modules():
+        if isinstance(each, nn.Linear) and name.endswith("attention_in"):
+            nn.init.xavier_uniform_(each.weight)
+        elif isinstance(each, nn.Linear):
+            nn.init.normal_(each.weight, std=_RELEASED_STD)
+    return module  # biases are 0 already, norms 1 and 0
 
 
 class TemporalConvolution(nn.Module):

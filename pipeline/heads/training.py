@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..choices import LOSSES, check_choice
+from ..choices import LOSSES, TEMPORAL_STARTS, check_choice
 from ..scoring import check_temperature, view_scores
 
 CLASSIFIER_LR_MULTIPLIER = 10
@@ -52,9 +52,12 @@ class TrainSettings:
     """Epochs after the warm-up without improvement on the validation part, in top-1 or in loss, that end the
     training."""
     seed: int = 0
+    temporal_start: str = "quiet"
+    """How the temporal modules transformer and mit begin, one of TEMPORAL_STARTS."""
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, LOSSES)
+        check_choice("temporal_start", self.temporal_start, TEMPORAL_STARTS)
         for name in ("epochs", "batch_size", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:

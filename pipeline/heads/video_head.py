@@ -136,6 +136,7 @@ class VideoHead(nn.Module):
     second              the second language of a config that has one
     seed                random seed of the initial weights
     scale               root mean square of the elements of the frame embeddings: positions begin at a share of it
+    start               how transformer and mit begin: see `temporal_module`; `released` changes scores at once
     """
 
     class_embeddings: torch.Tensor
@@ -151,6 +152,7 @@ class VideoHead(nn.Module):
         second: SecondLanguage | SecondBranch | None = None,
         seed: int = 0,
         scale: float = 1.0,
+        start: str = "quiet",
     ) -> None:
         super().__init__()
         self.config, self.dimension, self.num_frames = config, dimension, num_frames
@@ -161,6 +163,7 @@ class VideoHead(nn.Module):
             heads=config.heads,
             seed=seed,
             position_std=POSITION_SHARE * scale,
+            start=start,
         )
         embeddings = torch.from_numpy(np.array(class_embeddings, np.float32))
         if config.classifier == "linear":

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ...lexicons import Lexicon
+from ...lexicons import Lexicon, load_lexicon
 from ..encoders import load_encoder, remembered, resolve_prompts, write_model
 from ..evaluation import RELEASED_FORMS
 from ..extraction import cache_identity
@@ -26,6 +26,8 @@ from .xclip import read_hugging_face, read_official
 
 _FRAMES = 8
 """T where neither the user nor the name of the file says it."""
+_ATTRIBUTES = "kinetics400"
+"""The lexicon of attributes where the user names none: that of the released files."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Imported:
     folder: Path
     classes: tuple[str, ...]
     """Those of the head; none, where there is no head."""
+    attributes: str = ""
+    """The lexicon of the attributes that the head reads; empty, where it reads frames."""
 
 
 def import_model(
@@ -45,6 +49,7 @@ def import_model(
     lexicon: Lexicon | None = None,
     text: str | None = None,
     frames: int | None = None,
+    attributes: str | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Imported:
     """Write the model folder `output`, whole or not at all, from a checkpoint file or a folder of Hugging Face.
@@ -54,6 +59,7 @@ def import_model(
     lexicon    the classes of the head; None: the encoder alone is written
     text       for Text4Vis, whose files have no text tower: see `read_text4vis`
     frames     T of a clip, where the weights do not say it. None: what the name of the file says (`-f16`), else 8
+    attributes    for BIKE's attributes branch, the lexicon whose phrases it was trained on. None: kinetics400
 
     Raises ReleasedError for what cannot be imported, and for an output that is there; EncoderError; OSError.
     """
@@ -64,6 +70,11 @@ def import_model(
         raise ReleasedError(
             f"{path} was trained on clips of {model.sampling.frames} frames, not {frames}: leave --frames out."
         )
+    if attributes is not None and model.attributes is None:
+        raise ReleasedError(
+            f"{path} is not of BIKE's attributes branch, and reads no attributes: leave --attributes {attributes} out."
+        )
+    phrases = load_lexicon(attributes or _ATTRIBUTES) if model.attributes and lexicon else None
     for message in model.notes:
         if on_note:
             on_note(message)
@@ -72,8 +83,9 @@ def import_model(
             folder, model.architecture, replace(model.preprocess, resize=None), model.weights, model.tower
         )
         if lexicon is not None:
-            _write_head(folder, output, model, lexicon, path)
-    return Imported(model, output, lexicon.labels if lexicon else ())
+            _write_head(folder, output, model, lexicon, phrases, path)
+    source = attributes or _ATTRIBUTES if phrases else ""
+    return Imported(model, output, lexicon.labels if lexicon else (), source)
 
 
 def _read(path: Path, text: str | None, frames: int | None) -> ReleasedModel:
@@ -145,7 +157,9 @@ def _new_folder(output: Path) -> Iterator[Path]:
         raise
 
 
-def _write_head(folder: Path, output: Path, model: ReleasedModel, lexicon: Lexicon, path: Path) -> None:
+def _write_head(
+    folder: Path, output: Path, model: ReleasedModel, lexicon: Lexicon, phrases: Lexicon | None, path: Path
+) -> None:
     encoder = load_encoder(f"local-dir:{folder}", device="cpu", precision="fp32")
     prompts = resolve_prompts([RELEASED_FORMS[model.paper].options["prompt"]])
     texts = encoder.encode_text(lexicon.phrases, prompts, words=model.head_words)
@@ -158,6 +172,7 @@ def _write_head(folder: Path, output: Path, model: ReleasedModel, lexicon: Lexic
             "imported": {"paper": model.paper, "file": path.name},
             "prompts": list(prompts),
             "temperature": model.temperature,
+            **({"attributes": model.attributes.of([phrases])} if model.attributes and phrases else {}),
         },
     )
     save_head(folder / HEAD_FILE, stored)

@@ -8,6 +8,7 @@ from .attributes import LEAST_RECALL as LEAST_RECALL
 from .attributes import PROMPT as PROMPT
 from .attributes import AttributesError as AttributesError
 from .attributes import AttributeSettings as AttributeSettings
+from .attributes import attributes_key as attributes_key
 from .attributes import attributes_of as attributes_of
 from .attributes import attributes_sentence as attributes_sentence
 from .attributes import released_form as released_form

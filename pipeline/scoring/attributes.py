@@ -132,23 +132,36 @@ class AttributeSettings:
         if self.top < 1:
             raise ValueError(f"top must be at least 1, got {self.top}")
 
-    def key(
-        self, cache: FeatureCache, lexicons: Sequence[Lexicon], retriever: FeatureCache
-    ) -> dict[str, Any]:
-        """Return all that shapes attributes: they are kept under its digest."""
-        read_anew = {video.id: video.generation for video in retriever.videos if video.generation}
-        precisions = sorted(set(retriever.precisions) - {"fp32"})
+    def of(self, lexicons: Sequence[Lexicon]) -> dict[str, Any]:
+        """Return what shapes attributes whoever retrieves and reads them: see `attributes_key`."""
         return {
-            **({"read_anew": digest_of(read_anew)} if read_anew else {}),  # other features under the same ids
-            **({"precision": precisions} if precisions and retriever.folder != cache.folder else {}),
             "lexicon": "+".join(lexicon.name for lexicon in lexicons),
             "lexicon_sha256": [lexicon.digest for lexicon in lexicons],
             **asdict(self),
-            "retriever": retriever.identity.digest,
-            "reader": cache.identity.encoder_digest,
-            # Only where it is so: attributes that were kept before this was asked are of all views.
-            **({} if retriever.view is None else {"view": retriever.view}),
         }
+
+    def key(
+        self, cache: FeatureCache, lexicons: Sequence[Lexicon], retriever: FeatureCache
+    ) -> dict[str, Any]:
+        """Return all that shapes attributes: see `attributes_key`."""
+        return attributes_key(self.of(lexicons), cache, retriever)
+
+
+def attributes_key(
+    settings: Mapping[str, Any], cache: FeatureCache, retriever: FeatureCache
+) -> dict[str, Any]:
+    """Return all that shapes attributes, of `AttributeSettings.of` and the caches: they are kept under its digest."""
+    read_anew = {video.id: video.generation for video in retriever.videos if video.generation}
+    precisions = sorted(set(retriever.precisions) - {"fp32"})
+    return {
+        **({"read_anew": digest_of(read_anew)} if read_anew else {}),  # other features under the same ids
+        **({"precision": precisions} if precisions and retriever.folder != cache.folder else {}),
+        **settings,
+        "retriever": retriever.identity.digest,
+        "reader": cache.identity.encoder_digest,
+        # Only where it is so: attributes that were kept before this was asked are of all views.
+        **({} if retriever.view is None else {"view": retriever.view}),
+    }
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,13 @@ class ClipSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the `sampling` of an identity; all of `preprocess` but `resize` is part of its encoder.
 
-        Raises ValueError for random frames, which change from draw to draw: their features are not to be stored.
+        Raises ValueError for random frames without a seed, which change from draw to draw: their features are not to
+        be stored.
         """
-        if self.sampling.position == "random":
-            raise ValueError("Features of random frames cannot be stored: choose another sampling position")
+        if self.sampling.position == "random" and self.sampling.seed is None:
+            raise ValueError(
+                "Features of random frames cannot be stored without a seed: choose one, or another sampling position"
+            )
         return {**self.sampling.to_dict(), "resize": self.preprocess.resize}
 
     @classmethod

@@ -60,8 +60,8 @@ class VideoRequest:
     end_seconds: float | None = None
     """None: to the end."""
     draw: tuple[int, ...] | None = None
-    """Seeds the choice of random frames, for training: (seed, epoch, number of the video). The same draw gives the
-    same frames, in whichever process. Needed with the sampling position `random`, and refused without it."""
+    """Seeds the choice of random frames: (seed, epoch, number of the video) in training, `Sampling.draw_of` for a
+    cache. The same draw gives the same frames, in whichever process. Needed with the sampling position `random`, and refused without it."""
 
     def __post_init__(self) -> None:
         start, end = self.start_seconds, self.end_seconds

@@ -4,17 +4,22 @@ L frames in the video, T frames a clip, K clips; frame i, clip k; everything cou
 
     uniform, start      |X x x|X x x|X x x|     K = 1, L = 9, T = 3
     uniform, middle     |x X x|x X x|x X x|
-    uniform, random     |x x X|X x x|x X x|     another frame of each segment at every draw, for training
+    uniform, random     |x x X|X x x|x X x|     another frame of each segment at every draw
     uniform, K = 2      |0 x 1|0 x 1|0 x 1|     clip 1 stands later in each segment
     dense               x x X X X X x x         neighbors at a fixed stride, wherever L allows
-    dense, random       x X X X X x x x         from another frame at every draw, for training
+    dense, random       x X X X X x x x         from another frame at every draw
+
+Random frames are drawn for training, each epoch anew, or once for a cache, which then has a seed. The segments of
+training are those of `start`, |x x x|x x x x|x x x x| for L = 11; the seeded ones are all of L // T frames, and the last
+L % T frames of a video are in none: |x x x|x x x|x x x|x x.
 
 Sources: the test-time samplers of BIKE and Text4Vis (`start`, `dense`), mmaction and X-CLIP (`middle`); the
-training sampler of TSN (`random`).
+training samplers of TSN (`random`), and of mmaction, whose draws X-CLIP takes as clips of a test (`random`, seeded).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -29,6 +34,9 @@ DENSE_SPAN = 128
 CROPS = (1, 3)
 MAX_FRAMES = 2**16
 """Frames of all views of a video at most: 65,536 frames of 224 x 224 pixels take 9.2 GiB."""
+
+_LATER = {"crop_positions": "longer-side", "seed": None}
+"""Settings that caches did not always have, and what they stood at."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,9 @@ class Sampling:
     crop_positions: str = "longer-side"
     """Where three crops are: along the `longer-side`, or along the `width` of every frame, as the released BIKE
     and Text4Vis have them (see `preprocess.Preprocess.pixels`). For a single crop, there is no choice."""
+    seed: int | None = None
+    """Of random frames that are drawn once, as features in a cache are: see `draw_of`. None: each draw is the
+    caller's own, as in training."""
 
     def __post_init__(self) -> None:
         for name in ("frames", "clips"):
@@ -57,7 +68,11 @@ class Sampling:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         check_choice("crops", self.crops, CROPS)
         check_choice("mode", self.mode, MODES)
-        check_choice("position", self.position, (*POSITIONS, "random"))
+        check_choice("position", self.position, POSITIONS)
+        if self.seed is not None and (type(self.seed) is not int or self.seed < 0):
+            raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}")
+        if self.seed is not None and self.position != "random":
+            raise ValueError(f"seed {self.seed} is for the position 'random', not for {self.position!r}")
         check_choice("crop_positions", self.crop_positions, CROP_POSITIONS)
         if self.crops == 1 and self.crop_positions != "longer-side":
             raise ValueError(f"crop_positions {self.crop_positions!r} is for three crops, not for one")
@@ -70,6 +85,15 @@ class Sampling:
     def views(self) -> int:
         """V = clips x crops; view v is crop v % crops of clip v // crops."""
         return self.clips * self.crops
+
+    def draw_of(self, video: str) -> tuple[int, ...] | None:
+        """Return the draw of the clips of a video in a cache (`VideoRequest.draw`): of (seed, id of the video) alone, so
+        that any machine, order and part of a list gives the same frames. Clip k does not depend on the number of
+        clips. None, where nothing is seeded."""
+        if self.seed is None:
+            return None
+        digest = hashlib.sha256(video.encode("utf-8", "surrogateescape")).digest()
+        return self.seed, int.from_bytes(digest[:8], "big")
 
     def frame_indices(self, n_frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Choose the frames to look at in a video of `n_frames` frames; `rng` is for the position `random` alone.
@@ -106,8 +130,15 @@ class Sampling:
         return (2 * part + 1) * n_frames // (2 * self.clips * self.frames)
 
     def _uniform_random(self, n_frames: int, rng: np.random.Generator) -> np.ndarray:
+        edges = np.arange(self.frames + 1, dtype=np.int64)
+        if self.seed is None:
+            edges = edges * n_frames // self.frames
+        elif n_frames >= self.frames:
+            edges *= n_frames // self.frames
+        else:  # mmaction draws nothing then, and a frame beyond the last is the first
+            short = np.around(edges[:-1] * (n_frames / self.frames)).astype(np.int64) % n_frames
+            return np.tile(short, (self.clips, 1))
         # A segment shorter than a frame gives the frame it lies in.
-        edges = np.arange(self.frames + 1, dtype=np.int64) * n_frames // self.frames
         stops = np.maximum(edges[1:], edges[:-1] + 1)
         return rng.integers(edges[:-1], stops, size=(self.clips, self.frames), dtype=np.int64)
 
@@ -126,18 +157,16 @@ class Sampling:
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words, for JSON; `from_dict` reads them back.
 
-        `crop_positions` is there when it is not the default: older caches have none.
+        `crop_positions` and `seed` are there when they are not the default: older caches have none.
         """
         return {
-            name: value
-            for name, value in asdict(self).items()
-            if name != "crop_positions" or value != "longer-side"
+            name: value for name, value in asdict(self).items() if name not in _LATER or value != _LATER[name]
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Sampling:
         """Return the sampling that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
-        check_names({"crop_positions": "", **data}, {field.name for field in fields(cls)}, "sampling")
+        check_names({**_LATER, **data}, {field.name for field in fields(cls)}, "sampling")
         return cls(**data)
 
 

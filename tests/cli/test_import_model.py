@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers import save_video, vidclip
-from released_files import a_clip, a_t_trans, bike_file, text4vis_file
+from released_files import a_clip, a_t_trans, attributes_mlps, bike_file, text4vis_file
 from vidclip.pipeline import load_encoder, read_videos
 from vidclip.pipeline.heads import load_head
 from vidclip.pipeline.video import ClipSpec, VideoRequest, decode_video
@@ -54,6 +54,24 @@ def test_the_commands_it_prints_go_on(folder: Path):
     predicted = vidclip("predict", "videos", *head, *model, cwd=folder)
     assert predicted.returncode == 0, predicted.stderr
     assert len(json.loads((folder / "p.json").read_text())["predictions"]) == 2
+
+
+def test_the_attributes_branch_is_a_row_of_eval(folder: Path):
+    torch.save(bike_file(a_clip(), attributes_mlps()), folder / "attributes.pt")
+    (folder / "phrases.txt").write_text("ball\npark\nboat\nwater\nmat\ntree")
+    asked = ("import-model", "attributes.pt", "--frames", 4, "--output", "a", "--attributes", "phrases.txt")
+    refused = vidclip(*asked, cwd=folder)
+    assert refused.returncode == 2
+    assert "--attributes goes with --lexicon alone" in refused.stderr
+    done = vidclip(*asked, "--lexicon", "names.txt", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "Found: BIKE attributes branch, a CLIP of width 128" in done.stdout
+    extract, evaluate = printed_commands(done.stdout)
+    assert vidclip(*extract, "--workers", 1, "--device", "cpu", cwd=folder).returncode == 0
+    shown = vidclip(*evaluate, "--json", "r.json", cwd=folder)
+    assert shown.returncode == 0, shown.stderr
+    rows = [result["scorer"] for result in json.loads((folder / "r.json").read_text())[0]["results"]]
+    assert [row for row in rows if row.startswith("a")] == ["attributes", "attributes, trained (head)"]
 
 
 def test_text4vis_needs_a_text_tower(folder: Path):

@@ -74,6 +74,7 @@ WITHOUT_A_PART = {
     ("finetune", "--backbone-rate"): ["--train", "head"],
     ("finetune", "--tower"): ["--train", "head"],
     ("finetune", "--checkpointing"): ["--train", "head"],
+    ("finetune", "--temporal-start"): ["--temporal", "mean"],
     ("finetune", "--plot"): ["--dry-run"],
     ("finetune", "--position"): ["--mode", "dense"],
     ("finetune", "--prompt"): ["--prompt-context", "2"],

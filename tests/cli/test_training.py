@@ -348,6 +348,28 @@ def test_without_the_encoder_a_head_that_reads_no_names_is_still_trained(write_c
     refused("is needed", "fit", "--cache", cache, "--epochs", 1, cwd=tmp_path)
 
 
+def test_a_head_may_begin_as_released(world, tmp_path):
+    fit = ("fit", "--temporal", "transformer", "--epochs", 1, "--learning-rate", 1e-9)
+    spread = {}
+    for start in ("quiet", "released"):
+        head = tmp_path / start
+        done = vidclip(*fit, "--temporal-start", start, "--output", head, cwd=world)
+        assert done.returncode == 0, done.stderr
+        stored = load_head(head)
+        assert stored.settings["temporal_start"] == start
+        assert "temporal_start" not in stored.module.structure, "it has no part in what was trained"
+        spread[start] = stored.module.temporal.blocks[0].mlp_out.weight.std().item()
+    assert spread == {"quiet": pytest.approx(0, abs=1e-6), "released": pytest.approx(0.02, rel=0.1)}
+    done = vidclip(*fit, "--output", tmp_path / "usual", cwd=world)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "usual").read_bytes() == (tmp_path / "quiet").read_bytes()
+    asked = ("eval", "--protocol", "general", "--epochs", 1, "--temporal", "mean", "--temporal", "mit")
+    done = vidclip(*asked, "--temporal-start", "released", "--json", tmp_path / "r.json", cwd=world)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "r.json").read_text())[0]["results"]
+    assert {result["settings"]["fit_temporal_start"] for result in results} == {"released"}
+
+
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory):
     pytest.importorskip("transformers")

@@ -117,6 +117,8 @@ def test_every_value_can_be_changed():
         ({"mixup": 0.8, "loss": "released"}, "go with cross-entropy alone: a contrastive loss .released."),
         ({"video_prompts": "on"}, "video_prompts on goes with temporal mit, got transformer"),
         ({"crop_form": "square"}, "form must be one of area, multi-scale"),
+        ({"temporal_start": "zero"}, "temporal_start must be one of quiet, released"),
+        ({"temporal_start": "released", "temporal": "conv"}, "is for transformer and mit, not for conv"),
         ({"cosine": "half"}, "cosine must be one of shifted, whole"),
         ({"tower": "temporal-prompts", "prompt_init": 0}, "init must be above 0"),
         ({"flip": 1.5}, "flip must be a probability"),
@@ -216,6 +218,14 @@ def test_every_trained_parameter_is_in_one_group():
         for parameter in (towers.proj.bias, towers.positional_embedding, head.bias):
             assert own[id(parameter)]["weight_decay"] == (0.2 if decay == "all" else 0)
         assert own[id(towers.proj.weight)]["weight_decay"] == own[id(head.weight)]["weight_decay"] == 0.2
+
+
+@pytest.mark.parametrize("start", ["quiet", "released"])
+@pytest.mark.parametrize("kind", ["transformer", "mit"])
+def test_the_temporal_module_begins_as_the_recipe_says(begin, tmp_path, start: str, kind: str):
+    temporal = begin(tmp_path, epochs=12, temporal=kind, temporal_start=start).loop.model.head.temporal
+    out = temporal.blocks[0].mlp_out.weight
+    assert out.std().item() == pytest.approx(0.02 if start == "released" else 0, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,52 @@ def test_transformers_equal_their_formula(rng, kind, dimension, options, heads, 
 # --- where training starts
 
 
+@pytest.mark.parametrize(("kind", "layers"), [("transformer", 6), ("mit", 1)])
+def test_the_usual_start_draws_the_same_weights_as_ever(kind, layers):
+    """As written out here, to the bit: a recipe that is run again begins with the same head."""
+    dimension, found = 16, temporal_module(kind, 16, 5, seed=3, position_std=0.1).state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        positions = torch.randn(5, dimension) * 0.1
+        assert torch.equal(found["positions"], positions - positions.mean(dim=0))
+        for layer in range(layers):
+            linears = [
+                torch.nn.Linear(dimension, times * dimension) for times in (3, 1, 4)
+            ]  # each takes from the generator
+            torch.nn.Linear(4 * dimension, dimension)
+            for name, linear, std in (
+                ("attention_in", linears[0], 16**-0.5),
+                ("mlp_in", linears[2], 32**-0.5),
+            ):
+                torch.nn.init.normal_(linear.weight, std=std)
+                assert torch.equal(found[f"blocks.{layer}.{name}.weight"], linear.weight)
+            for name in ("attention_out", "mlp_out"):
+                assert not found[f"blocks.{layer}.{name}.weight"].any()
+
+
+@pytest.mark.parametrize("kind", ["transformer", "mit"])
+def test_the_released_start_has_the_released_distributions(kind):
+    """Of 256 dimensions: N(0, 0.02), but uniform up to sqrt(6 / (D + 3 D)) for queries, keys and values."""
+    module = temporal_module(kind, 256, 64, start="released", position_std=9, seed=1)
+    bound = (6 / (256 + 3 * 256)) ** 0.5
+    for name, weights in module.state_dict().items():
+        if "norm" in name:
+            assert torch.equal(weights, torch.full_like(weights, float(name.endswith("weight")))), name
+        elif name.endswith("bias"):
+            assert not weights.any(), name
+        else:
+            uniform = name.endswith("attention_in.weight")
+            std, fourth = (bound / 3**0.5, 1.8) if uniform else (0.02, 3.0)
+            assert abs(weights.mean()) < 4 * std / weights.numel() ** 0.5, name
+            assert weights.std() == pytest.approx(std, rel=0.03), name
+            assert ((weights / weights.std()) ** 4).mean() == pytest.approx(fourth, rel=0.1), name
+            assert weights.abs().max() <= bound or not uniform, name
+    again = temporal_module(kind, 256, 64, start="released", seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))
+    other = temporal_module(kind, 256, 64, start="released", seed=2)
+    assert not torch.equal(module.positions, other.positions)
+
+
 @pytest.mark.parametrize("kind", TEMPORAL)
 def test_untrained_the_pooled_embedding_keeps_its_direction(rng, kind):
     frames = some_frames(rng, times=8, dimension=64)

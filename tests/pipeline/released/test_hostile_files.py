@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from released_files import a_clip, a_t_trans, bike_file, text4vis_file
+from released_files import a_clip, a_t_trans, attributes_mlps, bike_file, text4vis_file
 from vidclip.pipeline.released import ReleasedError, import_model
 from xclip_models import official_state, tiny_xclip
 
@@ -120,9 +120,6 @@ def test_foreign_weights_are_told_by_their_names(refused: Any, clip: Any):
     assert "holds a CLIP, with nothing of BIKE" in refused(clip.state_dict())
     assert "give the folder that holds both" in refused(tiny_xclip(4, 1).state_dict())
     assert "holds 'model', which is no tensor" in refused({"model": 3})
-    attributes = {"query_fc.0.weight": torch.zeros(2, 2)}
-    file = {**bike_file(clip, None), "fusion_model_state_dict": attributes}
-    assert "is BIKE's attributes branch" in refused(file)
 
 
 def changed(file: dict[str, Any], part: str, **changes: Any) -> dict[str, Any]:
@@ -143,6 +140,29 @@ def test_what_is_missing_unknown_or_misshapen_is_named(refused: Any, clip: Any):
     assert f"{name!r} is missing" in refused(changed(file, part, **{name: None}))
     assert "'x' is unknown" in refused(changed(file, part, x=torch.zeros(1)))
     assert "positions for 77 frames, and clips have 80" in refused(file, frames=80)
+
+
+def test_attributes_branches_that_are_none(refused: Any, clip: Any):
+    file, part = bike_file(clip, attributes_mlps()), "fusion_model_state_dict"
+    for name in ("query_fc.2.bias", "sentence_fc.0.weight"):
+        message = refused(changed(file, part, **{name: None}))
+        assert "fusion_model_state_dict of" in message
+        assert f"{name!r} is missing" in message
+    only = {"sentence_fc.0.weight": torch.zeros(64, 64)}
+    assert "'sentence_fc.0.bias' is missing, and 6 more" in refused({**file, part: only})
+    more = changed(file, part, **{"frame_position_embeddings.weight": torch.zeros(77, 64)})
+    assert "'frame_position_embeddings.weight' is unknown" in refused(more)
+    wrong = changed(file, part, **{"query_fc.0.weight": torch.zeros(8, 64)})
+    assert "'query_fc.0.weight' has the shape [8, 64], and the rest of the file wants [64, 64]" in refused(
+        wrong
+    )
+    broken = changed(file, part, **{"query_fc.0.bias": torch.full((64,), float("nan"))})
+    assert "the tensor 'query_fc.0.bias' holds numbers that are not finite" in refused(broken)
+    assert "'ln_final.bias' is missing" in refused(
+        changed(file, "model_state_dict", **{"ln_final.bias": None})
+    )
+    video = bike_file(clip, None)
+    assert "reads no attributes: leave --attributes k400 out" in refused(video, attributes="k400")
 
 
 def test_numbers_that_are_none(refused: Any, clip: Any):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from helpers import save_video
 from released_files import (
     D,
     T,
@@ -21,55 +18,18 @@ from released_files import (
     bike_file,
     bike_scores,
     frames_of,
+    pixels_of,
     text4vis_file,
     text4vis_scores,
+    tokens_of,
 )
 from vidclip.cache import FeatureCache
-from vidclip.lexicons import load_lexicon
 from vidclip.pipeline import ExtractSettings, extract, load_encoder, predict, read_videos
 from vidclip.pipeline.encoders import EncoderLoader, OpenClipEncoder
 from vidclip.pipeline.heads import HeadScorer, head_over, load_head
 from vidclip.pipeline.released import Imported, import_model
 from vidclip.pipeline.scoring import score_batches
-from vidclip.pipeline.video import ClipSpec, VideoRequest, decode_video
 from xclip_models import official_state, tiny_xclip
-
-NAMES = ("juggling balls", "rowing", "yoga")
-PROMPTS = {
-    "bike": "This is a video about {}",
-    "text4vis": "a video of a person {}.",
-    "x-clip": "{}",
-}
-
-
-@pytest.fixture(scope="session")
-def lexicon(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = tmp_path_factory.mktemp("lexicon") / "names.txt"
-    path.write_text("\n".join(NAMES))
-    return load_lexicon(str(path))
-
-
-@pytest.fixture(scope="session")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    for number, name in enumerate(NAMES):
-        save_video(folder / name / "0.mp4", frames=10, seed=number)
-    return folder
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Callable[..., Path]:
-    def save(content: Any, name: str = "k400-f4.pt") -> Path:
-        torch.save(content, tmp_path / name)
-        return tmp_path / name
-
-    return save
-
-
-def pixels_of(videos: Path, clip_spec: ClipSpec) -> torch.Tensor:
-    """[N, T, H, W, 3] uint8 of the videos, in the order of their list."""
-    pixels = [decode_video(VideoRequest(video.path), clip_spec).pixels[0] for video in read_videos(videos)]
-    return torch.from_numpy(np.stack(pixels))
 
 
 def scores_and_probabilities(
@@ -93,11 +53,6 @@ def scores_and_probabilities(
 
 def softmax(x: np.ndarray) -> np.ndarray:
     return torch.from_numpy(x).double().softmax(dim=-1).numpy()
-
-
-def tokens_of(paper: str) -> torch.Tensor:
-    texts = [PROMPTS[paper].replace("{}", name) for name in NAMES]
-    return open_clip.SimpleTokenizer(context_length=20)(texts)
 
 
 @pytest.mark.parametrize(("prefix", "temporal"), [("module.", True), ("", False)])

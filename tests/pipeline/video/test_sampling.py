@@ -1,5 +1,6 @@
+import hashlib
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 from math import floor
 
 import numpy as np
@@ -96,6 +97,51 @@ def test_random_frames_reach_all_of_a_segment():
     assert seen == set(product(range(3), range(3, 6), range(3), range(3, 6)))
 
 
+@given(st.integers(1, 64), st.integers(1, 3), lengths, st.integers(0, 2**32))
+def test_frames_of_training_are_drawn_as_ever(frames, clips, n_frames, seed):
+    """A training that is resumed, or repeated, sees the frames it saw."""
+    edges = [floor(Fraction(i * n_frames, frames)) for i in range(frames + 1)]
+    stops = [max(after, first + 1) for first, after in pairwise(edges)]
+    expected = np.random.default_rng(seed).integers(edges[:-1], stops, size=(clips, frames))
+    sampling = Sampling(frames, clips=clips, position="random")
+    assert np.array_equal(sampling.frame_indices(n_frames, np.random.default_rng(seed)), expected)
+
+
+def test_seeded_random_frames_are_those_of_mmaction():
+    """`SampleFrames` of clips of one frame: base i (L // T), an offset below L // T; without one, round(i L / T)."""
+    sampling, seen = Sampling(3, clips=2, position="random", seed=0), [set(), set(), set()]
+    for draw in range(500):
+        for clip in sampling.frame_indices(11, np.random.default_rng(draw)):
+            for i in range(3):
+                seen[i].add(int(clip[i]))
+    assert seen == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8}], "the last 11 % 3 frames are in no segment"
+    for frames, n_frames in product(range(1, 20), range(1, 20)):
+        if n_frames < frames:
+            found = Sampling(frames, clips=2, position="random", seed=0).frame_indices(
+                n_frames, np.random.default_rng(0)
+            )
+            expected = [round(Fraction(i * n_frames, frames)) % n_frames for i in range(frames)]
+            assert found.tolist() == [expected, expected], (frames, n_frames)
+
+
+@given(st.integers(1, 32), st.integers(1, 5), lengths, st.integers(0, 2**32))
+def test_a_seeded_clip_does_not_depend_on_how_many_there_are(frames, clips, n_frames, seed):
+    def drawn(clips: int) -> np.ndarray:
+        sampling = Sampling(frames, clips=clips, position="random", seed=seed)
+        return sampling.frame_indices(n_frames, np.random.default_rng(sampling.draw_of("a/b.mp4")))
+
+    assert np.array_equal(drawn(clips), drawn(6)[:clips])
+
+
+def test_the_draw_of_a_video_follows_from_seed_and_id():
+    seeded = Sampling(position="random", seed=5)
+    number = int(hashlib.sha256(b"a/b.mp4").hexdigest()[:16], 16)
+    assert seeded.draw_of("a/b.mp4") == (5, number)
+    assert seeded.draw_of("a/b.mp4#t=1,2") != seeded.draw_of("a/b.mp4")
+    assert seeded.draw_of("bad \udcff name.mp4") != seeded.draw_of("bad name.mp4")
+    assert Sampling().draw_of("a/b.mp4") is Sampling(position="random").draw_of("a/b.mp4") is None
+
+
 def test_random_dense_clips_begin_anywhere_and_go_on_at_the_stride():
     rng, sampling = np.random.default_rng(0), Sampling(4, clips=2, mode="dense", position="random")
     clips = [tuple(clip) for _ in range(500) for clip in sampling.frame_indices(135, rng).tolist()]
@@ -133,6 +179,9 @@ def test_dict_round_trip(sampling):
             "crop_positions must be one of longer-side, width, got 'height'",
         ),
         ({"crop_positions": "width"}, "crop_positions 'width' is for three crops, not for one"),
+        ({"seed": 0}, "seed 0 is for the position 'random', not for 'start'"),
+        ({"position": "random", "seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"position": "random", "seed": True}, "seed must be a whole number"),
         ({"frames": 10**12}, "at most 65,536, got 1000000000000 x 1 x 1"),
         ({"frames": 8192, "clips": 3, "crops": 3}, "frames x clips x crops must be at most 65,536"),
     ],
@@ -142,13 +191,16 @@ def test_rejects_invalid_settings(change, message):
         Sampling.from_dict(Sampling().to_dict() | change)
 
 
-def test_crop_positions_are_written_when_they_are_not_the_default():
+def test_later_settings_are_written_when_they_are_not_the_default():
     """Caches from before there was a choice keep their identity."""
     names = {"frames", "clips", "crops", "mode", "position"}
     assert set(Sampling(crops=3).to_dict()) == names
     along = Sampling(crops=3, crop_positions="width")
     assert along.to_dict() == Sampling(crops=3).to_dict() | {"crop_positions": "width"}
     assert Sampling.from_dict(along.to_dict()) == along != Sampling.from_dict(Sampling(crops=3).to_dict())
+    drawn = Sampling(position="random", seed=0)
+    assert drawn.to_dict() == Sampling(position="random").to_dict() | {"seed": 0}
+    assert Sampling.from_dict(drawn.to_dict()) == drawn != Sampling(position="random", seed=1)
 
 
 def test_rejects_missing_settings():
