@@ -72,7 +72,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
         "--backbone-rate --min-rate --cosine --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
         "Clips (default: as the recipe has it)": "--crop --crop-form --flip --gray --jitter --jitter-probability "
         "--rand-augment --mixup --cutmix --normalization",
-        "Reading": "--workers --timeout --worker-memory",
+        "Reading": "--keep-pixels --workers --timeout --worker-memory",
     },
 )
 @source_argument
@@ -239,17 +239,16 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
     "--mixup", type=FiniteRange(0, 1000), metavar="ALPHA",
     help="Blend clips, by shares of Beta(ALPHA, ALPHA); 0: none. With --cutmix, half of the steps have each.",
 )  # fmt: skip
-@option(
-    "--cutmix",
-    type=FiniteRange(0, 1000),
-    metavar="ALPHA",
-    help="Put a box of one clip into another, likewise.",
-)
+@option("--cutmix", type=FiniteRange(0, 1000), metavar="ALPHA", help="Put a box of one clip into another.")
 @option(
     "--normalization", type=click.Choice(NORMALIZATIONS),
     help="Mean and standard deviation of colors: the encoder's, or ImageNet's (X-CLIP), which the trained encoder keeps.",
 )  # fmt: skip
 @option("--rand-augment", type=Numbers("N,M", int), help="Number and magnitude of RandAugment's operations.")
+@option(
+    "--keep-pixels", type=click.IntRange(0, 1000), metavar="M", needs=_UNIFORM,
+    help="Keep M frames of each segment of a training video in memory, and draw later epochs from them.  [default: 0]",
+)  # fmt: skip
 @decoding_options
 @device_option
 @click.pass_context

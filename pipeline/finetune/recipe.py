@@ -59,6 +59,9 @@ class Recipe:
     position: str = "start"
     """Where a frame stands in its segment when videos are looked at once: those that are held out, and those that the head
     is used on. Frames of training clips are drawn."""
+    keep_pixels: int = 0
+    """M: so many frames of each segment of a training video are kept in memory, from which later epochs draw; 0: every
+    epoch decodes its own."""
     prompts: tuple[str, ...] = ("This is a video about {}",)
     """Around the class names; of several, the mean of their embeddings."""
     prompt_draw: bool = False
@@ -173,6 +176,10 @@ class Recipe:
             raise ValueError(
                 f"rand_augment must be a number and a magnitude below 31, got {self.rand_augment}"
             )
+        if self.keep_pixels < 0 or (self.keep_pixels and self.mode != "uniform"):
+            raise ValueError(
+                f"keep_pixels must be at least 0, and goes with mode uniform, got {self.keep_pixels} and {self.mode}"
+            )
         _ = self.augmentation, self.head_config, self.tower_config  # they have checks of their own
         self._check_texts()
         if self.softens and self.loss != "cross-entropy":
@@ -283,8 +290,9 @@ class Recipe:
         """Return plain numbers and words, for JSON; without what a recipe of other kinds does not know."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         unknown = set() if self.tower == "temporal-prompts" else set(_PROMPT_FIELDS)
-        if self.position == "start":
-            unknown.add("position")
+        unknown |= {
+            name for name, usual in (("keep_pixels", 0), ("position", "start")) if values[name] == usual
+        }
         return {name: value for name, value in values.items() if name not in unknown}
 
 

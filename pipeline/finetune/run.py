@@ -35,11 +35,13 @@ from .distributed import World
 from .embedding import embed_videos
 from .errors import FinetuneError
 from .examples import TrainingVideos, readable_ids
+from .kept_pixels import KeptReader
 from .loop import TrainedEpoch, TrainingLoop
 from .model import FinetuneModel
 from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
 from .precision import training_precision
 from .prepare import prepare_encoder
+from .reading import open_pool, training_reader
 from .recipe import Recipe
 from .text_branch import classes_of, text_branch
 
@@ -138,11 +140,11 @@ class Finetuning:
         devices = [self.world.device] if self.world.device.type == "cuda" else []
         with (
             torch.random.fork_rng(devices),
-            self._pool(self._drawn) as pool,
+            training_reader(self._drawn, self.recipe, self._reading, self._own_clips) as reader,
             self._pool(self._still) as still,
         ):
             for number in range(len(self.epochs) + 1, self.recipe.epochs + 1):
-                trained = self.loop.train_epoch(number, ClipReader(pool, self._shape), self.unreadable)
+                trained = self.loop.train_epoch(number, reader, self.unreadable)
                 self.unreadable |= trained.failures
                 self._end_epoch(number, trained, still)
                 if self.world.rank == 0:
@@ -155,14 +157,16 @@ class Finetuning:
         self.world.wait()
         return Finetuned(self.epochs, self.best_epoch, self.unreadable)
 
-    def read_one_batch(self) -> tuple[Batch, float]:
-        """Read the first micro-batch of this process as the training will; return it, and how many seconds it took."""
+    def read_one_batch(self) -> tuple[Batch, float, float]:
+        """Read the first micro-batch of this process as the training will; return it, how many seconds it took, and the
+        bytes that would be kept of a video."""
         clips = self.loop.own_clips(1)[0]
         requests = [self.loop.request(clip, 1) for clip in clips]
         began = time.monotonic()
-        with self._pool(self._drawn) as pool:
-            batch = next(ClipReader(pool, self._shape).batches(requests, [len(clips)]))
-        return batch, time.monotonic() - began
+        with training_reader(self._drawn, self.recipe, self._reading, self._own_clips) as reader:
+            batch = next(reader.batches(requests, [len(clips)]))
+        kept = reader.bytes_per_video if isinstance(reader, KeptReader) else 0.0
+        return batch, time.monotonic() - began, kept
 
     # --- before the first step
 
@@ -171,15 +175,12 @@ class Finetuning:
         return self._still.shape[1:]
 
     def _pool(self, clip_spec: ClipSpec) -> DecodePool:
-        reading, recipe = self._reading, self.recipe
-        own = recipe.batch_size // (recipe.accumulate * self.world.size)
-        return DecodePool(
-            clip_spec,
-            workers=reading.workers,
-            timeout_seconds=reading.timeout_seconds,
-            memory_gib=reading.memory_gib,
-            slots=2 * reading.workers + 2 + min(own, 256),  # while a step is computed, the next batch is read
-        )
+        return open_pool(clip_spec, self._reading, self._own_clips)
+
+    @property
+    def _own_clips(self) -> int:
+        """How many clips a micro-batch of this process has."""
+        return self.recipe.batch_size // (self.recipe.accumulate * self.world.size)
 
     def _build_model(self, pool: DecodePool) -> FinetuneModel:
         """Return the model as it is before the first step, the same in all processes."""

@@ -76,6 +76,7 @@ WITHOUT_A_PART = {
     ("finetune", "--checkpointing"): ["--train", "head"],
     ("finetune", "--plot"): ["--dry-run"],
     ("finetune", "--position"): ["--mode", "dense"],
+    ("finetune", "--keep-pixels"): ["--mode", "dense"],
     ("finetune", "--prompt"): ["--prompt-context", "2"],
     **{
         ("finetune", name): ["--classifier", "lda"]
