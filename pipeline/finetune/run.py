@@ -38,7 +38,7 @@ from .examples import TrainingVideos, readable_ids
 from .kept_pixels import KeptReader
 from .loop import TrainedEpoch, TrainingLoop
 from .model import FinetuneModel
-from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
+from .model_folder import HEAD_FILE, check_output, frozen_weights, write_encoder, write_training
 from .precision import training_precision
 from .prepare import prepare_encoder
 from .reading import open_pool, training_reader
@@ -88,12 +88,14 @@ class Finetuning:
         *,
         reading: ExtractSettings | None = None,
         world: World | None = None,
+        self_contained: bool = False,
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         """
         encoder    in fp32, on the device of `world`; it is trained in place
         output     the model folder; where it holds a checkpoint of the same training, that is continued
         reading    how many processes decode, within which limits
+        self_contained    whether the folder has frozen towers too that are had by their name
         """
         if encoder.precision != "fp32":
             raise ValueError(f"weights are trained in fp32, got an encoder in {encoder.precision}")
@@ -101,6 +103,7 @@ class Finetuning:
         self.recipe = replace(recipe, precision=training_precision(recipe.precision, encoder.device))
         self.videos, self.encoder, self.output = videos, encoder, output
         self._reading, self._note = reading or ExtractSettings(), on_note or (lambda _: None)
+        self._self_contained = self_contained
         self._checkpoint = output / CHECKPOINT_FILE
         if not self._checkpoint.exists():
             check_output(output)
@@ -300,7 +303,8 @@ class Finetuning:
     def _write(self) -> None:
         """Write the model folder; `training.json` comes last."""
         model, recipe, videos = self.loop.model.eval(), self.recipe, self.videos
-        write_encoder(self.output, self.encoder, model.network)
+        frozen = None if self._self_contained else frozen_weights(self.encoder, recipe)
+        write_encoder(self.output, self.encoder, model.network, frozen)
         trained = load_encoder(f"local-dir:{self.output}", device="cpu", precision="fp32")
         settings: dict[str, Any] = {
             "finetuned": recipe.to_dict(),
