@@ -16,6 +16,7 @@ from ..choices import (
     NORMALIZATIONS,
     POSITIONS,
     PRECISIONS,
+    PROMPT_SETTINGS,
     TEMPORAL,
     TOWERS,
     TRAINED,
@@ -264,8 +265,7 @@ class Recipe:
             return None
         prompts = None
         if self.tower == "temporal-prompts":
-            own = {_PROMPT_FIELDS[name]: getattr(self, name) for name in _PROMPT_FIELDS}
-            prompts = PromptConfig(**own)
+            prompts = PromptConfig(**{own: getattr(self, name) for name, own in PROMPT_SETTINGS.items()})
         return TowerConfig(self.tower, self.frames, self.tower_start, prompts)
 
     @property
@@ -289,23 +289,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words, for JSON; without what a recipe of other kinds does not know."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        unknown = set() if self.tower == "temporal-prompts" else set(_PROMPT_FIELDS)
+        unknown = set() if self.tower == "temporal-prompts" else set(PROMPT_SETTINGS)
         unknown |= {
             name for name, usual in (("keep_pixels", 0), ("position", "start")) if values[name] == usual
         }
         return {name: value for name, value in values.items() if name not in unknown}
-
-
-_PROMPT_FIELDS = {
-    "parts": "parts",
-    "global_prompts": "global_prompts",
-    "prompt_layers": "layers",
-    "prompt_init": "init",
-    "prompt_gate": "gate",
-    "temporal_embedding": "temporal_embedding",
-    "global_per_frame": "global_per_frame",
-    "reparameterization": "reparameterization",
-    "prompt_residual": "residual",
-    "shared_reparameterization": "shared",
-}
-"""Settings of temporal prompts, and what `PromptConfig` calls them."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from helpers import save_video, vidclip
 from vidclip.cache import FeatureCache
@@ -95,6 +96,16 @@ def test_its_prompts_extract_evaluate_and_predict(trained: tuple[Path, str], vid
     )
     assert predicted.returncode == 0, predicted.stderr
     assert "kicking a ball" in predicted.stdout
+
+
+def test_its_folder_costs_what_is_inside(trained: tuple[Path, str]):
+    done = vidclip(
+        "cost", "--model", f"local-dir:{trained[0]}", "--model", "demo-vit", "--frames", 3, "--json", "-"
+    )
+    assert done.returncode == 0, done.stderr
+    prompted, plain = (each["encoder_parameters"] for each in json.loads(done.stdout))
+    prompts = load_file(trained[0] / "temporal_prompts.safetensors")
+    assert prompted - plain == sum(tensor.size for tensor in prompts.values())
 
 
 def test_a_dry_run_says_what_is_trained_and_what_kept_pixels_take(videos: Path, tmp_path: Path):
