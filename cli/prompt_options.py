@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from ..pipeline.choices import PROMPT_PARTS, REPARAMETERIZATIONS
+from ..pipeline.choices import PROMPT_PARTS, PROMPT_SETTINGS, REPARAMETERIZATIONS
 from .conditions import Condition
 from .number_types import Layers, Share
 from .parameters import Decorator, option, options
+
+if TYPE_CHECKING:
+    from ..pipeline.encoders import PromptConfig
 
 PROMPT_GROUP = (
     "--parts --global-prompts --global-per-frame --prompt-layers --prompt-init --prompt-gate --temporal-embedding "
@@ -82,3 +88,11 @@ def prompt_options(needs: Condition) -> Decorator:
             help="One reparameterization for all layers.",
         ),
     )
+
+
+def prompt_config(given: Mapping[str, Any]) -> PromptConfig:
+    """Return what the options say; those that were not given are as the paper has them."""
+    from ..pipeline.encoders import PromptConfig
+
+    own = {PROMPT_SETTINGS[name]: value for name, value in given.items() if name in PROMPT_SETTINGS}
+    return PromptConfig(**{name: value for name, value in own.items() if value is not None})

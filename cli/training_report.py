@@ -50,11 +50,17 @@ def print_plan(training: Finetuning) -> None:
     click.echo(
         f"Memory of weights, gradients and optimizer on each device: {size(held + 3 * trained)}; activations come on top."
     )
-    batch, seconds = training.read_one_batch()
+    batch, seconds, kept = training.read_one_batch()
     click.echo(
         f"One batch: {count(len(batch.indices), 'clip')} of {' x '.join(map(str, batch.pixels.shape[1:]))} read in "
         f"{duration(seconds)}, the start of the workers included."
     )
+    if recipe.keep_pixels:
+        n_videos = len(training.videos.train)
+        click.echo(
+            f"Memory of kept pixels on each process: about {size(round(kept * n_videos))} for {count(n_videos, 'video')}, "
+            f"{recipe.keep_pixels} of each segment."
+        )
     if batch.failures:
         clips_of = loop.own_clips(1)[0]
         echo_some([f"{printable(loop.video(clips_of[i]).id)}: {why}" for i, why in batch.failures.items()])

@@ -65,6 +65,19 @@ PROMPT_PARTS = ("C", "G", "I", "CG", "CI", "GI", "CGI")
 """Which temporal prompts there are: a summary of the clip, vectors that frames share, messages of the frames."""
 REPARAMETERIZATIONS = ("none", "mlp", "lstm", "transformer", "r2plus1d", "c3d", "tada")
 """What temporal prompts pass before the tower reads them."""
+PROMPT_SETTINGS = {
+    "parts": "parts",
+    "global_prompts": "global_prompts",
+    "prompt_layers": "layers",
+    "prompt_init": "init",
+    "prompt_gate": "gate",
+    "temporal_embedding": "temporal_embedding",
+    "global_per_frame": "global_per_frame",
+    "reparameterization": "reparameterization",
+    "prompt_residual": "residual",
+    "shared_reparameterization": "shared",
+}
+"""Settings of temporal prompts, as recipes and options call them, and what `encoders.PromptConfig` calls them."""
 COSINES = ("shifted", "whole")
 """Where the cosine of the learning rate begins: after the warm-up, or at 0, so that the rate drops after the warm-up."""
 CROP_FORMS = ("area", "multi-scale")

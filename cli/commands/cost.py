@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,13 +12,15 @@ from ...pipeline.choices import PRECISIONS, TEMPORAL, TOWERS
 from ..conditions import with_option, without_option
 from ..options import json_option, share_cores, vidclip_command
 from ..parameters import Device, option
+from ..prompt_options import PROMPT_GROUP, prompt_config, prompt_options
 
 if TYPE_CHECKING:
     from ...pipeline.evaluation import ModelCost, Speed
 
 
 @vidclip_command(
-    epilog="Example:  vidclip cost --model ViT-B-32 --model ViT-B-16 --model ViT-L-14 --temporal transformer"
+    epilog="Example:  vidclip cost --model ViT-B-32 --model ViT-B-16 --model ViT-L-14 --temporal transformer",
+    groups={"Temporal prompts (default: as the paper has them)": PROMPT_GROUP},
 )
 @option(
     "--model", "models", multiple=True, required=True,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     "--tower", type=click.Choice(TOWERS), default="none", show_default=True,
     help="Put this inside the visual towers, as `vidclip finetune` does.",
 )  # fmt: skip
+@prompt_options(with_option("--tower", "temporal-prompts"))
 @option("--frames", type=click.IntRange(1, 4096), default=8, show_default=True, help="Frames of a clip.")
 @option(
     "--size", type=click.IntRange(1, 10_000), help="Side of the square the model sees.  [default: its own]"
@@ -66,6 +69,7 @@ def command(
     device: str,
     precision: str,
     json_file: Path | None,
+    **of_prompts: Any,
 ) -> None:
     """Counts the parameters of models, and their multiply-adds for one clip in one view: of the visual tower and of
     what stands behind it.
@@ -83,6 +87,7 @@ def command(
     from ..output import console, table, write_json
 
     listed = read_videos(videos) if videos else None
+    prompts = prompt_config(of_prompts) if tower == "temporal-prompts" else None
     costs, speeds = [], []
     for place, model in enumerate(models):
         head = load_head(heads[place]).module if heads else None
@@ -90,7 +95,13 @@ def command(
             raise click.UsageError(f"{heads[place]} is a head for attributes, which reads no videos.")
         try:
             cost = model_cost(
-                model, frames=frames, image_size=size, tower=tower, head=head, temporal=temporal
+                model,
+                frames=frames,
+                image_size=size,
+                tower=tower,
+                prompts=prompts,
+                head=head,
+                temporal=temporal,
             )
         except ValueError as error:
             raise click.UsageError(f"{model}: {error}.") from error
@@ -102,6 +113,7 @@ def command(
                     frames=frames,
                     image_size=size,
                     tower=tower,
+                    prompts=prompts,
                     device=device,
                     precision=precision,
                     videos=listed,

@@ -10,13 +10,11 @@ import click
 from ...pipeline.choices import (
     CLASSIFIERS,
     COSINES,
-    CROP_FORMS,
     DECAYS,
     FINETUNE_RECIPES,
     HEAD_POOLS,
     LOSSES,
     MODES,
-    NORMALIZATIONS,
     POSITIONS,
     PRECISIONS,
     TEMPORAL,
@@ -27,6 +25,7 @@ from ...pipeline.choices import (
     VIDEO_PROMPTS,
     WORDS,
 )
+from ..clip_options import CLIP_GROUP, PROBABILITY, clip_options
 from ..conditions import with_option, without_option
 from ..language_options import GROUP, language_options, language_settings
 from ..number_types import Numbers, Temperature
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
 
 _RATE = FiniteRange(0, 1, min_open=True)
-_PROBABILITY = FiniteRange(0, 1)
 _CONTRASTIVE = with_option("--loss", "paper", "released") | with_option(
     "--recipe", "bike", "temporal-prompts"
 )
@@ -76,9 +74,8 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
         "Second language (--second-text)": GROUP,
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
         "--backbone-rate --min-rate --cosine --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
-        "Clips (default: as the recipe has it)": "--crop --crop-form --flip --gray --jitter --jitter-probability "
-        "--rand-augment --mixup --cutmix --normalization",
-        "Reading": "--workers --timeout --worker-memory",
+        "Clips (default: as the recipe has it)": CLIP_GROUP,
+        "Reading": "--keep-pixels --workers --timeout --worker-memory",
     },
 )
 @source_argument
@@ -106,6 +103,10 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
 @option(
     "--plot", type=OutputFile(suffixes=(".png", ".svg")), needs=without_option("--dry-run"),
     help="A picture of the loss: .png or .svg.",
+)  # fmt: skip
+@option(
+    "--self-contained", is_flag=True, needs=_PROMPTS,
+    help="Write frozen towers too, which open_clip or this package has by their name.",
 )  # fmt: skip
 @source_options
 @option(
@@ -211,7 +212,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
 )  # fmt: skip
 @option("--learning-rate", type=_RATE, help="Rate of the head.")
 @option("--backbone-rate", type=_RATE, needs=_ENCODER, help="Rate of the encoder.")
-@option("--min-rate", type=_PROBABILITY, help="What the rates end at, as a share of each.")
+@option("--min-rate", type=PROBABILITY, help="What the rates end at, as a share of each.")
 @option(
     "--cosine", type=click.Choice(COSINES),
     help="The rates fall from the end of the warm-up, or as if there were none (released X-CLIP).",
@@ -233,34 +234,11 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
     needs=_ENCODER | _PROMPTS,
     help="Compute activations twice, to save memory.",
 )
-@option("--crop/--no-crop", default=None, help="Random crops, or the model's own preprocessing.")
+@clip_options
 @option(
-    "--crop-form", type=click.Choice(CROP_FORMS),
-    help="Boxes of random area and ratio (BIKE, Text4Vis), or of few sizes and places (X-CLIP).",
+    "--keep-pixels", type=click.IntRange(0, 1000), metavar="M", needs=_UNIFORM,
+    help="Keep M frames of each segment of a training video in memory, and draw later epochs from them.  [default: 0]",
 )  # fmt: skip
-@option("--flip", type=_PROBABILITY, help="Probability; 0 where left and right mean something.")
-@option("--gray", type=_PROBABILITY, help="Probability that a clip loses its color.")
-@option(
-    "--jitter",
-    type=Numbers("B,C,S,H", float),
-    help="Strength of changes in brightness, contrast, saturation, hue.",
-)
-@option("--jitter-probability", type=_PROBABILITY, help="Probability that a clip has such changes.")
-@option(
-    "--mixup", type=FiniteRange(0, 1000), metavar="ALPHA",
-    help="Blend clips, by shares of Beta(ALPHA, ALPHA); 0: none. With --cutmix, half of the steps have each.",
-)  # fmt: skip
-@option(
-    "--cutmix",
-    type=FiniteRange(0, 1000),
-    metavar="ALPHA",
-    help="Put a box of one clip into another, likewise.",
-)
-@option(
-    "--normalization", type=click.Choice(NORMALIZATIONS),
-    help="Mean and standard deviation of colors: the encoder's, or ImageNet's (X-CLIP), which the trained encoder keeps.",
-)  # fmt: skip
-@option("--rand-augment", type=Numbers("N,M", int), help="Number and magnitude of RandAugment's operations.")
 @decoding_options
 @device_option
 @click.pass_context
@@ -321,7 +299,14 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
             for message in encoder.warnings:
                 warn(message)
         training = Finetuning(
-            videos, encoder, recipe, output, reading=reading, world=world, on_note=note if speaks else None
+            videos,
+            encoder,
+            recipe,
+            output,
+            reading=reading,
+            world=world,
+            self_contained=options["self_contained"],
+            on_note=note if speaks else None,
         )
         if options["dry_run"]:
             if speaks:

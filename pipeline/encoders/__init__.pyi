@@ -8,15 +8,16 @@ from .files import files_of as files_of
 from .files import is_known_encoder as is_known_encoder
 from .files import remember_encoder as remember_encoder
 from .files import remembered as remembered
+from .frozen import PROMPTS_FILE as PROMPTS_FILE
 from .load import automatic_precision as automatic_precision
 from .load import brings_own_files as brings_own_files
 from .load import cpu_has_bf16 as cpu_has_bf16
 from .load import load_encoder as load_encoder
 from .load import load_outline as load_outline
-from .model_folder import CONFIG_FILE as CONFIG_FILE
 from .model_folder import WEIGHTS_FILE as WEIGHTS_FILE
 from .model_folder import write_model as write_model
 from .phrases import average_prompts as average_prompts
+from .preprocessing import CONFIG_FILE as CONFIG_FILE
 from .prompts import PROMPT_SETS as PROMPT_SETS
 from .prompts import resolve_prompts as resolve_prompts
 from .protocol import Encoder as Encoder
@@ -37,6 +38,7 @@ from .tokens import token_embeddings as token_embeddings
 from .tokens import word_positions as word_positions
 from .towers.build import change_tower as change_tower
 from .towers.build import is_new as is_new
+from .towers.config import FrozenWeights as FrozenWeights
 from .towers.config import PromptConfig as PromptConfig
 from .towers.config import TowerConfig as TowerConfig
 from .transformers_text import transformers_sentences as transformers_sentences

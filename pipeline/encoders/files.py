@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...cache import Identity, write_whole
 from ...cache.files import read_regular
+from .towers.config import FrozenWeights, read_tower
 
 if TYPE_CHECKING:
     from .protocol import Encoder
@@ -93,16 +94,24 @@ def is_known_encoder(folder: Path, identity: Identity, asked: EncoderRequest) ->
         asked = asked.absolute()
         expected = {"format": FORMAT, "version": VERSION, "identity": identity.digest, "asked": asdict(asked)}
         files, own = document["files"], _files_of_folder(asked.model)
+        listed = {entry[0] for entry in files}
+        # Weights that open_clip has fetched are outside of the folder.
+        fetched = _frozen_weights(asked.model, packaged=False) is not None
         return (
             all(document.get(key) == value for key, value in expected.items())
             and document.get("programs") == _programs()
             and 0 < len(files) <= 2 * _MOST_FILES
             and all(_stamp(Path(entry[0])) == entry for entry in files)
             # A new file in a model folder may be loaded in the place of another.
-            and (own is None or {str(path) for path in own} == {entry[0] for entry in files})
+            and (own is None or _are_files_of(own, listed, fetched))
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return False
+
+
+def _are_files_of(folder: list[Path], listed: set[str], fetched: bool) -> bool:
+    own = {str(path) for path in folder}
+    return own < listed if fetched else own == listed
 
 
 def remembered(model: str) -> str:
@@ -143,7 +152,19 @@ def _files_of_folder(model: str) -> list[Path] | None:
     if folder is None:
         return None
     shared = list(weights_of_demo_vit()[1:]) if model == "demo-vit" else []
+    frozen = _frozen_weights(model, packaged=True)
+    shared += _files_of_folder(frozen.model) or [] if frozen else []
     return files_below(folder) + shared
+
+
+def _frozen_weights(model: str, *, packaged: bool) -> FrozenWeights | None:
+    """Return whose weights the towers of a model folder have, where these come with the package, or else are fetched."""
+    schema, _, place = model.partition(":")
+    try:
+        frozen = read_tower(Path(place))[1] if schema == "local-dir" else None
+    except (OSError, ValueError, TypeError):
+        return None
+    return frozen if frozen and (frozen.model in PACKAGED) == packaged else None
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -176,7 +197,9 @@ def files_of(encoder: Encoder) -> list[Path]:
         return []
     files = _files_of_folder(encoder.model)
     if files is not None:
-        return files
+        frozen = _frozen_weights(encoder.model, packaged=False)
+        fetched = _fetched(frozen.model, frozen.pretrained) if frozen else []
+        return files + fetched if fetched or not frozen else []
     if ":" in encoder.model:
         return []
     if os.path.isabs(encoder.pretrained):  # noqa: PTH117

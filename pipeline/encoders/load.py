@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from safetensors.torch import load_file
 
 from ..choices import PRECISIONS, check_choice
 from ..devices import DeviceError, choose_device
-from ..video import Preprocess
 from .encoder import OpenClipEncoder
 from .files import PACKAGED, model_folder, remembered, weights_of_demo_vit
+from .frozen import add_trained_prompts, check_frozen
 from .hub import OFFLINE_HELP, first_line, hub_client
 from .identity import activation_of
+from .preprocessing import preprocess_of, preprocessing_of_folder, preprocessing_of_tags
 from .protocol import EncoderError, full_name
 from .safety import check_model_config, without_code
 from .towers.build import change_tower
-from .towers.config import TowerConfig, read_tower
+from .towers.config import FrozenWeights, TowerConfig, read_tower
 
 
 def load_encoder(
@@ -57,6 +59,12 @@ def load_encoder(
     if precision == "auto":
         precision = automatic_precision(chosen)
     reference, pretrained = _resolve(model, pretrained) if weights else (_reference(model), "")
+    tower, frozen = _tower(reference)
+    name, folder = model, Path(reference.partition(":")[2])
+    if frozen is not None:  # the towers are those of a name: the folder has the prompts
+        check_frozen(frozen, folder)
+        name = frozen.model
+        reference, pretrained = _resolve(name, frozen.pretrained) if weights else (_reference(name), "")
     builtin = bool(pretrained)
     warned: list[str] = []
     architecture = _architecture(reference)
@@ -65,20 +73,28 @@ def load_encoder(
     quick = bool(tag and tag.get("quick_gelu"))
     if quick and not architecture.get("quick_gelu"):
         architecture["quick_gelu"] = True  # the tag says how its weights were trained; open_clip only warns
-    tower = _tower(reference)
-    network = _create(
+    create = partial(
+        _create,
         reference,
         pretrained,
         quick,
-        image_size=image_size,
-        model=model,
-        tower=tower,
+        model=name,
+        tower=None if frozen else tower,
         weights=weights,
         warned=warned,
     )
+    network = create(image_size=image_size)
     settings = dict(open_clip.get_model_preprocess_cfg(network))
+    if frozen is not None and tower is not None:
+        pretrained = ""
+        settings = {**preprocessing_of_folder(folder), "size": settings["size"]}
+        if weights:
+            original = network if image_size is None else create(image_size=None)
+            _add_prompts(network, folder, tower, frozen, original)
+        else:
+            change_tower(network.visual, tower, measure=False)
     if from_file:
-        settings.update(_preprocessing_of_tags(reference))
+        settings.update(preprocessing_of_tags(reference))
         if "quick_gelu" not in activation_of(network) and _looks_like_openai(network, Path(pretrained)):
             warned.append(
                 f"{pretrained} looks like OpenAI's weights, which need the QuickGELU activation; {model} has "
@@ -90,7 +106,7 @@ def load_encoder(
         model=remembered(model),
         pretrained=os.path.abspath(pretrained) if from_file else pretrained,  # noqa: PTH100 (takes .. out)
         architecture=architecture,
-        preprocess=_preprocess(settings),
+        preprocess=preprocess_of(settings),
         device=chosen,
         precision=precision,
         tower=tower,
@@ -161,7 +177,7 @@ def load_outline(model: str, *, image_size: int | None = None, tower: TowerConfi
     folder has. Raises EncoderError for unknown names; ValueError where it cannot take `tower`."""
     reference = _reference(model)
     _architecture(reference)
-    inside = tower or _tower(reference)
+    inside = tower or _tower(reference)[0]
     try:
         with torch.device("meta"), hub_client(reference.startswith("hf-hub:")), without_code():
             options = {"load_weights": False, "pretrained_text": False, "force_image_size": image_size}
@@ -197,15 +213,26 @@ def _architecture(reference: str) -> dict[str, Any]:
     return dict(config)
 
 
-def _tower(reference: str) -> TowerConfig | None:
-    """Return what is inside the visual tower of a model folder."""
+def _tower(reference: str) -> tuple[TowerConfig | None, FrozenWeights | None]:
+    """Return what is inside the visual tower of a model folder, and whose weights it has beside the folder's own."""
     schema, _, place = reference.partition(":")
     if schema != "local-dir":
-        return None
+        return None, None
     try:
         return read_tower(Path(place))
     except (OSError, ValueError, TypeError) as error:
         raise EncoderError(f"{place} cannot be used: {first_line(error)}.") from error
+
+
+def _add_prompts(
+    network: Any, folder: Path, tower: TowerConfig, frozen: FrozenWeights, original: Any
+) -> None:
+    try:
+        add_trained_prompts(network, folder, tower, frozen, original)
+    except EncoderError:
+        raise
+    except Exception as error:  # as in `_create`
+        raise EncoderError(f"the prompts of {folder} cannot be used: {first_line(error)}.") from error
 
 
 def _create(
@@ -240,6 +267,7 @@ def _create(
                 change_tower(network.visual, tower, measure=False)
             if weights and not by_open_clip:
                 state = _read_weights(model, Path(reference.partition(":")[2]))
+                state = {n: x.float() if x.is_floating_point() else x for n, x in state.items()}
                 resize_pos_embed(state, network)
                 network.load_state_dict(state)
     except Exception as error:  # open_clip, torch, safetensors and the hub client each throw their own
@@ -270,33 +298,6 @@ def _read_weights(model: str, folder: Path) -> dict[str, torch.Tensor]:
     visual, packaged = weights_of_demo_vit()
     text = {name: value for name, value in load_file(packaged).items() if not name.startswith("visual.")}
     return {**text, **load_file(visual)}
-
-
-def _preprocessing_of_tags(model: str) -> dict[str, Any]:
-    """Return how the published weights of a model want their images, where all agree.
-
-    open_clip prepares images for a checkpoint file as for OpenAI's models, whatever the model; SigLIP and
-    others want something else.
-    """
-    keys = ("mean", "std", "interpolation", "resize_mode")
-    known = [get_pretrained_cfg(model, tag) for tag in list_pretrained_tags_by_model(model)]
-    settings = [{key: cfg[key] for key in keys if cfg.get(key) is not None} for cfg in known]
-    return settings[0] if settings and all(other == settings[0] for other in settings) else {}
-
-
-def _preprocess(settings: dict[str, Any]) -> Preprocess:
-    size = settings["size"]
-    try:
-        return Preprocess(
-            size=(size, size) if isinstance(size, int) else (size[0], size[-1]),
-            interpolation=settings["interpolation"],
-            resize_mode=settings["resize_mode"],
-            fill_color=settings.get("fill_color", 0),
-            mean=tuple(settings["mean"]),
-            std=tuple(settings["std"]),
-        )
-    except (TypeError, ValueError, LookupError) as error:
-        raise EncoderError(f"the model's preprocess_cfg cannot be used: {error}.") from error
 
 
 def _looks_like_openai(network: Any, path: Path) -> bool:

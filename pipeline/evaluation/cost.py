@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..encoders import TowerConfig, load_outline
+from ..encoders import PromptConfig, TowerConfig, load_outline
 from ..heads import VideoHead, XClipHead, temporal_module
 
 _COUNTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -65,6 +65,7 @@ def model_cost(
     frames: int = 8,
     image_size: int | None = None,
     tower: str = "none",
+    prompts: PromptConfig | None = None,
     head: VideoHead | XClipHead | None = None,
     temporal: str = "mean",
 ) -> ModelCost:
@@ -73,13 +74,14 @@ def model_cost(
     model       as in `load_encoder`
     image_size  side of the square that the model sees; None: its own
     tower       what is put inside the visual tower, one of TOWERS; none: what a model folder has inside
+    prompts     of temporal-prompts; None: as the paper has them
     head        a trained one, with the products with its classes; None: `temporal` and nothing else
     temporal    one of TEMPORAL, untrained
 
     Raises EncoderError for a model that cannot be built; ValueError where the tower cannot take what is put inside, for
     another number of frames than that of a trained tower or head, and for a head over other dimensions.
     """
-    inside = TowerConfig(tower, frames) if tower != "none" else None
+    inside = TowerConfig(tower, frames, prompts=prompts) if tower != "none" else None
     visual = load_outline(model, image_size=image_size, tower=inside)
     size = visual.image_size
     height, width = (size, size) if isinstance(size, int) else size

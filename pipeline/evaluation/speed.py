@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..datasets import VideoList
-from ..encoders import OpenClipEncoder, TowerConfig, load_encoder
+from ..encoders import OpenClipEncoder, PromptConfig, TowerConfig, load_encoder
 from ..extraction import ExtractSettings, extract
 from ..video import Sampling
 
@@ -49,6 +49,7 @@ def measure_speed(
     frames: int = 8,
     image_size: int | None = None,
     tower: str = "none",
+    prompts: PromptConfig | None = None,
     device: str = "auto",
     precision: str = "auto",
     videos: VideoList | None = None,
@@ -59,21 +60,22 @@ def measure_speed(
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_measure, model, frames, image_size, tower, device, precision, videos).result()
+        inside = TowerConfig(tower, frames, prompts=prompts) if tower != "none" else None
+        return pool.submit(_measure, model, frames, image_size, inside, device, precision, videos).result()
 
 
 def _measure(
     model: str,
     frames: int,
     image_size: int | None,
-    tower: str,
+    tower: TowerConfig | None,
     device: str,
     precision: str,
     videos: VideoList | None,
 ) -> Speed:
     encoder = load_encoder(model, device=device, precision=precision, image_size=image_size, weights=False)
-    if tower != "none":
-        encoder.change_tower(TowerConfig(tower, frames))
+    if tower is not None:
+        encoder.change_tower(tower)
     batch = _BATCH.get(encoder.device.type, 16)
     seconds = _seconds(encoder, batch * frames)
     memory = _peak_memory(encoder.device)

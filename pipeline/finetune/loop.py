@@ -22,6 +22,7 @@ from .distributed import World
 from .errors import FinetuneError
 from .examples import TrainingVideos, mirrored_classes
 from .groups import parameter_groups
+from .kept_pixels import KeptReader
 from .model import FinetuneModel
 from .recipe import Recipe
 
@@ -102,7 +103,9 @@ class TrainingLoop:
 
     # --- an epoch
 
-    def train_epoch(self, epoch: int, reader: ClipReader, unreadable: Mapping[str, str]) -> TrainedEpoch:
+    def train_epoch(
+        self, epoch: int, reader: ClipReader | KeptReader, unreadable: Mapping[str, str]
+    ) -> TrainedEpoch:
         """Train one epoch.
 
         epoch         counted from 1

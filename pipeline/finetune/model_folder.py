@@ -18,16 +18,41 @@ from typing import Any
 import torch
 
 from ...cache import write_whole
-from ..encoders import CONFIG_FILE, WEIGHTS_FILE, OpenClipEncoder, write_model
+from ..encoders import (
+    CONFIG_FILE,
+    PROMPTS_FILE,
+    WEIGHTS_FILE,
+    FrozenWeights,
+    OpenClipEncoder,
+    brings_own_files,
+    write_model,
+)
 from ..heads import HEAD_FILE as HEAD_FILE
 from .errors import FinetuneError
+from .recipe import Recipe
 
 TRAINING_FILE = "training.json"
 _OF_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
-def write_encoder(folder: Path, encoder: OpenClipEncoder, network: torch.nn.Module) -> None:
+def frozen_weights(encoder: OpenClipEncoder, recipe: Recipe) -> FrozenWeights | None:
+    """Return by which name the towers of a trained encoder are had; None where they were trained, come from a folder, a
+    file or a hub page, or see images of another size."""
+    native = encoder.identity["architecture"]["vision_cfg"].get("image_size", 224)
+    sizes = tuple(native) if isinstance(native, list) else (native, native)
+    kept = recipe.tower == "temporal-prompts" and recipe.train == "head"
+    if not kept or brings_own_files(encoder.model, encoder.pretrained) or sizes != encoder.preprocess.size:
+        return None
+    name = encoder.model.replace("/", "-")
+    return FrozenWeights(name, encoder.pretrained, encoder.identity["weights_sha256"])
+
+
+def write_encoder(
+    folder: Path, encoder: OpenClipEncoder, network: torch.nn.Module, frozen: FrozenWeights | None = None
+) -> None:
     """Write the configuration and weights of an encoder whose network was trained.
+
+    frozen    by which name its towers are had: they are not written then
 
     Where its text tower or tokenizer is read from files of its own folder, these are copied. Raises OSError.
     """
@@ -39,7 +64,7 @@ def write_encoder(folder: Path, encoder: OpenClipEncoder, network: torch.nn.Modu
             text[key] = str(folder.resolve())
             _copy_files(Path(own_folder), folder)
     architecture.pop("tower", None)
-    write_model(folder, architecture, encoder.preprocess, network.state_dict(), encoder.tower)
+    write_model(folder, architecture, encoder.preprocess, network.state_dict(), encoder.tower, frozen)
 
 
 def write_training(folder: Path, document: Mapping[str, Any]) -> None:
@@ -50,7 +75,9 @@ def write_training(folder: Path, document: Mapping[str, Any]) -> None:
 
 def check_output(folder: Path) -> None:
     """Raise FinetuneError where a folder holds a model already."""
-    found = [name for name in (CONFIG_FILE, WEIGHTS_FILE, TRAINING_FILE) if (folder / name).exists()]
+    found = [
+        name for name in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, TRAINING_FILE) if (folder / name).exists()
+    ]
     if found:
         raise FinetuneError(
             f"{folder} holds a model already ({found[0]}): it is not overwritten. Use another --output."

@@ -16,6 +16,7 @@ from ..choices import (
     NORMALIZATIONS,
     POSITIONS,
     PRECISIONS,
+    PROMPT_SETTINGS,
     TEMPORAL,
     TEMPORAL_STARTS,
     TOWERS,
@@ -61,6 +62,9 @@ class Recipe:
     position: str = "start"
     """Where a frame stands in its segment when videos are looked at once: those that are held out, and those that the head
     is used on. Frames of training clips are drawn."""
+    keep_pixels: int = 0
+    """M: so many frames of each segment of a training video are kept in memory, from which later epochs draw; 0: every
+    epoch decodes its own."""
     prompts: tuple[str, ...] = ("This is a video about {}",)
     """Around the class names; of several, the mean of their embeddings."""
     prompt_draw: bool = False
@@ -182,6 +186,10 @@ class Recipe:
             raise ValueError(
                 f"rand_augment must be a number and a magnitude below 31, got {self.rand_augment}"
             )
+        if self.keep_pixels < 0 or (self.keep_pixels and self.mode != "uniform"):
+            raise ValueError(
+                f"keep_pixels must be at least 0, and goes with mode uniform, got {self.keep_pixels} and {self.mode}"
+            )
         _ = self.augmentation, self.head_config, self.tower_config  # they have checks of their own
         self._check_texts()
         if self.softens and self.loss != "cross-entropy":
@@ -277,8 +285,7 @@ class Recipe:
             return None
         prompts = None
         if self.tower == "temporal-prompts":
-            own = {_PROMPT_FIELDS[name]: getattr(self, name) for name in _PROMPT_FIELDS}
-            prompts = PromptConfig(**own)
+            prompts = PromptConfig(**{own: getattr(self, name) for name, own in PROMPT_SETTINGS.items()})
         return TowerConfig(self.tower, self.frames, self.tower_start, prompts)
 
     @property
@@ -309,22 +316,7 @@ class Recipe:
             del values["second"], values["second_loss_weight"]
         else:
             values["second"] = self.second.to_dict()
-        unknown = set() if self.tower == "temporal-prompts" else set(_PROMPT_FIELDS)
-        usual = {"position": "start", "temporal_start": "quiet"}
+        unknown = set() if self.tower == "temporal-prompts" else set(PROMPT_SETTINGS)
+        usual = {"keep_pixels": 0, "position": "start", "temporal_start": "quiet"}
         unknown |= {name for name, value in usual.items() if getattr(self, name) == value}
         return {name: value for name, value in values.items() if name not in unknown}
-
-
-_PROMPT_FIELDS = {
-    "parts": "parts",
-    "global_prompts": "global_prompts",
-    "prompt_layers": "layers",
-    "prompt_init": "init",
-    "prompt_gate": "gate",
-    "temporal_embedding": "temporal_embedding",
-    "global_per_frame": "global_per_frame",
-    "reparameterization": "reparameterization",
-    "prompt_residual": "residual",
-    "shared_reparameterization": "shared",
-}
-"""Settings of temporal prompts, and what `PromptConfig` calls them."""

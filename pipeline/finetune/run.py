@@ -36,11 +36,13 @@ from .distributed import World
 from .embedding import embed_videos
 from .errors import FinetuneError
 from .examples import TrainingVideos, readable_ids
+from .kept_pixels import KeptReader
 from .loop import TrainedEpoch, TrainingLoop
 from .model import FinetuneModel
-from .model_folder import HEAD_FILE, check_output, write_encoder, write_training
+from .model_folder import HEAD_FILE, check_output, frozen_weights, write_encoder, write_training
 from .precision import training_precision
 from .prepare import prepare_encoder
+from .reading import open_pool, training_reader
 from .recipe import Recipe
 from .text_branch import classes_of, text_branch
 
@@ -87,12 +89,14 @@ class Finetuning:
         *,
         reading: ExtractSettings | None = None,
         world: World | None = None,
+        self_contained: bool = False,
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         """
         encoder    in fp32, on the device of `world`; it is trained in place
         output     the model folder; where it holds a checkpoint of the same training, that is continued
         reading    how many processes decode, within which limits
+        self_contained    whether the folder has frozen towers too that are had by their name
         """
         if encoder.precision != "fp32":
             raise ValueError(f"weights are trained in fp32, got an encoder in {encoder.precision}")
@@ -100,6 +104,7 @@ class Finetuning:
         self.recipe = replace(recipe, precision=training_precision(recipe.precision, encoder.device))
         self.videos, self.encoder, self.output = videos, encoder, output
         self._reading, self._note = reading or ExtractSettings(), on_note or (lambda _: None)
+        self._self_contained = self_contained
         self._checkpoint = output / CHECKPOINT_FILE
         if not self._checkpoint.exists():
             check_output(output)
@@ -139,11 +144,11 @@ class Finetuning:
         devices = [self.world.device] if self.world.device.type == "cuda" else []
         with (
             torch.random.fork_rng(devices),
-            self._pool(self._drawn) as pool,
+            training_reader(self._drawn, self.recipe, self._reading, self._own_clips) as reader,
             self._pool(self._still) as still,
         ):
             for number in range(len(self.epochs) + 1, self.recipe.epochs + 1):
-                trained = self.loop.train_epoch(number, ClipReader(pool, self._shape), self.unreadable)
+                trained = self.loop.train_epoch(number, reader, self.unreadable)
                 self.unreadable |= trained.failures
                 self._end_epoch(number, trained, still)
                 if self.world.rank == 0:
@@ -157,14 +162,16 @@ class Finetuning:
         self.world.wait()
         return Finetuned(self.epochs, self.best_epoch, self.unreadable)
 
-    def read_one_batch(self) -> tuple[Batch, float]:
-        """Read the first micro-batch of this process as the training will; return it, and how many seconds it took."""
+    def read_one_batch(self) -> tuple[Batch, float, float]:
+        """Read the first micro-batch of this process as the training will; return it, how many seconds it took, and the
+        bytes that would be kept of a video."""
         clips = self.loop.own_clips(1)[0]
         requests = [self.loop.request(clip, 1) for clip in clips]
         began = time.monotonic()
-        with self._pool(self._drawn) as pool:
-            batch = next(ClipReader(pool, self._shape).batches(requests, [len(clips)]))
-        return batch, time.monotonic() - began
+        with training_reader(self._drawn, self.recipe, self._reading, self._own_clips) as reader:
+            batch = next(reader.batches(requests, [len(clips)]))
+        kept = reader.bytes_per_video if isinstance(reader, KeptReader) else 0.0
+        return batch, time.monotonic() - began, kept
 
     # --- before the first step
 
@@ -173,15 +180,12 @@ class Finetuning:
         return self._still.shape[1:]
 
     def _pool(self, clip_spec: ClipSpec) -> DecodePool:
-        reading, recipe = self._reading, self.recipe
-        own = recipe.batch_size // (recipe.accumulate * self.world.size)
-        return DecodePool(
-            clip_spec,
-            workers=reading.workers,
-            timeout_seconds=reading.timeout_seconds,
-            memory_gib=reading.memory_gib,
-            slots=2 * reading.workers + 2 + min(own, 256),  # while a step is computed, the next batch is read
-        )
+        return open_pool(clip_spec, self._reading, self._own_clips)
+
+    @property
+    def _own_clips(self) -> int:
+        """How many clips a micro-batch of this process has."""
+        return self.recipe.batch_size // (self.recipe.accumulate * self.world.size)
 
     def _build_model(self, pool: DecodePool) -> FinetuneModel:
         """Return the model as it is before the first step, the same in all processes."""
@@ -320,7 +324,8 @@ class Finetuning:
     def _write(self) -> None:
         """Write the model folder; `training.json` comes last."""
         model, recipe, videos = self.loop.model.eval(), self.recipe, self.videos
-        write_encoder(self.output, self.encoder, model.network)
+        frozen = None if self._self_contained else frozen_weights(self.encoder, recipe)
+        write_encoder(self.output, self.encoder, model.network, frozen)
         trained = load_encoder(f"local-dir:{self.output}", device="cpu", precision="fp32")
         settings: dict[str, Any] = {
             "finetuned": recipe.to_dict(),

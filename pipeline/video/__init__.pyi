@@ -1,5 +1,6 @@
 from .augmentation import Augmentation as Augmentation
 from .clip_spec import ClipSpec as ClipSpec
+from .frame_selection import FrameSelection as FrameSelection
 from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
 from .pool import DecodePool as DecodePool
 from .preprocess import Preprocess as Preprocess
@@ -12,4 +13,6 @@ from .request import DecodeError as DecodeError
 from .request import DecodeFailure as DecodeFailure
 from .request import VideoRequest as VideoRequest
 from .sampling import Sampling as Sampling
+from .whole import decode_whole as decode_whole
+from .whole import whole_frames as whole_frames
 from .worker_thread import DecodeWorkerError as DecodeWorkerError

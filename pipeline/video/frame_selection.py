@@ -89,17 +89,27 @@ class FrameSelection:
         facts   the other fields of `Decoded`
         """
         sampling = self.clip_spec.sampling
-        pixels = np.empty(self.clip_spec.shape, np.uint8)
-        by_clip = pixels.reshape(sampling.clips, sampling.crops, *pixels.shape[1:])
+        by_clip: np.ndarray | None = None
         for position, frame in read(np.unique(chosen).tolist()):
-            crops = self._crops(frame)
+            crops = self.crops(frame)
+            if by_clip is None:
+                # Whole frames have the sides of their video: only what was read says which.
+                shape = (sampling.clips, sampling.crops, sampling.frames, *crops.shape[1:])
+                by_clip = np.empty(shape, np.uint8)
+            if crops.shape[1:] != by_clip.shape[3:]:
+                raise DecodeError(
+                    "decode", "its frames have different proportions, and cannot be kept together"
+                )
             for clip, t in np.argwhere(chosen == position):
                 by_clip[clip, :, t] = crops
+        if by_clip is None:
+            raise DecodeError("decode", "none of the chosen frames could be read")
+        pixels = by_clip.reshape(sampling.views, *by_clip.shape[2:])
         repeated = any(len(np.unique(clip)) < len(clip) for clip in chosen)
         return Decoded(pixels=pixels, repeated=repeated, **facts)
 
-    def _crops(self, frame: np.ndarray) -> np.ndarray:
-        """Return the crops [crops, height, width, 3] of a frame."""
+    def crops(self, frame: np.ndarray) -> np.ndarray:
+        """Return the crops [crops, height, width, 3] of a frame [H, W, 3] uint8, as drawn where something is."""
         sampling, preprocess = self.clip_spec.sampling, self.clip_spec.preprocess
         augmentation, draw = self.clip_spec.augmentation, self.request.draw
         if augmentation is None or draw is None:

@@ -47,6 +47,25 @@ def test_towers_that_take_nothing_inside_are_named():
     assert "RN50: cross-frame cannot be put inside a ModifiedResNet" in done.stderr
 
 
+def test_prompts_are_counted_as_asked(tmp_path: Path):
+    def parameters(*options: object) -> int:
+        done = vidclip("cost", "--model", "demo-vit", *options, "--json", "-")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)[0]["encoder_parameters"]
+
+    plain, prompted = parameters(), ("--tower", "temporal-prompts")
+    width, layers = 128, 4
+    assert parameters(*prompted, "--parts", "G", "--global-prompts", 3, "--reparameterization", "none") == (
+        plain + layers * 3 * width
+    )
+    last = parameters(*prompted, "--prompt-layers", "last:1")
+    assert parameters(*prompted) - plain == layers * (last - plain)
+    refused = vidclip("cost", "--model", "demo-vit", "--parts", "G")
+    assert "--parts goes with --tower temporal-prompts alone" in refused.stderr
+    refused = vidclip("cost", "--model", "demo-vit", *prompted, "--prompt-layers", "last:5")
+    assert "demo-vit: layers last:5: the tower has 4." in refused.stderr
+
+
 def test_speed_and_memory_are_measured_here(tmp_path: Path, tiny_model: str):
     for number in range(3):
         save_video(tmp_path / "videos" / f"{number}.mp4", frames=8, seed=number)

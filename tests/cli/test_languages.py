@@ -75,7 +75,7 @@ def test_a_gain_stands_beside_its_controls(features):
 
 
 def test_weight_one_is_the_first_language_to_the_bit(features):
-    found, comparisons, _ = results(features, *CHINESE, "--fusion-weight", 1, "--pool", "mean", "--pool", "vcs",
+    found, _, _ = results(features, *CHINESE, "--fusion-weight", 1, "--pool", "mean", "--pool", "vcs",
                                     "--control", "permuted")  # fmt: skip
     for pool in ("mean", "vcs"):
         assert found[f"{pool} + demo-classes-zh (1)"]["figures"] == found[pool]["figures"]

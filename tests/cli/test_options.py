@@ -77,6 +77,7 @@ WITHOUT_A_PART = {
     ("finetune", "--temporal-start"): ["--temporal", "mean"],
     ("finetune", "--plot"): ["--dry-run"],
     ("finetune", "--position"): ["--mode", "dense"],
+    ("finetune", "--keep-pixels"): ["--mode", "dense"],
     ("finetune", "--prompt"): ["--prompt-context", "2"],
     **{
         ("finetune", name): ["--classifier", "lda"]

@@ -2,7 +2,8 @@
 
     {"format": "vidclip-model", "version": 1, "tower": {"kind": "token-t1d", "frames": 8, "start": "shift"}}
 
-Without that file, a folder is one of open_clip's. This module imports no torch.
+Without that file, a folder is one of open_clip's. With `frozen`, the weights of the towers are not in the folder but those
+of a name. This module imports no torch.
 """
 
 from __future__ import annotations
@@ -135,24 +136,56 @@ class TowerConfig:
         return cls(**{**data, "prompts": PromptConfig(**prompts)})
 
 
-def read_tower(folder: Path) -> TowerConfig | None:
-    """Return what is inside the tower of a model folder; None where it is as open_clip makes it.
+@dataclass(frozen=True)
+class FrozenWeights:
+    """Whose weights the towers have, where the folder has the prompts alone. Raises ValueError."""
+
+    model: str
+    """A name that comes with the package, or that open_clip knows."""
+    pretrained: str
+    """Its tag; empty for what comes with the package."""
+    weights_sha256: str
+    """See `identity.weights_digest`."""
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(value, str) for value in asdict(self).values()):
+            raise ValueError(f"{TOWER_FILE}: frozen must be names and a digest")
+        if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,200}", self.model) or not re.fullmatch(
+            r"[A-Za-z0-9_.\-]{0,200}", self.pretrained
+        ):
+            raise ValueError(f"{TOWER_FILE}: frozen must be called by a name, got {self.model!r}")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
+            raise ValueError(f"{TOWER_FILE}: {self.weights_sha256!r} is no SHA-256")
+
+
+def read_tower(folder: Path) -> tuple[TowerConfig | None, FrozenWeights | None]:
+    """Return what is inside the tower of a model folder, None where it is as open_clip makes it; and whose weights the
+    towers have, None where they are in the folder.
 
     Raises ValueError for a file that says something else; OSError.
     """
     try:
         document = json.loads((folder / TOWER_FILE).read_bytes())
     except FileNotFoundError:
-        return None
+        return None, None
     if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (
         FORMAT,
         VERSION,
     ):
         raise ValueError(f"{TOWER_FILE} is of another format or version")
-    return TowerConfig.from_dict(document.get("tower"))
+    tower, frozen = TowerConfig.from_dict(document.get("tower")), document.get("frozen")
+    if frozen is None:
+        return tower, None
+    if not isinstance(frozen, dict) or set(frozen) != {field.name for field in fields(FrozenWeights)}:
+        raise ValueError(f"{TOWER_FILE} does not say whose weights are frozen")
+    if tower.kind != "temporal-prompts":
+        raise ValueError(f"{TOWER_FILE}: frozen goes with temporal-prompts, not with {tower.kind}")
+    return tower, FrozenWeights(**frozen)
 
 
-def tower_document(config: TowerConfig) -> bytes:
+def tower_document(config: TowerConfig, frozen: FrozenWeights | None = None) -> bytes:
     """Return the content of `vidclip_model.json`."""
     document = {"format": FORMAT, "version": VERSION, "tower": config.to_dict()}
+    if frozen is not None:
+        document["frozen"] = asdict(frozen)
     return (json.dumps(document, indent=2) + "\n").encode()

@@ -301,9 +301,9 @@ def test_weights_like_openais_without_their_activation_warn(rn50_file):
 
 def test_a_checkpoint_file_is_prepared_for_as_its_models_published_weights():
     """SigLIP wants squashed images with mean 0.5; a bare checkpoint file does not say so."""
-    from vidclip.pipeline.encoders.load import _preprocessing_of_tags
+    from vidclip.pipeline.encoders.preprocessing import preprocessing_of_tags
 
-    found = _preprocessing_of_tags("ViT-B-16-SigLIP2")
+    found = preprocessing_of_tags("ViT-B-16-SigLIP2")
     assert (found["mean"], found["resize_mode"]) == ((0.5, 0.5, 0.5), "squash")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidclip.pipeline.encoders import EncoderError
+from vidclip.pipeline.encoders import EncoderError, PromptConfig
 from vidclip.pipeline.evaluation import model_cost
 from vidclip.pipeline.heads import HeadConfig, VideoHead, XClipHead
 
@@ -61,6 +61,28 @@ def test_joint_attention_costs_what_the_supplement_of_x_clip_says():
     """Ni et al. 2022, supplement, Table 2: CLIP-Joint."""
     cost = model_cost("ViT-B-16", frames=8, tower="joint")
     assert cost.multiply_adds / 1e9 == pytest.approx(184, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("core", "squares"), [("none", None), ("mlp", 0), ("lstm", 6), ("r2plus1d", 6), ("c3d", 9)]
+)
+def test_temporal_prompts_cost_what_the_formula_says(core: str, squares: int | None):
+    """A frame and a layer: keys, values and reading of P prompts; Pcls and the summary's attention; beta."""
+    frames, n, d, count = 8, 197, 768, 8 + 1 + 8
+    plain = model_cost("ViT-B-16", frames=frames)
+    prompts = PromptConfig(reparameterization=core)
+    cost = model_cost("ViT-B-16", frames=frames, tower="temporal-prompts", prompts=prompts)
+    expected = 2 * count * d**2 + 2 * n * count * d + 5 * d**2 + 2 * frames * d
+    if squares is not None:
+        expected += count * (2 * d * (d // 2) + squares * (d // 2) ** 2)
+    assert cost.multiply_adds - plain.multiply_adds == 12 * frames * expected
+
+
+def test_temporal_prompts_of_the_paper_cost_four_percent():
+    """53.3 M parameters are trained: see `test_temporal_prompts`."""
+    plain, cost = (model_cost("ViT-B-16", tower=tower) for tower in ("none", "temporal-prompts"))
+    assert cost.parameters - plain.parameters == 53_337_600
+    assert 0.03 < cost.multiply_adds / plain.multiply_adds - 1 < 0.04
 
 
 def test_a_head_costs_its_products_with_the_classes():

@@ -44,6 +44,7 @@ def begin(tiny_model: str, labeled_videos: Path) -> Callable[..., Finetuning]:
         encoder: Any = None,
         world: Any = None,
         lexicon: Any = None,
+        self_contained: bool = False,
         **changes: Any,
     ) -> Finetuning:
         recipe = small_recipe(name, **changes)
@@ -51,6 +52,14 @@ def begin(tiny_model: str, labeled_videos: Path) -> Callable[..., Finetuning]:
         if lexicon:  # other names for the same classes
             videos = replace(videos, lexicon=lexicon)
         encoder = encoder or load_encoder(tiny_model, device="cpu", precision="fp32")
-        return Finetuning(videos, encoder, recipe, output, reading=ExtractSettings(workers=1), world=world)
+        return Finetuning(
+            videos,
+            encoder,
+            recipe,
+            output,
+            reading=ExtractSettings(workers=1),
+            world=world,
+            self_contained=self_contained,
+        )
 
     return build

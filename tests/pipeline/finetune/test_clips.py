@@ -149,7 +149,7 @@ def test_frames_are_drawn_inside_the_interval(begin: Callable, tmp_path: Path):
     (tmp_path / "list.csv").write_text("\n".join(rows))
     training = begin(tmp_path / "out", source=tmp_path / "list.csv", batch_size=8, held_out=0.0)
     (clips,) = training.loop.own_clips(1)
-    batch, _ = training.read_one_batch()
+    batch, _, _ = training.read_one_batch()
     found = set()
     for clip, pixels in zip(clips, batch.pixels.numpy(), strict=True):
         shown = {"dark" if mean < 60 else "light" if mean > 190 else "?" for mean in pixels.mean((1, 2, 3))}

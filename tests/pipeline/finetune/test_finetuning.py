@@ -316,7 +316,7 @@ def test_a_model_is_not_overwritten(begin: Callable[..., Finetuning], tmp_path: 
 
 
 def test_a_batch_is_read_without_training(begin: Callable[..., Finetuning], tmp_path: Path):
-    batch, _ = begin(tmp_path / "out").read_one_batch()
+    batch, _, _ = begin(tmp_path / "out").read_one_batch()
     assert batch.pixels.shape == (6, 3, 32, 32, 3)
     assert batch.failures == {}
     assert not (tmp_path / "out").exists()

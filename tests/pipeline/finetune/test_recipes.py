@@ -121,6 +121,8 @@ def test_every_value_can_be_changed():
         ({"temporal_start": "released", "temporal": "conv"}, "is for transformer and mit, not for conv"),
         ({"cosine": "half"}, "cosine must be one of shifted, whole"),
         ({"tower": "temporal-prompts", "prompt_init": 0}, "init must be above 0"),
+        ({"keep_pixels": -1}, "keep_pixels must be at least 0"),
+        ({"keep_pixels": 1, "mode": "dense"}, "keep_pixels .* goes with mode uniform"),
         ({"flip": 1.5}, "flip must be a probability"),
         ({"train": "visual+text", "classifier": "lda"}, "visual.text goes with the text classifier"),
         ({"pool": "max"}, "pool must be one of"),

@@ -138,3 +138,35 @@ def test_towers_that_cannot_take_prompts_are_named(begin: Begin, tmp_path: Path)
     demo = load_encoder("demo", device="cpu", precision="fp32")
     with pytest.raises(FinetuneError, match=r"--tower temporal-prompts: .* a ModifiedResNet: .* \(demo\)"):
         begin(tmp_path, "temporal-prompts", encoder=demo)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_folder_has_the_prompts_alone_where_its_towers_have_a_name(begin: Begin, tmp_path: Path):
+    """Of the demo's tower; of a local folder, of a trained tower and on demand it has everything."""
+    settings: dict[str, Any] = {**SMALL, "epochs": 1}
+
+    def train(name: str, model: str = "demo-vit", size: int | None = None, **changes: Any) -> Path:
+        encoder = load_encoder(model, device="cpu", precision="fp32", image_size=size)
+        begin(tmp_path / name, "temporal-prompts", encoder=encoder, **{**settings, **changes}).run()
+        return tmp_path / name
+
+    alone, whole = train("alone"), train("whole", self_contained=True)
+    assert "temporal_prompts.safetensors" in names_in(alone)
+    assert names_in(alone) ^ names_in(whole) == {
+        "temporal_prompts.safetensors",
+        "open_clip_model.safetensors",
+    }
+    encoders = [load_encoder(f"local-dir:{each}", device="cpu", precision="fp32") for each in (alone, whole)]
+    assert encoders[0].identity == encoders[1].identity
+    heads = [load_head(each / "head.safetensors").identity for each in (alone, whole)]
+    assert heads[0].encoder_digest == heads[1].encoder_digest
+    for folder in (
+        train("trained", train="visual"),
+        train("larger", size=128),
+        train("further", f"local-dir:{alone}"),
+    ):
+        assert "open_clip_model.safetensors" in names_in(folder), folder.name
+        assert "temporal_prompts.safetensors" not in names_in(folder), folder.name
