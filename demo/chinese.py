@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
@@ -48,7 +48,7 @@ def train(seed: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 0x7A68])
     tokenizer, language = SimpleTokenizer(context_length=CONTEXT), load_language("zh")
-    teacher = load_teacher("cpu")
+    teacher: Any = load_teacher("cpu")
     pairs = phrase_pairs(language, held_out=False)
     every = [
         prompt.replace("{}", phrase) for phrase in language.phrases.values() for prompt in language.prompts
@@ -88,7 +88,7 @@ def train(seed: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def embed(
-    model: open_clip.CLIP, tokens: np.ndarray, extra: tuple[torch.Tensor, torch.Tensor] | None = None
+    model: Any, tokens: np.ndarray, extra: tuple[torch.Tensor, torch.Tensor] | None = None
 ) -> torch.Tensor:
     """Return the sentence embeddings [n, D], not normalized, of tokens [n, L].
 

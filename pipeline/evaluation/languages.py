@@ -85,8 +85,8 @@ class LanguageSettings:
             f"second_{name}": list(value) if isinstance(value, tuple) else value
             for name, value in vars(self).items()
         }
-        for name in ("second_lexicon", "second_paraphrases"):
-            values[name] = values[name].name if values[name] else ""
+        values["second_lexicon"] = self.lexicon.name
+        values["second_paraphrases"] = self.paraphrases.name if self.paraphrases else ""
         return values
 
 

@@ -9,21 +9,25 @@ computed in fp32: at a temperature of 0.01 half precision rounds them badly.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..encoders import OpenClipEncoder, frames_and_patches, is_new
-from ..heads import VideoHead, XClipHead, languages_loss
+from ..heads import VideoHead, XClipHead, choose_weight, languages_loss
 from .distributed import gather
 from .mixing import Mixing, soft_targets
 from .precision import arithmetic, longest_sequence
 from .recipe import Recipe
 from .text_branch import TextBranch
 
+Encode = Callable[[torch.Tensor], torch.Tensor]
+"""Clips [B, T, H, W, 3] uint8 -> what is made of them, [B, ...]."""
 MAX_LOGIT_SCALE = math.log(100)
 """Bound of a trained temperature, as in CLIP and open_clip; the releases of both recipes have none."""
 
@@ -158,7 +162,7 @@ class FinetuneModel(nn.Module):
         if isinstance(self.head, XClipHead):
             scores = (self.head(*inputs, class_embeddings),)
         else:
-            scores = self.head.language_scores(*inputs, class_embeddings, queries=queries)
+            scores = self.head.language_scores(inputs[0], class_embeddings, queries=queries)
         loss = languages_loss(
             scores,
             targets,
@@ -167,6 +171,30 @@ class FinetuneModel(nn.Module):
             form=self.recipe.loss,
         )
         return loss * 0 if empty else loss
+
+    def weigh_languages(
+        self, embed: Callable[[Encode, tuple[int, ...]], tuple[np.ndarray, np.ndarray]], labels: np.ndarray
+    ) -> float | None:
+        """Choose the weight of the first language of a head that has none, and return it; None where nothing is to choose.
+
+        embed     returns (positions [m] of the held-out videos that can be read, what a function makes of their pixels,
+                  [m, *shape]) for the function and its shape
+        labels    [n] of the held-out videos
+        """
+        head = self.head
+        if not isinstance(head, VideoHead) or head.second is None or head.config.second_weight is not None:
+            return None
+        self.eval()
+        self.sync_text()
+
+        def in_each(pixels: torch.Tensor) -> torch.Tensor:
+            return torch.stack(head.language_scores(self.inputs(pixels)[0]), dim=1)
+
+        with torch.no_grad():
+            kept, scores = embed(in_each, (2, len(head.class_embeddings)))
+        weight = choose_weight(scores[:, 0], scores[:, 1], labels[kept], head.config.second_form)
+        head.config = replace(head.config, second_weight=weight)
+        return weight
 
     @property
     def gathers(self) -> bool:

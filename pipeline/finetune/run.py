@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from ..heads import (
     StoredHead,
     Validation,
     XClipHead,
-    choose_weight,
     save_head,
     some_examples,
     untrained_head,
@@ -156,7 +156,10 @@ class Finetuning:
                 if on_epoch:
                     on_epoch(self.epochs[-1])
             self.loop.load_weights(self._best_weights)
-            self._choose_weight(still)
+            embed = partial(self._embed, still, self.videos.held_out)
+            weight = self.loop.model.weigh_languages(embed, self.videos.held_out_labels)
+            if weight is not None:
+                self._note(f"The weight {weight:g} of the first language was chosen on the held-out videos.")
         if self.world.rank == 0:
             self._write()
         self.world.wait()
@@ -279,24 +282,6 @@ class Finetuning:
         order = np.argsort(indices)
         scores = np.concatenate([scores for _, scores, _ in found])[order]
         return scores, self.videos.held_out_labels[indices[order]]
-
-    def _choose_weight(self, pool: DecodePool) -> None:
-        """Choose the weight of two languages on the held-out videos, where the recipe has none."""
-        head, second = self.loop.model.head, self.recipe.second
-        if second is None or second.weight is not None or isinstance(head, XClipHead):
-            return
-        model = self.loop.model.eval()
-        model.sync_text()
-
-        def in_each(pixels: torch.Tensor) -> torch.Tensor:
-            return torch.stack(head.language_scores(*model.inputs(pixels)), dim=1)
-
-        with torch.no_grad():
-            shape = (2, len(head.class_embeddings))
-            kept, scores = self._embed(pool, self.videos.held_out, in_each, shape)
-        weight = choose_weight(scores[:, 0], scores[:, 1], self.videos.held_out_labels[kept], second.form)
-        head.config = replace(head.config, second_weight=weight)
-        self._note(f"The weight {weight:g} of the first language was chosen on the held-out videos.")
 
     # --- what is kept
 

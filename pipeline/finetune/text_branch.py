@@ -18,12 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...cache import TextEmbeddings
 from ...lexicons import Lexicon
-from ..encoders import EncoderError, OpenClipEncoder, collapse_note, token_embeddings, word_positions
-from ..evaluation import SAME, EvaluationError, LanguageSettings, align, load_tower, second_language
-from ..heads import ClassTexts, PromptLearner, SecondLanguage, foreign_texts
+from ..encoders import EncoderError, OpenClipEncoder, token_embeddings, word_positions
+from ..heads import ClassTexts, PromptLearner, foreign_texts
 from .errors import FinetuneError
+from .languages import names_in_second_language
 from .precision import arithmetic
 from .recipe import Recipe
 
@@ -56,28 +55,9 @@ def classes_of(
             ) from error
     seconds = {}
     if recipe.second is not None and texts is not None:
-        second = _second_language(encoder, texts, recipe.second, lexicon, note)
+        second = names_in_second_language(encoder, texts, recipe.second, lexicon, note)
         seconds[second.name] = second
     return ClassTexts(lexicon.labels, texts, prompt, seconds)
-
-
-def _second_language(
-    encoder: OpenClipEncoder,
-    first: TextEmbeddings,
-    settings: LanguageSettings,
-    lexicon: Lexicon,
-    note: Callable[[str], None],
-) -> SecondLanguage:
-    """Return the class names in a second language. Raises FinetuneError where they or their tower cannot be had."""
-    words = "name" if settings.own_words else "none"
-    try:
-        aligned = align(settings.lexicon, lexicon)
-        tower = None if settings.tower == SAME else load_tower(settings)
-        texts = (tower or encoder).encode_text(aligned.phrases, settings.prompts, words=words)
-    except (EvaluationError, EncoderError) as error:
-        raise FinetuneError(f"--second-text: {error}") from error
-    note(collapse_note(texts))
-    return second_language(first, texts, settings, tower, trains=True, note=note)
 
 
 class TextBranch(nn.Module, ABC):

@@ -215,10 +215,10 @@ class VideoHead(nn.Module):
         Raises ValueError for another D, for another T where there are positions, and for views of concept spotting.
         """
         scores = self.language_scores(frames, class_embeddings, queries=queries, views=views)
-        if self.second is None:
+        if len(scores) == 1:
             return scores[0]
         weight = 0.5 if self.config.second_weight is None else self.config.second_weight
-        return fuse_scores(*scores, weight, self.config.second_form)
+        return fuse_scores(scores[0], scores[1], weight, self.config.second_form)
 
     def language_scores(
         self,
