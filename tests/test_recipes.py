@@ -55,7 +55,16 @@ def parse(line: str) -> tuple[str, click.Context]:
 def test_the_recipes_have_command_lines():
     assert len(LINES) > 30
     names = {parse_name(line) for line in LINES}
-    assert names == {"extract", "dataset check", "eval", "fit", "attributes", "finetune", "import-model"}
+    assert names == {
+        "extract",
+        "dataset check",
+        "eval",
+        "fit",
+        "attributes",
+        "finetune",
+        "import-model",
+        "cost",
+    }
 
 
 def parse_name(line: str) -> str:

@@ -88,11 +88,8 @@ def load_encoder(
     if frozen is not None and tower is not None:
         pretrained = ""
         settings = {**preprocessing_of_folder(folder), "size": settings["size"]}
-        if weights:
-            original = network if image_size is None else create(image_size=None)
-            _add_prompts(network, folder, tower, frozen, original)
-        else:
-            change_tower(network.visual, tower, measure=False)
+        original = None if not weights else network if image_size is None else create(image_size=None)
+        _add_prompts(network, folder, tower, frozen, original)
     if from_file:
         settings.update(preprocessing_of_tags(reference))
         if "quick_gelu" not in activation_of(network) and _looks_like_openai(network, Path(pretrained)):
@@ -225,10 +222,14 @@ def _tower(reference: str) -> tuple[TowerConfig | None, FrozenWeights | None]:
 
 
 def _add_prompts(
-    network: Any, folder: Path, tower: TowerConfig, frozen: FrozenWeights, original: Any
+    network: Any, folder: Path, tower: TowerConfig, frozen: FrozenWeights, original: Any | None
 ) -> None:
+    """Put the prompts of a folder into the network, in place: as they begin where there is no `original` to compare."""
     try:
-        add_trained_prompts(network, folder, tower, frozen, original)
+        if original is None:
+            change_tower(network.visual, tower, measure=False)
+        else:
+            add_trained_prompts(network, folder, tower, frozen, original)
     except EncoderError:
         raise
     except Exception as error:  # as in `_create`

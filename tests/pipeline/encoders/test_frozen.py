@@ -143,14 +143,23 @@ def test_other_weights_than_those_of_the_training_are_refused(of_demo: Folders, 
         ({}, {"weights_sha256": "abc"}, "'abc' is no SHA-256"),
         ({}, {"url": "https://example.org"}, "does not say whose weights are frozen"),
         ({"frozen": ["demo-vit"]}, {}, "does not say whose weights are frozen"),
+        (
+            {"tower": {"kind": "temporal-prompts", "frames": T, "prompts": {"layers": "last:9"}}},
+            {},
+            "the prompts of .* cannot be used: layers last:9: the tower has 4",
+        ),
         ({"tower": {"kind": "tsm", "frames": T}}, {}, "frozen goes with temporal-prompts, not with tsm"),
     ],
 )  # fmt: skip
 def test_strangers_descriptions_are_checked(
     of_demo: Folders, tmp_path: Path, document: dict[str, Any], frozen: dict[str, Any], message: str
 ):
+    folder = changed(of_demo, tmp_path, document, **frozen)
     with pytest.raises(EncoderError, match=message):
-        load(changed(of_demo, tmp_path, document, **frozen))
+        load(folder)
+    if "digest" not in message and "trained in" not in message:
+        with pytest.raises(EncoderError, match=message):
+            load(folder, weights=False)
 
 
 def test_prompts_that_do_not_fit_are_named(of_demo: Folders, tmp_path: Path):
