@@ -30,6 +30,8 @@ class Hits:
     """[seeds, n] of 0 and 100."""
     seconds: list[float]
     """Of each run."""
+    peak_mib: list[float]
+    """Largest memory of the process of each run, decoding processes apart; none where it was not measured."""
     scorer: str
     """What scores; of a run that chooses, that of the first seed."""
 
@@ -41,7 +43,8 @@ def read_hits(files: Sequence[Path]) -> Hits:
         name: np.array([[100.0 * int(digit) for digit in document["hits"][name]] for document in documents])
         for name in documents[0]["hits"]
     }
-    return Hits(columns, [document["seconds"] for document in documents], documents[0]["scorer"])
+    peaks = [document["peak_mib"] for document in documents if "peak_mib" in document]
+    return Hits(columns, [document["seconds"] for document in documents], peaks, documents[0]["scorer"])
 
 
 def figure(values: np.ndarray) -> str:

@@ -117,8 +117,8 @@ RUNS = (
     Run("x-clip-learned", 5, videos="seen", changes={**COMMON, **BOTH, "prompt_context": 4}),
     Run("x-clip-all", 6, changes={**COMMON, **X_CLIP}, seeds=1),
     Run("x-clip-without-text", 6, changes={**COMMON, **BOTH, "classifier": "linear"}, seeds=1),
-    Run("cached-order-16", 1, "head", "order", shots=16),
-    Run("cached-order-4", 1, "head", "order", shots=4),
+    Run("cached-order-16", 2, "head", "order", shots=16, seeds=1),
+    Run("cached-order-4", 2, "head", "order", shots=4, seeds=1),
     *(
         Run(f"prompts-{name}", 5, videos="order", changes={**PROMPTED, **changes}, shots=16, seeds=1)
         for name, changes in {

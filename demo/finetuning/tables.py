@@ -57,6 +57,40 @@ TABLES = {
         CLASS_COLUMNS,
         ("cross-frame-mit", "x-clip-templates", "x-clip-learned", "x-clip"),
     ),
+    "prompts-order": (
+        ORDER_COLUMNS,
+        (
+            "prompts-cg-none",
+            "prompts-cg",
+            "prompts-i-none",
+            "prompts-cgi-none",
+            "prompts-cgi",
+            "cached-order-16",
+        ),
+    ),
+    "prompts-beta": (
+        ORDER_COLUMNS,
+        (
+            "prompts-cgi-none",
+            *(f"prompts-{beta}" for beta in ("mlp", "lstm", "transformer", "tada", "c3d", "cgi")),
+            "prompts-no-residual",
+        ),
+    ),
+    "prompts-settings": (
+        ORDER_COLUMNS,
+        (
+            "prompts-cgi",
+            "prompts-ci",
+            "prompts-12-prompts",
+            "prompts-4-frames",
+            "prompts-cgi-4",
+            "prompts-cgi-50",
+            "cached-order-4",
+            "cached-order",
+        ),
+    ),
+    "prompts-classes": (KINDS, ("frozen", "cached-4", "prompts-classes", "prompts-classes-g")),
+    "prompts-unseen": (CLASS_COLUMNS, ("frozen", "prompts-seen")),
     "x-clip-text": (KINDS, ("x-clip-all", f"x-clip-all {WITHOUT_PROMPTS}", "x-clip-without-text")),
 }
 """Of each table: columns, and runs; differences are to the first of them."""
@@ -81,8 +115,9 @@ def make_tables(world: Measurements, split: str) -> dict[str, str]:
 
 
 def _table(named: Sequence[tuple[str, Hits]], columns: Sequence[str]) -> str:
-    """Return a table of the runs: their figures, differences to those of the first, and minutes."""
+    """Return a table of the runs: their figures, differences to those of the first, minutes, and memory where it was measured."""
     first = named[0][1].by_column
+    measured = any(hits.peak_mib for _, hits in named)
     rows = []
     for i, (name, hits) in enumerate(named):
         cells = []
@@ -90,8 +125,9 @@ def _table(named: Sequence[tuple[str, Hits]], columns: Sequence[str]) -> str:
             values = hits.by_column[column]
             cells.append(figure(values) + (f"; {difference(values, first[column])}" if i else ""))
         scorer = "" if hits.scorer == name else f": {hits.scorer}"
-        rows.append([name + scorer, *cells, f"{np.mean(hits.seconds) / 60:.1f}"])
-    return table(["top-1 %", *columns, "minutes"], rows)
+        memory = [f"{max(hits.peak_mib):,.0f}" if hits.peak_mib else "-"] if measured else []
+        rows.append([name + scorer, *cells, f"{np.mean(hits.seconds) / 60:.1f}", *memory])
+    return table(["top-1 %", *columns, "minutes", *(["MiB"] if measured else [])], rows)
 
 
 def _attributes(world: Measurements, tuned: FeatureCache, split: str) -> str:
