@@ -17,7 +17,9 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from vidclip.pipeline import load_encoder
+from vidclip.pipeline.encoders import is_new
 from vidclip.pipeline.finetune import FinetuneModel, World, distributed, find_recipe, join_world
+from vidclip.pipeline.finetune.prepare import prepare_encoder
 from vidclip.pipeline.heads import ClassTexts, untrained_head
 
 PHRASES = ("juggling", "rowing", "doing yoga")
@@ -27,6 +29,7 @@ CASES = {
     "alone": ("bike", {"loss": "paper", "temperature": None, "gather": False}),
     "own slice": ("bike", {"loss": "paper", "temperature": None}),
     "cross-entropy": ("text4vis", {}),
+    "prompts": ("temporal-prompts", {"global_prompts": 2}),
 }
 
 
@@ -35,13 +38,15 @@ def gradients(model_name: str, case: str, world: World) -> dict[str, torch.Tenso
     name, changes = CASES[case]
     recipe = find_recipe(name, frames=3, batch_size=5, precision="fp32", **changes)
     encoder = load_encoder(model_name, device="cpu", precision="fp32")
+    prepare_encoder(encoder, recipe)
     texts = ClassTexts(PHRASES, encoder.encode_text(PHRASES, recipe.prompts))
     some = np.random.default_rng(0).standard_normal((4, 1, 3, encoder.dimension)).astype(np.float32)
     head = untrained_head(some, np.zeros(4, np.int64), texts, recipe.head_config)
     model: Any = FinetuneModel(encoder, head, recipe).double().train()
     with torch.no_grad():  # branches that begin at zero would have gradients of zero behind them
         noise = torch.Generator().manual_seed(1)
-        for parameter in model.head.parameters():
+        begun = [p for n, p in model.named_parameters() if n.startswith("head.") or is_new(n)]
+        for parameter in begun:
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise, dtype=torch.float64))
     module = DistributedDataParallel(model, broadcast_buffers=False) if world.size > 1 else model
     pixels = torch.randint(0, 256, (5, 3, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()

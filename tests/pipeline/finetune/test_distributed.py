@@ -71,11 +71,12 @@ def largest_difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max().clamp(min=1e-12))
 
 
-@pytest.mark.parametrize("case", ["contrastive", "cross-entropy"])
+@pytest.mark.parametrize("case", ["contrastive", "cross-entropy", "prompts"])
 def test_two_processes_have_the_gradients_of_one(of_one: Gradients, of_two: Gradients, case: str):
     expected, found = of_one[case], of_two[case]
     assert found.keys() == expected.keys()
-    for part in ("network.visual.", "head.", "network.logit_scale"):
+    parts = ("network.visual.", "head.", "network.logit_scale")
+    for part in ("network.visual.temporal_prompts.",) if case == "prompts" else parts:
         assert any(name.startswith(part) for name in found)
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-10, atol=1e-10, msg=name)

@@ -153,6 +153,19 @@ def test_later_epochs_decode_nothing(tmp_path: Path):
     assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
 
 
+def test_what_an_epoch_left_out_is_decoded_by_the_next(tmp_path: Path):
+    videos = [save_video(tmp_path / f"{i}.mp4", frames=8, seed=i) for i in range(3)]
+    drawn = drawn_spec(Augmentation())
+    with whole_pool(drawn, 1) as pool:
+        reader = reader_of(pool, drawn, 1)
+        list(reader.batches([VideoRequest(videos[1], draw=(0, 1, 1))], [1]))
+        videos[1].unlink()
+        requests = [VideoRequest(path, draw=(0, 2, i)) for i, path in enumerate(videos)]
+        (batch,) = reader.batches(requests, [3])
+    assert batch.failures == {}
+    assert len(batch.pixels) == 3
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path):
     good = save_video(tmp_path / "good.mp4", frames=8)
     (tmp_path / "bad.mp4").write_bytes(b"no video")

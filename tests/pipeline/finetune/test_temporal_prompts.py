@@ -15,6 +15,7 @@ from vidclip.pipeline.choices import REPARAMETERIZATIONS
 from vidclip.pipeline.encoders import is_new
 from vidclip.pipeline.encoders.identity import weights_digest
 from vidclip.pipeline.finetune import FinetuneError, Finetuning
+from vidclip.pipeline.finetune.precision import longest_sequence
 
 Begin = Callable[..., Finetuning]
 SMALL = {"held_out": 0.0, "epochs": 2, "learning_rate": 1e-2, "global_prompts": 2}
@@ -170,3 +171,9 @@ def test_a_folder_has_the_prompts_alone_where_its_towers_have_a_name(begin: Begi
     ):
         assert "open_clip_model.safetensors" in names_in(folder), folder.name
         assert "temporal_prompts.safetensors" not in names_in(folder), folder.name
+
+
+def test_prompts_count_among_the_tokens_of_attention(begin: Begin, tmp_path: Path):
+    """Which kind of attention is the faster depends on how many there are."""
+    visual = begin(tmp_path, "temporal-prompts", **SMALL).loop.model.network.visual
+    assert longest_sequence(visual) == (1 + 4) + (1 + 2 + 3)
