@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..named_video import find_video
 from ..options import (
     cache_option,
     device_option,
@@ -52,7 +53,7 @@ def command(
 
     prompts = prompts_of(options["prompt"])
     features = FeatureCache(cache)
-    video_index = _find(features, video)
+    video_index = find_video(features, video, "VIDEO")
     if view >= features.shape[1]:
         raise click.BadParameter(f"{cache} has the views 0 to {features.shape[1] - 1}.", param_hint="--view")
     asked = Lexicon("phrases", tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(phrases)))
@@ -82,33 +83,6 @@ def command(
         picture = saliency_strip(_pixels(features, video_index)[view], shares, asked.phrases, captions)
         picture.save(png, format="PNG")
         click.echo(f"\n{printable(png)}: {picture.width} x {picture.height} pixels.")
-
-
-def _find(features: FeatureCache, video: str) -> int:
-    """The index of a video. Raises click.BadParameter where none, or several, are meant."""
-    if video in features:
-        return features.index(video)
-    path = Path(video)
-    found = [
-        index
-        for index, info in enumerate(features.videos)
-        if info.id.endswith(f"/{video}") or (path.exists() and Path(info.path) == path.absolute())
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        several = ", ".join(features.ids[index] for index in found[:3])
-        raise click.BadParameter(
-            f"{video!r} may be any of {several}; say more of the id.", param_hint="VIDEO"
-        )
-    import difflib
-
-    close = difflib.get_close_matches(video, features.ids[:20_000], n=3, cutoff=0.4)
-    hint = f" Closest: {', '.join(close)}." if close else ""
-    raise click.BadParameter(
-        f"{video!r} is not in {features.folder}; bring it in with `vidclip extract`.{hint}",
-        param_hint="VIDEO",
-    )
 
 
 def _pixels(features: FeatureCache, index: int) -> Any:
