@@ -26,6 +26,7 @@ COMMANDS = {
     "import-model": "A checkpoint of BIKE, Text4Vis or X-CLIP as a model.",
     "predict": "The classes of video files, by a trained head.",
     "plot": "Pictures: correlations, few-shot curves, confusions.",
+    "search": "Videos and moments for a text, a video or an image.",
     "saliency": "Which frames of a video a phrase attends to.",
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",

@@ -33,6 +33,12 @@ WORDS = ("name", "sentence", "all")
 """Which tokens of a class are the words of concept spotting; see `encoders.tokens`."""
 INDEXES = ("exact", "ivf", "hnsw")
 """FAISS indexes of attributes."""
+SEARCH_POOLS = ("mean", "max", "vcs")
+"""What of a video a query is compared with: its mean embedding, its best frame, or the frames that its words spot."""
+SEARCH_INDEXES = ("exact", "ivf")
+"""How a search goes over a cache: through all features, or through the inverted lists nearest to the query."""
+JOINS = ("mean",)
+"""How several queries become one."""
 FUSION_FORMS = ("paper", "released")
 """What fusion weighs: `paper` softmaxes of cosines / temperature; `released` BIKE softmaxes of the cosines as they are."""
 LANGUAGE_FUSIONS = ("scores", "probabilities")

@@ -19,6 +19,7 @@ LAYERS = {
     "pipeline.released": 6,
     "pipeline.evaluation": 5,
     "pipeline.heads": 4,
+    "pipeline.search": 4,
     "pipeline.scoring": 3,
     "pipeline.extraction": 3,
     "pipeline.datasets": 2,

@@ -51,6 +51,7 @@ ARGUMENTS = {
     "finetune": ["videos", "--output", "model"],
     "import-model": ["a.pt", "--output", "model"],
     "plot few-shot": ["shots.json"],
+    "search": ["a dog"],
     "saliency": ["video", "a dog"],
     "merge": ["one", "two", "--output", "three"],
     "cost": ["--model", "ViT-B-32"],
@@ -266,6 +267,7 @@ REACHED = {
     ],
     "fit": ["--epochs", "1", "--output", "head"],
     "saliency": ["v0", "a dog"],
+    "search": ["a dog"],
     "lexicons": ["ucf101"],
     "plot correlation": ["--classifier", "random", "--first", "2"],
 }
@@ -511,6 +513,7 @@ IN_EVERY_CALL = {
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
     "plot confusion": "cache device head lexicon model output split",
+    "search": "cache csv device join json like model moments pool split top",
     "saliency": "cache device model png prompt temperature view words",
     "import-model": "frames lexicon output text",
     "info": "json",
