@@ -1,0 +1,161 @@
+"""Search in a large cache: time and memory of exact search and of the index.
+
+    python benchmarks/search.py --videos 20000              # 20,000 videos x 8 frames x 512
+    python benchmarks/search.py --videos 1000000 --folder F --keep
+
+The cache is synthetic, with the spread of the demo's features: many centers, videos around them (cosine 0.74), frames around
+their video (0.96), all with variances that fall as 1 / i over the axes, as many as count in the demo (28); queries as far from
+the nearest video as its texts (0.55), in any direction. Machines are noisy: read ratios within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vidclip.cache import CacheWriter, FeatureCache, Identity, VideoRecord
+from vidclip.pipeline.scoring import l2_normalize
+from vidclip.pipeline.search import Query, SearchSettings, build_index, find_results, mean_frame
+
+FRAME_COSINE, VIDEO_COSINE, QUERY_COSINE = 0.96, 0.74, 0.55
+
+
+def near(
+    directions: np.ndarray, cosine: float, rng: np.random.Generator, spread: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """Directions [n, D] at this cosine from others [n, D], L2-normalized; `spread` [D] of the axes on which they differ."""
+    noise = rng.standard_normal(directions.shape, np.float32) * np.asarray(spread, np.float32)
+    noise -= (noise * directions).sum(axis=-1, keepdims=True) * directions
+    return cosine * directions + np.float32(np.sqrt(1 - cosine**2)) * l2_normalize(noise)
+
+
+def write(folder: Path, videos: int, times: int, dimension: int, centers: int, seed: int) -> None:
+    """Write the cache."""
+    rng = np.random.default_rng(seed)
+    spread = (1 / np.sqrt(np.arange(1, dimension + 1))).astype(np.float32)
+    middles = l2_normalize(rng.standard_normal((centers, dimension), np.float32) * spread)
+    identity = Identity(
+        {"architecture": {"embed_dim": dimension}, "weights_sha256": "00" * 32, "activation": "gelu"},
+        {"frames": times, "clips": 1, "crops": 1}, "synthetic", "",
+    )  # fmt: skip
+    indices, seconds = np.arange(times)[None] * 10, np.arange(times)[None] * 1.0
+    with CacheWriter(folder, identity, shard_videos=8192) as writer:
+        for start in range(0, videos, 4096):
+            n = min(4096, videos - start)
+            own = near(middles[rng.integers(centers, size=n)], VIDEO_COSINE, rng, spread)
+            frames = near(own.repeat(times, axis=0), FRAME_COSINE, rng, spread).reshape(
+                n, 1, times, dimension
+            )
+            for i in range(n):
+                writer.add(
+                    VideoRecord(
+                        id=f"{start + i:08}.mp4", path=f"/{start + i:08}.mp4", duration_seconds=float(times),
+                        frames=frames[i], frame_indices=indices, timestamps=seconds,
+                    )
+                )  # fmt: skip
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Clock:
+    """How long a step took."""
+
+    def __enter__(self) -> Clock:
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._began
+
+
+def measure(folder: Path, queries: int, seed: int) -> None:
+    rng = np.random.default_rng(seed + 1)
+    print(f"the program alone: {peak_mib():,.0f} MiB")
+    with Clock() as opening:
+        cache = FeatureCache(folder)
+    print(f"opening the cache: {opening.seconds:.2f} s, {peak_mib():,.0f} MiB")
+    with Clock() as reading:
+        for _ in cache.batches(1024):
+            pass
+    print(f"reading it once, checked: {reading.seconds:.2f} s, {peak_mib():,.0f} MiB")
+    some = cache.frames(np.sort(rng.choice(len(cache), 2 * queries, replace=False))).astype(np.float32)
+    asked = near(l2_normalize(some.mean(axis=(1, 2))), QUERY_COSINE, rng)
+    rng.shuffle(asked)
+    for pool in ("mean", "max"):
+        settings = SearchSettings(10, pool, moments=pool == "max")
+        what = "moments" if settings.moments else "videos"
+        tried = [Query(f"q{i}", "text", vector) for i, vector in enumerate(asked[:queries])]
+        with Clock() as first:
+            find_results(cache, tried[:1], settings)
+        print(f"{what}, exact, one query: {first.seconds:.2f} s, {peak_mib():,.0f} MiB")
+        with Clock() as all_at_once:
+            exact = find_results(cache, tried, settings)
+        print(f"{what}, exact, {queries} queries in one pass: {all_at_once.seconds:.2f} s")
+        with Clock() as building:
+            index = build_index(cache, pool, {"text": asked[queries:]})
+        size = (folder / f"search-{index.facts.kind}.index").stat().st_size / 2**20
+        print(
+            f"{what}, index built: {building.seconds:.2f} s, {size:,.0f} MiB on disk, {peak_mib():,.0f} MiB; "
+            f"{index.facts.probes} lists a query, recall on its sample {dict(index.facts.recall)}"
+        )
+        background = mean_frame(cache)
+        found, times = [], []
+        for query in tried:
+            with Clock() as each:
+                found += find_results(cache, [query], settings, index=index, background=background)
+            times.append(each.seconds)
+        hits = [
+            len({each.video for each in one} & {each.video for each in other})
+            / len({each.video for each in one})
+            for one, other in zip(exact, found, strict=True)
+        ]
+        print(
+            f"{what}, ivf: first query {times[0]:.3f} s, others {np.median(times[1:]):.3f} s (median), "
+            f"{max(times[1:]):.3f} s (slowest); recall at 10 {np.mean(hits):.3f}; {peak_mib():,.0f} MiB"
+        )
+        index.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--videos", type=int, default=20_000)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--dimension", type=int, default=512)
+    parser.add_argument("--centers", type=int, default=2000)
+    parser.add_argument("--queries", type=int, default=32)
+    parser.add_argument(
+        "--folder", type=Path, help="Where the cache is written; one that is there is used again."
+    )
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="vidclip-search-"))
+    try:
+        if not (folder / "cache.json").exists():
+            sizes = (given.videos, given.frames, given.dimension, given.centers, given.seed)
+            with Clock() as writing:  # in a process of its own: its memory is not that of a search
+                writer = multiprocessing.get_context("spawn").Process(target=write, args=(folder, *sizes))
+                writer.start()
+                writer.join()
+            if writer.exitcode:
+                raise SystemExit(f"{folder} could not be written")
+            print(f"{given.videos:,} x {given.frames} x {given.dimension} written in {writing.seconds:.1f} s")
+        measure(folder, given.queries, given.seed)
+    finally:
+        if not given.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
