@@ -26,12 +26,20 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     Raises OSError (disk full, no permission) with nothing left behind. What a killed process has left of an earlier
     attempt at the same file is removed.
     """
+    with whole_file(path) as (_, file):
+        for part in parts:
+            file.write(part)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Yield (temporary path, open file) for what gets the name `path` at the end, and is removed where that fails: as
+    `write_whole`, for what is too large for memory."""
     remove_abandoned_files(path.parent, _short_name(path))
     temporary, file = _open_temporary(path)
     try:
         with file:
-            for part in parts:
-                file.write(part)
+            yield temporary, file
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)
@@ -45,7 +53,7 @@ def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
     """Open a file beside `path`, locked as long as it is open: by that it differs from what a killed process left."""
     while True:
         temporary = path.with_name(f".{_short_name(path)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
-        file = temporary.open("xb")
+        file = temporary.open("x+b")
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             locked = True

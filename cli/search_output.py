@@ -126,7 +126,7 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     numbers = {
         i
         for i, name in enumerate(header)
-        if name in ("rank", "score", "share") or "start" in name or "end" in name
+        if name in ("group", "rank", "score", "share") or "start" in name or "end" in name
     }
     for row in rows:
         writer.writerow([cell if i in numbers else _plain(str(cell)) for i, cell in enumerate(row)])

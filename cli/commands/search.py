@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...pipeline.choices import JOINS, SEARCH_POOLS
-from ..conditions import Condition, with_option
+from ...pipeline.choices import JOINS, SEARCH_INDEXES, SEARCH_POOLS
+from ..conditions import Condition, with_option, without_option
 from ..named_video import find_video, is_there
 from ..options import (
     cache_option,
@@ -25,8 +25,9 @@ from ..scoring_options import SPOTS, prompts_option, temperature_option, words_o
 
 if TYPE_CHECKING:
     from ...cache import FeatureCache, TextEmbeddings
-    from ...pipeline.search import Query
+    from ...pipeline.search import InvertedLists, Query
 
+SEARCHES = without_option("--duplicates")
 TEXTS = Condition(lambda call: bool(call.values("texts")), "a TEXT")
 
 
@@ -34,29 +35,50 @@ TEXTS = Condition(lambda call: bool(call.values("texts")), "a TEXT")
 @argument("texts", nargs=-1, metavar="[TEXT]...")
 @cache_option
 @option(
-    "--like", "likes", multiple=True, metavar="VIDEO",
+    "--like", "likes", multiple=True, metavar="VIDEO", needs=SEARCHES,
     help="Searches for what is like this video: an id of the cache, or a video file or image, which is read as the videos "
     "of the cache were.",
 )  # fmt: skip
 @option(
     "--join",
     type=click.Choice(JOINS),
+    needs=SEARCHES,
     help="Makes one query of all that are given, the mean of their directions.",
 )
-@option("--moments", is_flag=True, help="Finds when in the videos it happens: start, end and score.")
+@option(
+    "--moments",
+    is_flag=True,
+    needs=SEARCHES,
+    help="Finds when in the videos it happens: start, end and score.",
+)
 @option(
     "--level", type=FiniteRange(0, 1), default=0.7, show_default=True, needs=with_option("--moments"),
     help="Which frames belong to a moment: from this share of the way up from the background, the mean frame of the "
     "cache, to the best frame of the video.",
 )  # fmt: skip
 @option("--split", help="Searches the videos of this split alone.")
-@option("--top", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Results of each query.")
 @option(
-    "--pool", type=click.Choice(SEARCH_POOLS),
+    "--top", type=click.IntRange(1, 10_000), default=20, show_default=True, needs=SEARCHES,
+    help="Results of each query.",
+)  # fmt: skip
+@option(
+    "--pool", type=click.Choice(SEARCH_POOLS), needs=SEARCHES,
     help="Compares a query with the mean embedding of a video, with its best frame, or with the frames that the words of "
     "a TEXT spot (concept spotting).  [default: mean; of --moments max]",
 )  # fmt: skip
-@prompts_option(TEXTS)
+@option(
+    "--index", type=click.Choice(SEARCH_INDEXES), default="exact", show_default=True,
+    needs=SEARCHES & without_option("--split"),
+    help="Reads all features, or those in the inverted lists near the query (ivf): for a million videos. The lists are built "
+    "once, kept in the cache, and built anew when it has changed; their recall is measured.",
+)  # fmt: skip
+@option("--duplicates", is_flag=True, help="Finds the videos that show the same, in the place of searching.")
+@option(
+    "--threshold", type=FiniteRange(-1, 1), default=0.905, show_default=True, needs=with_option("--duplicates"),
+    help="How alike two videos are, as a cosine of whitened embeddings, to show the same; chosen in the demo's world: look "
+    "at what other encoders give.",
+)  # fmt: skip
+@prompts_option(TEXTS & SEARCHES)
 @words_option(SPOTS)
 @temperature_option(SPOTS)
 @json_option
@@ -77,8 +99,16 @@ def command(
     """Finds the videos of the cache that a TEXT fits best, or that are most like a video, by the cosine of their
     embeddings; with --moments, when in them.
 
-    Several queries make a list each. No video of the cache is opened.
+    Several queries make a list each. No video of the cache is opened. With --duplicates, finds the pairs of videos that
+    show the same, however they were encoded.
     """
+    if options["duplicates"]:
+        if texts:
+            raise click.UsageError(
+                "--duplicates compares the videos of the cache with each other: give no TEXT."
+            )
+        _duplicates(cache, json_file, csv_file, options)
+        return
     if not texts and not likes:
         raise click.UsageError("There is nothing to search for: give a TEXT, or --like VIDEO.")
     pool = options["pool"] or ("max" if options["moments"] else "mean")
@@ -88,6 +118,10 @@ def command(
         raise click.UsageError(
             f"--pool vcs goes with TEXTs alone: concept spotting needs the words of one, and "
             f"{'--like' if likes else '--join'} has none."
+        )
+    if pool == "vcs" and options["index"] != "exact":
+        raise click.UsageError(
+            f"--index {options['index']} goes with --pool mean or max: words have no index."
         )
     share_cores()
     from ...cache import FeatureCache
@@ -104,8 +138,9 @@ def command(
         queries = [join_queries(queries)]
     spotting = ConceptSpottingConfig(temperature=options["temperature"])
     settings = SearchSettings(options["top"], pool, options["moments"], options["level"], spotting)
+    index = _index(features, pool, options["device"]) if options["index"] == "ivf" else None
     found = find_results(
-        features, queries, settings, texts=embedded, indices=indices, device=options["device"]
+        features, queries, settings, texts=embedded, indices=indices, index=index, device=options["device"]
     )
     shaped_by = {
         "cache": str(cache),
@@ -116,6 +151,8 @@ def command(
         "level": settings.level if settings.moments else None,
         "prompts": prompts if texts else [],
         "split": options["split"] or "",
+        "index": options["index"],
+        "recall": dict(index.facts.recall) if index else None,
     }
     document = found_document(features, queries, found, shaped_by)
     if "-" not in (str(json_file), str(csv_file)):
@@ -151,6 +188,47 @@ def _queries(
         vectors = file_queries(features.identity, files, lambda identity: load(identity, "auto"))
         queries += [Query(str(file), "file", vector) for file, vector in zip(files, vectors, strict=True)]
     return embedded, queries
+
+
+def _index(features: FeatureCache, pool: str, device: str) -> InvertedLists:
+    """Return the index of the cache, built where there is none or the cache has changed; warns where its recall is low."""
+    from ...pipeline.scoring import LEAST_RECALL
+    from ...pipeline.search import InvertedLists, StaleIndex, build_index, sample_texts
+    from ..messages import note, warn
+
+    try:
+        index = InvertedLists(features, pool, measured=("text", "video"))
+    except (FileNotFoundError, StaleIndex):
+        texts = sample_texts(features, encoder_loader())
+        index = build_index(features, pool, {"text": texts}, device=device)
+        note(f"built an index of {index.facts.n_vectors:,} vectors, which the cache keeps.")
+    worst = min(index.facts.recall, key=lambda kind: index.facts.recall[kind])
+    recall = index.facts.recall[worst]
+    if recall < LEAST_RECALL:
+        warn(
+            f"the index misses {100 * (1 - recall):.0f} % of the best ten of queries like {worst}s (measured on "
+            f"{index.facts.n_queries[worst]}): use --index exact."
+        )
+    return index
+
+
+def _duplicates(cache: Path, json_file: Path | None, csv_file: Path | None, options: dict[str, Any]) -> None:
+    from ...cache import FeatureCache
+    from ...pipeline.search import find_duplicates
+    from ..duplicates_output import duplicates_csv, duplicates_document, print_duplicates
+    from ..output import write_json
+    from ..search_output import write_csv
+
+    features = FeatureCache(cache)
+    indices = _of_split(features, options["split"])
+    pairs = find_duplicates(features, options["threshold"], indices=indices, device=options["device"])
+    document = duplicates_document(features, pairs, options["threshold"], options["split"] or "")
+    if "-" not in (str(json_file), str(csv_file)):
+        print_duplicates(document)
+    if json_file:
+        write_json(json_file, document)
+    if csv_file:
+        write_csv(csv_file, duplicates_csv(document))
 
 
 def _is_new_file(features: FeatureCache, name: str) -> bool:

@@ -1,3 +1,7 @@
+from .duplicates import THRESHOLD as THRESHOLD
+from .duplicates import Duplicates as Duplicates
+from .duplicates import find_duplicates as find_duplicates
+from .duplicates import groups_of as groups_of
 from .errors import SearchError as SearchError
 from .find import Query as Query
 from .find import Result as Result
@@ -5,6 +9,11 @@ from .find import SearchSettings as SearchSettings
 from .find import find_results as find_results
 from .find import join_queries as join_queries
 from .find import text_query_list as text_query_list
+from .index_building import build_index as build_index
+from .index_file import IndexFacts as IndexFacts
+from .index_file import index_path as index_path
+from .inverted_lists import InvertedLists as InvertedLists
+from .inverted_lists import StaleIndex as StaleIndex
 from .moments import LEVEL as LEVEL
 from .moments import Moment as Moment
 from .moments import Timeline as Timeline
@@ -13,6 +22,7 @@ from .moments import moments_of as moments_of
 from .moments import spotted_moments as spotted_moments
 from .moments import timeline_of as timeline_of
 from .queries import file_queries as file_queries
+from .queries import sample_texts as sample_texts
 from .queries import text_queries as text_queries
 from .queries import video_query as video_query
 from .ranking import QueryScorer as QueryScorer

@@ -15,6 +15,7 @@ from ..choices import SEARCH_POOLS
 from ..devices import choose_device
 from ..scoring import ConceptSpotter, ConceptSpottingConfig, FeatureSource, l2_normalize
 from .errors import SearchError
+from .inverted_lists import InvertedLists
 from .moments import LEVEL, Moment, mean_frame, moments_of, spotted_moments
 from .ranking import QueryScorer, Ranking, search_videos, text_scorer
 
@@ -87,13 +88,17 @@ def find_results(
     *,
     texts: TextEmbeddings | None = None,
     indices: Sequence[int] | np.ndarray | None = None,
+    index: InvertedLists | None = None,
+    background: np.ndarray | None = None,
     device: str = "auto",
 ) -> list[list[Result]]:
-    """Return the results of each query, best first, exactly, in one pass over the features.
+    """Return the results of each query, best first, exactly, in one pass over the features; or those that an index finds.
 
     source     a cache, or features in memory, which have no moments
     texts      for the pool `vcs`: the words of the queries, which are all texts then
     indices    the videos among which is searched; None: all
+    index      of the cache, and of the pool; with it all videos are searched
+    background    `mean_frame` of the cache, where it is known
 
     The best moments of a query are those of its best videos: a video's score by `max` is that of its best moment.
     Raises SearchError for no queries, no videos, or `vcs` without texts.
@@ -101,6 +106,14 @@ def find_results(
     settings = settings or SearchSettings()
     if not queries:
         raise SearchError("there is nothing to search for: give a text, or a video.")
+    more = any(query.own is not None for query in queries)
+    if index is not None:
+        if index.pool != settings.pool or indices is not None:
+            raise SearchError(f"this index searches all videos by the pool {index.pool}, and nothing else.")
+        ranking = index.search(
+            np.stack([query.embedding for query in queries]), settings.top + more, device=device
+        )
+        return results_of(source, queries, ranking, settings, background=background, device=device)
     if settings.pool == "vcs":
         if texts is None or any(query.kind != "text" for query in queries):
             raise SearchError("concept spotting needs the words of a text: search for texts alone.")
@@ -108,9 +121,8 @@ def find_results(
     else:
         embeddings = np.stack([query.embedding for query in queries])
         scorer = QueryScorer(embeddings, settings.pool, device=device)
-    more = any(query.own is not None for query in queries)
     ranking = search_videos(source, scorer, settings.top + more, indices=indices)
-    return results_of(source, queries, ranking, settings, texts=texts, device=device)
+    return results_of(source, queries, ranking, settings, texts=texts, background=background, device=device)
 
 
 def results_of(

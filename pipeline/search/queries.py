@@ -5,13 +5,15 @@ Q queries, D dimensions.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ...cache import FeatureCache, Identity, TextEmbeddings
+from ...cache import CacheError, FeatureCache, Identity, TextEmbeddings, list_texts, read_texts
+from ...lexicons import load_lexicon
 from ..datasets import read_videos
 from ..encoders import Encoder
 from ..extraction import ExtractSettings, extract
@@ -43,6 +45,23 @@ def text_queries(
         except UnicodeEncodeError:
             raise SearchError(f"{text[:40]!r} is not a text that can be read: type it in UTF-8.") from None
     return encoder.encode_text(list(texts), list(prompts), words=words)
+
+
+def sample_texts(
+    cache: FeatureCache, load: Callable[[Identity], Encoder], *, least: int = 64, most: int = 192
+) -> np.ndarray:
+    """Return sentences [q, D] float32 to measure a search with: those that the cache keeps of its own encoder; where these
+    are fewer than `least`, names of Kinetics-400's classes. `most` of them at most, evenly among all."""
+    found = [np.zeros((0, cache.shape[3]), np.float32)]
+    for info in list_texts(cache.folder):
+        with contextlib.suppress(CacheError):  # of another tower
+            found.append(read_texts(info.path, cache.identity.encoder_digest).sentence)
+    every = np.concatenate(found)
+    if len(every) < least:
+        phrases = load_lexicon("kinetics400").phrases
+        some = phrases[:: len(phrases) // least]
+        every = load(cache.identity).encode_text(some, words="none").sentence
+    return every[:: max(1, -(-len(every) // most))]
 
 
 def video_query(cache: FeatureCache, index: int) -> np.ndarray:

@@ -27,6 +27,9 @@ from ..scoring import (
 from .errors import SearchError
 from .top import RunningTop
 
+_CPU_BLOCK = 128
+"""Videos that are compared at once on a CPU: their float32 copy stays in its cache."""
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -59,12 +62,18 @@ class QueryScorer(ViewsScorer):
                 f"the features have {dimensions} dimensions, the queries {self._queries.shape[1]}: they are of "
                 "different encoders"
             )
-        vectors = torch.from_numpy(np.ascontiguousarray(frames)).to(self._device).float()
-        vectors = vectors.reshape(n, -1, dimensions)
+        stored = torch.from_numpy(np.ascontiguousarray(frames)).reshape(n, -1, dimensions)
+        block = _CPU_BLOCK if self._device.type == "cpu" else max(1, n)
+        found = [self._cosines(stored[start : start + block]) for start in range(0, n, block)]
+        return torch.cat(found).numpy() if found else np.zeros((0, 1, len(self._queries)), np.float32)
+
+    def _cosines(self, stored: torch.Tensor) -> torch.Tensor:
+        """Return [n, 1, Q] on the CPU of stored frames [n, V * T, D]."""
+        vectors = stored.to(self._device)
         if self.pool == "mean":
-            vectors = vectors.mean(dim=1, keepdim=True)
-        cosines = F.normalize(vectors, dim=2) @ self._queries.T  # [n, 1 or V * T, Q]
-        return cosines.amax(dim=1, keepdim=True).cpu().numpy()
+            vectors = vectors.mean(dim=1, keepdim=True, dtype=torch.float32)
+        cosines = F.normalize(vectors.float(), dim=2) @ self._queries.T  # [n, 1 or V * T, Q]
+        return cosines.amax(dim=1, keepdim=True).cpu()
 
 
 def text_scorer(

@@ -92,6 +92,10 @@ WITHOUT_A_PART = {
     ("fit", "--pool"): ["--head", "attributes"],
     ("fit", "--shots"): ["--head", "attributes"],
     ("fit", "--view-average"): ["--head", "attributes"],
+    **{
+        ("search", name): ["--duplicates"]
+        for name in ("--like", "--join", "--moments", "--top", "--pool", "--index", "--prompt")
+    },
     ("plot correlation", "--prompt"): ["--classifier", "lda"],
     ("plot correlation", "--train-split"): ["--classifier", "text"],
     ("plot correlation", "--seed"): ["--classifier", "text"],
@@ -513,7 +517,7 @@ IN_EVERY_CALL = {
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
     "plot confusion": "cache device head lexicon model output split",
-    "search": "cache csv device join json like model moments pool split top",
+    "search": "cache csv device duplicates json model split",
     "saliency": "cache device model png prompt temperature view words",
     "import-model": "frames lexicon output text",
     "info": "json",

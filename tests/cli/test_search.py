@@ -125,17 +125,43 @@ def test_times_are_written_as_players_read_them():
     )
 
 
-def test_the_split_alone_is_searched(tmp_path, tiny_model, rng):
+def test_an_index_is_built_once_and_anew_when_the_cache_has_grown(tmp_path, tiny_model, rng):
+    a_cache(tmp_path, tiny_model, rng, 90)
+    exact = found(tmp_path, "a dog")
+    first = vidclip("search", "a dog", "--index", "ivf", "--json", "-", cwd=tmp_path)
+    assert "built an index of 90 vectors" in first.stderr
+    document = json.loads(first.stdout)
+    assert set(document["settings"]["recall"]) == {"text", "video"}
+    missed = {row["video"] for row in exact[0]["results"]} - {
+        row["video"] for row in document["queries"][0]["results"]
+    }
+    assert not missed or "the index misses" in first.stderr
+    again = vidclip("search", "a dog", "--index", "ivf", "--json", "-", cwd=tmp_path)
+    assert "built" not in again.stderr
+    assert again.stdout == first.stdout
+    a_cache(tmp_path, tiny_model, rng, 100)
+    grown = vidclip("search", "a dog", "--index", "ivf", cwd=tmp_path)
+    assert "built an index of 100 vectors" in grown.stderr
+    refused = vidclip("search", "a dog", "--index", "ivf", "--pool", "vcs", cwd=tmp_path)
+    assert "--index ivf goes with --pool mean or max" in refused.stderr
+
+
+def a_cache(folder: Path, model: str, rng: np.random.Generator, n: int) -> None:
+    """Brings the videos v0, v1, ... to n."""
     from vidclip.pipeline.encoders import load_encoder
     from vidclip.pipeline.extraction import cache_identity
     from vidclip.pipeline.video import Sampling
 
-    (tmp_path / "vidclip.toml").write_text(f"model = {json.dumps(tiny_model)}\n")
-    identity = cache_identity(load_encoder(tiny_model, device="cpu"), Sampling(4))
-    with CacheWriter(tmp_path / "features", identity) as writer:
-        for i in range(8):
+    (folder / "vidclip.toml").write_text(f"model = {json.dumps(model)}\n")
+    identity = cache_identity(load_encoder(model, device="cpu"), Sampling(4))
+    with CacheWriter(folder / "features", identity) as writer:
+        for i in range(len(writer.ids), n):
             frames = rng.standard_normal((1, 4, 32)).astype(np.float32)
             writer.add(replace(a_record(f"v{i}", rng, split="test val" if i % 3 else "train"), frames=frames))
+
+
+def test_the_split_alone_is_searched(tmp_path, tiny_model, rng):
+    a_cache(tmp_path, tiny_model, rng, 8)
     videos = {row["video"] for row in found(tmp_path, "a dog", "--split", "train")[0]["results"]}
     assert videos == {"v0", "v3", "v6"}
     done = vidclip("search", "a dog", "--split", "tset", cwd=tmp_path)

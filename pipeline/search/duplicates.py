@@ -1,0 +1,148 @@
+"""Near-duplicates: videos of a cache that show the same, however they were encoded.
+
+What embeddings differ in most is what videos are about; what tells two videos of one matter apart lies in the rest. So
+vectors are whitened first, by the mean and covariance of the cache's videos. Two videos are then near-duplicates where
+their means are alike, and each frame of one, on average, is like the nearest of the other: a copy at another frame
+rate, or without its beginning, has other frames of the same scene.
+
+    similarity    (m + s) / 2
+    m             cosine of the mean embeddings
+    s             (mean over i of max over j of f_i . g_j  +  mean over j of max over i of f_i . g_j) / 2
+
+N videos, V views, T frames, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..devices import choose_device
+from ..scoring import FeatureSource, l2_normalize, mean_embeddings, read_frames
+
+THRESHOLD = 0.905
+"""Chosen among 960 validation videos of the demo's world and copies of them. In a cache of fewer videos than some times D
+the covariance is known less well, and copies look less alike."""
+FLOOR = 0.01
+"""Of whitening; chosen there too."""
+_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Two videos that show the same."""
+
+    first: int
+    """Position in the source."""
+    second: int
+    """Position in the source, the larger."""
+    similarity: float
+    """At most 1."""
+
+
+def find_duplicates(
+    source: FeatureSource,
+    threshold: float = THRESHOLD,
+    *,
+    indices: Sequence[int] | np.ndarray | None = None,
+    device: str = "auto",
+) -> list[Duplicates]:
+    """Return all pairs that are at least `threshold` alike, the most alike first.
+
+    indices    the videos that are compared; None: all. The whitening is by these too
+
+    Every pair of means is looked at: N^2 / 2 products of D numbers. Memory is that of the mean embeddings [N, D] in
+    float16. Raises NotFinite for damaged features.
+    """
+    wanted = np.arange(source.shape[0]) if indices is None else np.unique(np.asarray(indices, np.int64))
+    if len(wanted) < 2:
+        return []
+    means = np.empty((len(wanted), source.shape[3]), np.float16)
+    for start in range(0, len(wanted), 1024):
+        means[start : start + 1024] = mean_embeddings(read_frames(source, wanted[start : start + 1024]))
+    whitening = Whitening.of(means)
+    for start in range(0, len(means), 1024):
+        means[start : start + 1024] = whitening.directions(means[start : start + 1024])
+    found = []
+    # Frames are 1 alike at most: means below 2 t - 1 are never enough.
+    for firsts, seconds in _alike(torch.from_numpy(means), 2 * threshold - 1, choose_device(device)):
+        for start in range(0, len(firsts), 512):
+            pairs = wanted[np.stack([firsts[start : start + 512], seconds[start : start + 512]])]
+            for first, second, similarity in zip(
+                *pairs.tolist(), similarities(source, pairs, whitening), strict=True
+            ):
+                if similarity >= threshold:
+                    found.append(Duplicates(first, second, float(similarity)))
+    return sorted(found, key=lambda pair: (-pair.similarity, pair.first, pair.second))
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """x -> (x - mean) times the inverse root of the covariance."""
+
+    mean: np.ndarray
+    """[D]."""
+    root: np.ndarray
+    """[D, D]."""
+
+    @classmethod
+    def of(cls, videos: np.ndarray) -> Whitening:
+        """Return the whitening by the mean and covariance of video embeddings [N, D].
+
+        FLOOR of the largest variance is added to each: what hardly varies is noise.
+        """
+        mean = videos.mean(axis=0, dtype=np.float64)
+        covariance = np.zeros((len(mean), len(mean)))
+        for start in range(0, len(videos), 4096):
+            centered = videos[start : start + 4096] - mean
+            covariance += centered.T @ centered / len(videos)
+        variances, axes = np.linalg.eigh(covariance)
+        floor = max(FLOOR * float(variances[-1]), float(np.finfo(np.float32).tiny))
+        return cls(
+            mean.astype(np.float32), (axes / np.sqrt(np.maximum(variances, 0) + floor)).astype(np.float32)
+        )
+
+    def directions(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the L2-normalized whitened vectors, float32, of [..., D]."""
+        return l2_normalize((l2_normalize(vectors) - self.mean) @ self.root)
+
+
+def similarities(source: FeatureSource, pairs: np.ndarray, whitening: Whitening) -> np.ndarray:
+    """Return the similarity [n] float32 of pairs [2, n] of videos, over frames and views alike."""
+    different, places = np.unique(pairs, return_inverse=True)
+    stored = read_frames(source, different)
+    means = whitening.directions(mean_embeddings(stored))
+    frames = whitening.directions(stored.reshape(len(different), -1, stored.shape[-1]))
+    one, other = places.reshape(pairs.shape)
+    cosines = frames[one] @ frames[other].transpose(0, 2, 1)  # [n, V * T, V * T]
+    by_frames = (cosines.max(axis=2).mean(axis=1) + cosines.max(axis=1).mean(axis=1)) / 2
+    return (by_frames + (means[one] * means[other]).sum(axis=1)) / 2
+
+
+def groups_of(pairs: Sequence[Duplicates]) -> list[list[int]]:
+    """Return the videos that pairs hold together, each group in the order of the cache."""
+    group: dict[int, list[int]] = {}
+    for pair in pairs:
+        one, other = group.get(pair.first, [pair.first]), group.get(pair.second, [pair.second])
+        if one is not other:
+            one = one + other
+            group.update(dict.fromkeys(one, one))
+    different = {id(members): sorted(members) for members in group.values()}
+    return sorted(different.values())
+
+
+def _alike(
+    means: torch.Tensor, threshold: float, device: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (firsts, seconds) of the pairs of rows [N, D] whose cosine is at least the threshold, block by block."""
+    slack = 2e-3  # float16 has rounded them
+    for start in range(0, len(means), _BLOCK):
+        rows = means[start : start + _BLOCK].to(device).float()
+        for other in range(start, len(means), _BLOCK):
+            columns = means[other : other + _BLOCK].to(device).float()
+            hits = (rows @ columns.T >= threshold - slack).nonzero().cpu().numpy()
+            firsts, seconds = hits[:, 0] + start, hits[:, 1] + other
+            yield firsts[firsts < seconds], seconds[firsts < seconds]
