@@ -82,7 +82,7 @@ WITHOUT_A_PART = {
     ("finetune", "--prompt"): ["--prompt-context", "2"],
     **{
         ("finetune", name): ["--classifier", "lda"]
-        for name in ("--prompt-draw", "--prompt-context", "--text-encoder")
+        for name in ("--prompt-draw", "--prompt-context", "--text-encoder", "--second-text")
     },
     ("fit", "--classifier"): ["--head", "attributes"],
     ("fit", "--temporal"): ["--head", "attributes"],
@@ -91,6 +91,7 @@ WITHOUT_A_PART = {
     ("fit", "--text-encoder"): ["--head", "attributes"],
     ("fit", "--pool"): ["--head", "attributes"],
     ("fit", "--shots"): ["--head", "attributes"],
+    ("fit", "--second-text"): ["--head", "attributes"],
     ("fit", "--view-average"): ["--head", "attributes"],
     **{
         ("search", name): ["--duplicates"]
@@ -505,7 +506,7 @@ IN_EVERY_CALL = {
     "dataset check": "annotations json list-missing root segments split",
     "extract": "allow-missing as-released batch-size cache changed clips crops dataset device frames lexicon mode model part precision "
     "patches pretrained resize retry-failed root size strict timeout worker-memory workers",
-    "eval": "as-released cache compare device json lexicon model pool protocol single-view",
+    "eval": "as-released cache compare device json lexicon model pool protocol second-text single-view",
     "attributes": "attributes-prompt cache device from json model top",
     "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "
     "test-share train-split weight-decay",
