@@ -24,7 +24,7 @@ COMMANDS = {
     "fit": "Train a light head on the cache.",
     "finetune": "Train an encoder on videos.",
     "import-model": "A checkpoint of BIKE, Text4Vis or X-CLIP as a model.",
-    "predict": "The classes of video files, by a trained head.",
+    "predict": "The classes of videos, zero-shot or by a trained head.",
     "plot": "Pictures: correlations, few-shot curves, confusions.",
     "search": "Videos and moments for a text, a video or an image.",
     "saliency": "Which frames of a video a phrase attends to.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .conditions import with_option
+from .conditions import Condition, with_option
 from .parameters import Decorator, Device, FiniteRange, OutputFile, option, options
 from .parameters import vidclip_command as vidclip_command
 
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from ..lexicons import Lexicon
     from ..pipeline.encoders import EncoderLoader
 
-cache_option: Decorator = option(
-    "--cache", type=click.Path(path_type=Path, file_okay=False), default=Path("features"), show_default=True,
-    envvar="VIDCLIP_CACHE", help="Folder of the cache.",
-)  # fmt: skip
+
+def cache_option_of(needs: Condition | None, help: str) -> Decorator:
+    return option(
+        "--cache", type=click.Path(path_type=Path, file_okay=False), default=Path("features"), show_default=True,
+        envvar="VIDCLIP_CACHE", needs=needs, help=help,
+    )  # fmt: skip
+
+
+cache_option: Decorator = cache_option_of(None, "Folder of the cache.")
 json_option: Decorator = option(
     "--json", "json_file", type=OutputFile(dash=True), metavar="FILE",
     help="Write the result as JSON too; - for standard output, instead of the table.",
@@ -151,18 +156,22 @@ class Gibibytes(click.ParamType):
         return number
 
 
-decoding_options: Decorator = options(
-    option(
-        "--workers", type=click.IntRange(1, 1024), default=processors, show_default="processors",
-        help="Decoding processes.",
-    ),
-    option(
-        "--timeout", type=FiniteRange(0, LONGEST_SECONDS, min_open=True), default=60.0, show_default=True,
-        help="Seconds a decoder may take for one video.",
-    ),
-    option(
-        "--worker-memory", type=Gibibytes(), default="4", show_default=True,
-        help="GiB of memory a decoder may take for one video, on Linux; none for no limit.",
-    ),
-)  # fmt: skip
-"""The options of commands that read videos."""
+def decoding_options_of(needs: Condition | None) -> Decorator:
+    """Return the options of commands that read videos, where `needs` holds."""
+    return options(
+        option(
+            "--workers", type=click.IntRange(1, 1024), default=processors, show_default="processors", needs=needs,
+            help="Decoding processes.",
+        ),
+        option(
+            "--timeout", type=FiniteRange(0, LONGEST_SECONDS, min_open=True), default=60.0, show_default=True, needs=needs,
+            help="Seconds a decoder may take for one video.",
+        ),
+        option(
+            "--worker-memory", type=Gibibytes(), default="4", show_default=True, needs=needs,
+            help="GiB of memory a decoder may take for one video, on Linux; none for no limit.",
+        ),
+    )  # fmt: skip
+
+
+decoding_options: Decorator = decoding_options_of(None)

@@ -51,6 +51,19 @@ def words_option(needs: Condition | None) -> Decorator:
     )  # fmt: skip
 
 
+def queries_options(needs: Condition) -> Decorator:
+    return options(
+        option(
+            "--saliency", type=click.Choice(QUERIES), default="words", show_default=True, needs=needs,
+            help="The query of the softmax over frames.",
+        ),
+        option(
+            "--recognition", type=click.Choice(QUERIES), default="sentence", show_default=True, needs=needs,
+            help="What the weighted video is compared with.",
+        ),
+    )  # fmt: skip
+
+
 def temperature_option(needs: Condition | None) -> Decorator:
     # The bounds are far beyond what makes a difference, and nothing overflows.
     return option(
@@ -135,14 +148,7 @@ scoring_options: Decorator = options(
     attributes_prompt_option(_ATTRIBUTES),
     retriever_option(_ATTRIBUTES),
     words_option(SPOTS),
-    option(
-        "--saliency", type=click.Choice(QUERIES), default="words", show_default=True, needs=SCORES & SPOTS,
-        help="The query of the softmax over frames.",
-    ),
-    option(
-        "--recognition", type=click.Choice(QUERIES), default="sentence", show_default=True, needs=SCORES & SPOTS,
-        help="What the weighted video is compared with.",
-    ),
+    queries_options(SCORES & SPOTS),
     temperature_option(SPOTS),
     renormalize_option(SPOTS),
     view_average_option(

@@ -5,12 +5,14 @@ from .evaluation import ScoringSettings as ScoringSettings
 from .evaluation import build_scorers as build_scorers
 from .evaluation import compare as compare
 from .evaluation import evaluate as evaluate
+from .evaluation import head_predictor as head_predictor
 from .evaluation import lexicon_from_labels as lexicon_from_labels
 from .evaluation import plan_training as plan_training
 from .evaluation import plan_zero_shot as plan_zero_shot
 from .evaluation import predict as predict
 from .evaluation import select_videos as select_videos
 from .evaluation import train_head as train_head
+from .evaluation import zero_shot_predictor as zero_shot_predictor
 from .extraction import ExtractSettings as ExtractSettings
 from .extraction import extract as extract
 from .heads import HeadConfig as HeadConfig

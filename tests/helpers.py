@@ -9,7 +9,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +229,30 @@ def as_version1(path: Path) -> None:
                 file.create_dataset(name, data=column)
         for name, value in {**attributes, "version": 1, "sha256": sha.hexdigest()}.items():
             file.attrs[name] = value
+
+
+# --- a cache in which zero-shot recognition works, more or less
+
+
+def write_noisy_world(
+    folder: Path, videos: list[tuple[str, str, str]], *, noise: float = 0.5, views: int = 1, seed: int = 0
+) -> Path:
+    """A cache of the demo's encoder, of (id, label, split): the embedding of each label's sentence, and noise as long as
+    `noise` times its length."""
+    from vidclip.cache import CacheWriter
+    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.extraction import cache_identity
+    from vidclip.pipeline.video import Sampling
+
+    encoder, rng = load_encoder("demo", device="cpu"), np.random.default_rng(seed)
+    labels = sorted({label for _, label, _ in videos})
+    sentences = encoder.encode_text(labels, ["This is a video about {}"]).sentence
+    sentences = sentences / np.linalg.norm(sentences, axis=1, keepdims=True)
+    with CacheWriter(folder, cache_identity(encoder, Sampling(4, clips=views))) as writer:
+        for id, label, split in videos:
+            scatter = rng.standard_normal((views, 4, sentences.shape[1]))
+            scatter /= np.linalg.norm(scatter.mean(axis=1), axis=1)[:, None, None]
+            record = a_record(id, rng, views=views, labels=(label,) if label else (), split=split)
+            frames = (sentences[labels.index(label)] + noise * scatter).astype(np.float32)
+            writer.add(replace(record, frames=frames))
+    return folder

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import vidclip.pipeline
 from vidclip.demo.videos import first_clips, write_world
@@ -30,9 +29,11 @@ def test_the_program_of_the_page_runs(tmp_path, monkeypatch):
     assert names["summary"].progress.encoded == 12
     assert names["mean"].n_videos == 12
     assert (tmp_path / "head.safetensors").exists()
-    probabilities = names["predictions"][0].probabilities
-    assert probabilities.sum() == pytest.approx(1)
-    assert names["best"] == np.argsort(-probabilities)[:3].tolist()
+    guesses = names["predictions"][0].best
+    assert len(guesses) == 3
+    assert [guess.score for guess in guesses] == sorted((guess.score for guess in guesses), reverse=True)
+    assert 0 < sum(guess.probability for guess in guesses) <= 1 + 1e-9
+    assert names["prediction"].id == names["cache"].ids[-1]
     cache, indices = names["cache"], names["labeled"].indices
     dataset = names["FeatureDataset"](cache, indices[::-1])
     frames, target = dataset[1]

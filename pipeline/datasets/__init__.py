@@ -12,6 +12,7 @@ from .official.registry import DATASETS as DATASETS
 from .official.registry import Dataset as Dataset
 from .official.registry import find_dataset as find_dataset
 from .official.registry import read_dataset as read_dataset
+from .sources import read_paths as read_paths
 from .sources import read_videos as read_videos
 from .video_list import DatasetError as DatasetError
 from .video_list import Video as Video

@@ -88,6 +88,27 @@ def read_videos(
     return _checked(found, named, allow_missing=allow_missing)
 
 
+def read_paths(paths: Sequence[str | Path]) -> VideoList:
+    """Return the videos of several sources at once: files, and folders with all videos below them.
+
+    A single source is read as `read_videos` does. Of several, ids begin at the deepest folder that holds them all, and the
+    names of folders are no labels. Raises DatasetError as `read_videos` does, for a list among several sources, and for a
+    video that two of them bring.
+    """
+    sources = list(dict.fromkeys(Path(path) for path in paths))
+    trees = [source for source in sources if source.is_dir() and not is_frame_folder(source)]
+    if len(sources) == 1 or not trees:
+        return read_videos(sources[0] if len(sources) == 1 else sources)
+    files = [source for source in sources if source not in trees]
+    tops = [without_dots(str(tree)) for tree in trees]
+    root = os.path.commonpath([*tops, *(os.path.dirname(without_dots(str(file))) for file in files)])
+    found = [read_videos(tree, root=root) for tree in trees]
+    if files:
+        found.append(read_videos(files, root=root))
+    videos = [Video(each.id, each.path, origin=each.origin) for listed in found for each in listed]
+    return VideoList(sorted(videos, key=lambda video: natural_key(video.id)))
+
+
 def _take_files(files: list[Path], root: str | None) -> list[Video]:
     for file in files:
         if not os.path.lexists(file):

@@ -103,7 +103,7 @@ def select_videos(
         split, notes = "", []
         chosen = [i for i, name in enumerate(cache.splits) if set(name.split()) & set(test_splits)]
     else:
-        chosen, split, notes = _choose(cache, split)
+        chosen, split, notes = choose_split(cache, split)
     labeled = [i for i in chosen if cache.labels[i]]
     if not labeled:
         raise EvaluationError(_no_labels(cache, len(chosen), split))
@@ -143,7 +143,7 @@ def select_videos(
     return LabeledVideos(np.array(chosen), targets, split, notes, {} if multi_label else members)
 
 
-def _choose(cache: FeatureCache, split: str | None) -> tuple[list[int], str, list[str]]:
+def choose_split(cache: FeatureCache, split: str | None) -> tuple[list[int], str, list[str]]:
     """Return the videos of a split, its name (empty: all), and notes on the choice. Raises EvaluationError
     for a split the cache does not have, and where none can be chosen for the user."""
     has = split_names(cache)

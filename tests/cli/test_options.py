@@ -47,7 +47,6 @@ EVERY = [pytest.param(name, each, id=f"{name} {each.opts[0]}") for name, each in
 ARGUMENTS = {
     "dataset check": ["ucf101", "--root", "."],
     "extract": ["videos"],
-    "predict": ["a.mp4", "--head", "h"],
     "finetune": ["videos", "--output", "model"],
     "import-model": ["a.pt", "--output", "model"],
     "plot few-shot": ["shots.json"],
@@ -101,6 +100,11 @@ WITHOUT_A_PART = {
     ("plot correlation", "--train-split"): ["--classifier", "text"],
     ("plot correlation", "--seed"): ["--classifier", "text"],
     ("plot confusion", "--prompt"): ["--head", "h"],
+    ("predict", "--cache"): ["a.mp4", "--head", "h"],
+    ("predict", "--split"): ["a.mp4"],
+    ("predict", "--threshold"): ["--none-of-these", "val"],
+    ("predict", "--view-average"): ["--pool", "max"],
+    **{("predict", name): ["--head", "h"] for name in ("--pool", "--prompt")},
 }
 """Calls in which an option has no part, where it has one by default."""
 
@@ -514,7 +518,7 @@ IN_EVERY_CALL = {
     "device dry-run epochs flip frames gray held-out jitter jitter-probability label-smoothing learning-rate lexicon loss "
     "min-rate mixup mode model normalization output pool precision pretrained rand-augment recipe root seed shots size temperature "
     "temporal timeout tower train train-split video-prompts warm-up-epochs weight-decay worker-memory workers",
-    "predict": "device head json lexicon model timeout top video-prompts worker-memory workers",
+    "predict": "calibrate device head json lexicon model none-of-these top",
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
     "plot confusion": "cache device head lexicon model output split",
