@@ -57,6 +57,14 @@ def write_text(path: Path, text: str) -> None:
     write_whole(target, text.encode())
 
 
+def write_predictions(path: Path, rows: Sequence[Any]) -> None:
+    """Write what was said of videos, whole or not at all. Raises OSError, and as `encode_predictions` does."""
+    from ..cache import write_whole
+    from ..pipeline.evaluation import encode_predictions
+
+    write_whole(_target(path), encode_predictions(path, rows))
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write as `write_text` does. Raises Failed for nan and inf, which JSON does not have, by the name of the
     field: what may be unknown is None, and any other such number is the sign of damaged data."""

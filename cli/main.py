@@ -25,6 +25,7 @@ COMMANDS = {
     "finetune": "Train an encoder on videos.",
     "import-model": "A checkpoint of BIKE, Text4Vis or X-CLIP as a model.",
     "predict": "The classes of videos, zero-shot or by a trained head.",
+    "compare": "Two evaluations, paired by video.",
     "plot": "Pictures: correlations, few-shot curves, confusions.",
     "search": "Videos and moments for a text, a video or an image.",
     "saliency": "Which frames of a video a phrase attends to.",

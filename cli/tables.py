@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +10,7 @@ import click
 from .output import console, count, printable, table, warn
 
 if TYPE_CHECKING:
-    from ..pipeline.evaluation import Comparison, Result
+    from ..pipeline.evaluation import ClassFigures, Comparison, Result
     from .released import AsReleased
 
 _CONVENTIONS = {
@@ -75,6 +75,17 @@ def print_results(
     released.echo()
     for message in first.notes:
         warn(message)
+
+
+def print_classes(protocol: str, classes: Mapping[str, Sequence[ClassFigures]]) -> None:
+    """Print a table for each scorer, the worst class first."""
+    for scorer, figures in classes.items():
+        rows = []
+        for each in sorted(figures, key=lambda each: (each.top1, -each.n)):
+            taken = f"{each.confusion} ({each.n_confused})" if each.confusion else ""
+            rows.append([each.label, taken, each.n, f"{each.top1:.1f} [{each.low:.1f}, {each.high:.1f}]"])
+        title = f"{protocol}, {printable(scorer)}: each class [95 % Wilson interval]"
+        console().print(table(title, ["class", "most often taken for", "n", "top-1 %"], rows, left=2))
 
 
 def _shots(shots: int | str | None) -> str:

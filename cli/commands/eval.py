@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache as cache_result
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...pipeline.choices import MAP_CONVENTIONS, MULTI_LABEL, PAPERS, TRAINING_PROTOCOLS
+from ...pipeline.choices import MAP_CONVENTIONS, MULTI_LABEL, PAPERS, PROTOCOLS, TRAINING_PROTOCOLS
 from ..compare import dataset_of, print_published, to_json
 from ..conditions import Condition, with_option
 from ..head_options import SEED, Shots, head_configs, head_options, texts_for_heads, train_settings
@@ -26,14 +26,15 @@ from ..options import (
     prompts_of,
     vidclip_command,
 )
-from ..parameters import option
+from ..parameters import OutputFile, option
 from ..released import AsReleased, as_released_option
 from ..scoring_options import SCORES, ZERO_SHOT, scoring_options, scoring_settings
 
 if TYPE_CHECKING:
-    from ...pipeline.evaluation import Languages, Result, Run, TrainingPlan
+    from ...pipeline.evaluation import Languages, PredictionRow, Result, Run, TrainingPlan
     from ...pipeline.scoring import Scorer
 
+ONE_LABEL = with_option("--protocol", *PROTOCOLS)
 LEARNS = with_option("--protocol", *TRAINING_PROTOCOLS)
 TRAINS = Condition(
     lambda call: (
@@ -54,7 +55,7 @@ TRAINS = Condition(
         "Heads (--protocol general, few-shot)": "--classifier --temporal --temporal-start --temporal-heads --projection "
         "--prompt-context --text-encoder --loss --epochs --batch-size --learning-rate --weight-decay --train-split "
         "--test-share --shots --seed --seeds",
-        "Encoder and output": "--model --pretrained --device --json --debug",
+        "Encoder and output": "--model --pretrained --device --per-class --predictions --predictions-top --json --debug",
     },
 )
 @cache_option
@@ -101,10 +102,28 @@ TRAINS = Condition(
     help="Trainings of each head.  [default: few-shot 3, general 1]",
 )  # fmt: skip
 @option("--single-view", is_flag=True, help="Of several views, the center crop of the first clip alone.")
+@option(
+    "--per-class", is_flag=True, needs=ONE_LABEL,
+    help="The figures of each class, and what it is most often taken for.",
+)  # fmt: skip
+@option(
+    "--predictions", "predictions_file", type=OutputFile(), needs=ONE_LABEL,
+    help="Write what was said of every video: .csv, .json or .parquet. `vidclip compare` reads two of them.",
+)  # fmt: skip
+@option(
+    "--predictions-top", type=click.IntRange(1, 1000), default=5, show_default=True, needs=with_option("--predictions"),
+    help="Classes of a video in it.",
+)  # fmt: skip
 @json_option
 @model_options
 @device_option
-def command(cache: Path, json_file: Path | None, as_released: AsReleased, **options: Any) -> None:
+def command(
+    cache: Path,
+    json_file: Path | None,
+    predictions_file: Path | None,
+    as_released: AsReleased,
+    **options: Any,
+) -> None:
     """Scores the videos of the cache against their class names.
 
     The protocols that train nothing make one table of all pools, heads and attributes, each compared with the first
@@ -116,16 +135,24 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
         FEW_SHOT_SETTINGS,
         TrainingPlan,
         build_scorers,
+        check_predictions_file,
+        class_figures,
         compare_with_controls,
         compare_with_first,
         find_languages,
         plan_training,
         plan_zero_shot,
+        prediction_rows,
         published_for,
     )
     from ...pipeline.heads import load_head
+    from ..files import write_predictions
     from ..output import progress_bar, warn, write_json
-    from ..tables import print_results
+    from ..tables import print_classes, print_results
+
+    if predictions_file:
+        check_predictions_file(predictions_file)
+    keep = options["predictions_top"] if predictions_file else int(options["per_class"])
 
     options["prompts"] = prompts_of(*options["prompts"])
     options["attributes_prompt"] = prompt_of("--attributes-prompt", options["attributes_prompt"])
@@ -212,6 +239,8 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
                 repeats=options["repeats"],
                 map_convention=options["map_convention"],
             )
+            if protocol != MULTI_LABEL:
+                plan = replace(plan, options={**plan.options, "keep": keep})
         plans.append(plan)
     zero_shot = {
         **shaped_by,
@@ -221,6 +250,7 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
         "repeats": options["repeats"],
     }
     documents: list[dict[str, Any]] = []
+    rows: list[PredictionRow] = []
     try:
         for plan in plans:
             trains = isinstance(plan, TrainingPlan)
@@ -230,8 +260,14 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
                 comparisons += compare_with_controls(found, results)
             shots = plan.shots if trains else ()
             published = published_for(papers, dataset, plan.protocol, shots) if papers else []
+            classes = {}
+            if options["per_class"]:
+                classes = {each.scorer: class_figures(each, lexicon) for each in results if each.predictions}
+            if predictions_file:
+                rows += prediction_rows(features, lexicon, plan.sides.test if trains else plan.test, results)
             if str(json_file) != "-":
                 print_results(results, comparisons, as_released)
+                print_classes(plan.protocol, classes)
                 print_published(papers, dataset, plan.protocol, published)
             documents.append(
                 {
@@ -241,10 +277,17 @@ def command(cache: Path, json_file: Path | None, as_released: AsReleased, **opti
                         {**vars(comparison), **({} if k is None else {"shots": k})}
                         for k, comparison in comparisons
                     ],
+                    **(
+                        {"per_class": {k: [asdict(c) for c in v] for k, v in classes.items()}}
+                        if classes
+                        else {}
+                    ),
                     **to_json(papers, published),
                 }
             )
     finally:
+        if predictions_file and rows:
+            write_predictions(predictions_file, rows)
         if json_file and documents:
             write_json(json_file, documents)
             if len(documents) < len(plans):

@@ -14,6 +14,9 @@ from .calibration import calibrate as calibrate
 from .calibration import calibration_error as calibration_error
 from .calibration import fit_temperature as fit_temperature
 from .calibration import scaled_softmax as scaled_softmax
+from .compare_files import PairedComparison as PairedComparison
+from .compare_files import compare_figures as compare_figures
+from .compare_files import compare_predictions as compare_predictions
 from .cost import ModelCost as ModelCost
 from .cost import model_cost as model_cost
 from .few_shot import FEW_SHOT_SETTINGS as FEW_SHOT_SETTINGS
@@ -39,8 +42,16 @@ from .metrics import classification_metrics as classification_metrics
 from .metrics import label_ranks as label_ranks
 from .multi_label import evaluate_multi_label as evaluate_multi_label
 from .multi_label import released_convention as released_convention
+from .per_class import ClassFigures as ClassFigures
+from .per_class import class_figures as class_figures
+from .per_class import wilson_interval as wilson_interval
 from .prediction import Prediction as Prediction
 from .prediction import predict as predict
+from .predictions import PredictionRow as PredictionRow
+from .predictions import check_predictions_file as check_predictions_file
+from .predictions import encode_predictions as encode_predictions
+from .predictions import prediction_rows as prediction_rows
+from .predictions import read_predictions as read_predictions
 from .predictor import Guess as Guess
 from .predictor import Predictor as Predictor
 from .predictor import VideoPrediction as VideoPrediction

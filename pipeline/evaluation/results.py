@@ -40,6 +40,23 @@ class Estimate:
         return f"{self.mean:.1f}{spread}{interval}"
 
 
+@dataclass(frozen=True, eq=False)
+class TrialPredictions:
+    """What one scorer said of the videos of one trial."""
+
+    name: str
+    videos: np.ndarray
+    """[n] positions in the videos tested."""
+    labels: np.ndarray
+    """[n] class indices, as `best` has them: in the list of all classes."""
+    ranks: np.ndarray
+    """[n] how many classes come before the true one."""
+    best: np.ndarray
+    """[n, k] the likeliest classes, best first; of equals, the smaller index."""
+    scores: np.ndarray
+    """[n, k] theirs, as the scorer ranks by."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What one scorer reached under a protocol, with all that is needed to find it again."""
@@ -59,6 +76,8 @@ class Result:
     """What a reader should know: videos left out, and why."""
     hits: Sequence[tuple[np.ndarray, np.ndarray]] = field(default=(), repr=False, compare=False)
     """For `compare`: of every trial, the videos tested, and which of them were right."""
+    predictions: Sequence[TrialPredictions] = field(default=(), repr=False, compare=False)
+    """Of every trial, where `evaluate` was asked to keep them."""
     resampled: np.ndarray | None = field(default=None, repr=False, compare=False)
     """For `compare`, of multi-label: mean average precisions of resamples of the videos."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..scoring import FeatureSource, Scorer, score_batches
 from .labels import LabeledVideos
 from .metrics import bootstrap_interval, label_ranks, metrics_of_ranks
 from .protocols import Trial, trials
-from .results import Estimate, EvaluationError, Result
+from .results import Estimate, EvaluationError, Result, TrialPredictions
 
 _FIGURES = ("top1", "top5", "mean_class")
 _HITS_WITHIN = {"top1": 1, "top5": 5}
@@ -33,33 +34,63 @@ def evaluate(
     n_classes: int,
     *,
     settings: Mapping[str, Any] | None = None,
+    keep: int = 0,
     **options: Any,
 ) -> list[Result]:
     """Run a protocol for every scorer, in one pass over the features.
 
     scorers    names must differ
+    keep       so many of the likeliest classes of every video are in `Result.predictions`; 0: there are none
     options    of `protocols.trials`: repeats, keep_absent, class_sets, video_sets
     Memory is that of a batch, and of one rank for each scorer, trial and video.
     Raises EvaluationError where the protocol cannot run (too few classes, no videos); NotFinite.
     """
     runs = plan_trials(protocol, test, n_classes, **options)
     ranks = [[np.empty(len(run.videos), np.int64) for run in runs] for _ in scorers]
+    kept = [[_Kept(run, keep) for run in runs] for _ in scorers] if keep else []
     start = 0
     for batch, similarities in score_batches(source, scorers, test.indices):
         stop = start + len(batch)
-        for scorer, found, of_scorer in zip(scorers, similarities, ranks, strict=True):
-            for run, of_run in zip(runs, of_scorer, strict=True):
+        for place, (scorer, found, of_scorer) in enumerate(zip(scorers, similarities, ranks, strict=True)):
+            for number, (run, of_run) in enumerate(zip(runs, of_scorer, strict=True)):
                 # run.videos ascends: those of this batch stand together.
                 first, last = np.searchsorted(run.videos, [start, stop])
                 if first == last:
                     continue
                 scores = scorer.scores(found[run.videos[first:last] - start], run.classes)
                 of_run[first:last] = label_ranks(scores, run.labels[first:last])
+                if keep:
+                    kept[place][number].add(first, last, scores)
         start = stop
-    return [
+    results = [
         result_of_ranks(scorer.name, protocol, runs, of_scorer, test, n_classes, settings)
         for scorer, of_scorer in zip(scorers, ranks, strict=True)
     ]
+    if not keep:
+        return results
+    return [
+        replace(result, predictions=[own.done(of_run) for own, of_run in zip(of_scorer, given, strict=True)])
+        for result, of_scorer, given in zip(results, kept, ranks, strict=True)
+    ]
+
+
+class _Kept:
+    """The likeliest classes of the videos of a trial, as the batches bring them."""
+
+    def __init__(self, run: Trial, keep: int) -> None:
+        n, k = len(run.videos), min(keep, len(run.classes))
+        self._run, self._best, self._scores = run, np.empty((n, k), np.int64), np.empty((n, k))
+
+    def add(self, first: int, last: int, scores: np.ndarray) -> None:
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : self._best.shape[1]]
+        self._best[first:last] = self._run.classes[order]
+        self._scores[first:last] = np.take_along_axis(scores, order, axis=1)
+
+    def done(self, ranks: np.ndarray) -> TrialPredictions:
+        run = self._run
+        return TrialPredictions(
+            run.name, run.videos, run.classes[run.labels], ranks, self._best, self._scores
+        )
 
 
 def result_of_ranks(

@@ -51,6 +51,7 @@ ARGUMENTS = {
     "import-model": ["a.pt", "--output", "model"],
     "plot few-shot": ["shots.json"],
     "search": ["a dog"],
+    "compare": ["a.csv", "b.csv"],
     "saliency": ["video", "a dog"],
     "merge": ["one", "two", "--output", "three"],
     "cost": ["--model", "ViT-B-32"],
@@ -62,6 +63,8 @@ WITHOUT_A_PART = {
     ("eval", "--split"): ["--protocol", "splits"],
     ("eval", "--attributes"): ["--protocol", "few-shot"],
     ("eval", "--head"): ["--protocol", "few-shot"],
+    ("eval", "--per-class"): ["--protocol", "few-shot"],
+    ("eval", "--predictions"): ["--protocol", "few-shot"],
     ("eval", "--view-average"): ["--pool", "max"],
     ("eval", "--prompt"): ["--protocol", "few-shot", "--classifier", "lda"],
     **{
@@ -519,6 +522,7 @@ IN_EVERY_CALL = {
     "min-rate mixup mode model normalization output pool precision pretrained rand-augment recipe root seed shots size temperature "
     "temporal timeout tower train train-split video-prompts warm-up-epochs weight-decay worker-memory workers",
     "predict": "calibrate device head json lexicon model none-of-these top",
+    "compare": "json scorer top",
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
     "plot confusion": "cache device head lexicon model output split",
