@@ -141,7 +141,14 @@ def explain(error: Exception) -> str:
     )
 
 
-@click.group(cls=LazyGroup, context_settings={"auto_envvar_prefix": "VIDCLIP", "max_content_width": 100})
+SETTINGS = {
+    "auto_envvar_prefix": "VIDCLIP",
+    "max_content_width": 100,
+    "help_option_names": ["-h", "--help"],
+}
+
+
+@click.group(cls=LazyGroup, context_settings=SETTINGS)
 @click.version_option(package_name="vidclip", message="%(version)s", allow_from_autoenv=False)
 def main() -> None:
     """Reads every video once and does everything else from the cache, in seconds.

@@ -41,7 +41,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
         title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for position, name in enumerate(columns):
-        made.add_column(Text(name), justify="left" if position < left else "right")
+        made.add_column(Text(name), justify="left" if position < left else "right", overflow="fold")
     for row in rows:
         made.add_row(*(Text(printable(cell)) for cell in row))
     return made

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from .conditions import NEARNESS, Call, Condition
 from .messages import note, printable
@@ -168,6 +169,12 @@ class Option(VidclipParameter, click.Option):
         self.needs, self.hint, self.settle = needs, hint, settle
         if self.metavar is None and isinstance(self.type, (click.IntRange, click.FloatRange)):
             self.metavar = "N" if isinstance(self.type, click.IntRange) else "X"
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what a shell offers behind this option: that of its type, or names of what is there."""
+        from .completion import offered
+
+        return super().shell_complete(ctx, incomplete) + offered(self.opts[0], ctx, incomplete)
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Without the range: an error tells it to those who leave it."""

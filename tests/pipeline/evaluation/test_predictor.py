@@ -42,10 +42,9 @@ def cache(tmp_path_factory, request):
 
 @pytest.fixture(scope="module")
 def stored(cache):
-    rng = np.random.default_rng(1)
-    head = VideoHead(
-        HeadConfig("linear", "mean"), rng.standard_normal((6, cache.shape[3])), cache.shape[3], 4
-    )
+    videos, labels = cache.frames().astype(float).mean(axis=(1, 2)), np.array(cache.labels)[:, 0]
+    rows = np.stack([videos[labels == name][:2].mean(axis=0) for name in NAMES[::-1]])
+    head = VideoHead(HeadConfig("linear", "mean"), rows, cache.shape[3], 4)
     return StoredHead(head, cache.identity, NAMES[::-1], {"temperature": 0.2, "prompts": ["{}"]})
 
 
