@@ -13,6 +13,7 @@ from .files import where_writable as where_writable
 from .files import write_whole as write_whole
 from .identity import Identity as Identity
 from .labels import ListFacts as ListFacts
+from .labels import read_labels_before as read_labels_before
 from .labels import update_labels as update_labels
 from .layout import VideoInfo as VideoInfo
 from .layout import VideoRecord as VideoRecord

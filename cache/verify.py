@@ -17,7 +17,7 @@ from .errors import CacheError
 from .failures import FAILURES_FILE, parse_failure
 from .hdf5 import Contents
 from .identity import Identity
-from .labels import LABELS_FILE, ListFacts, read_labels
+from .labels import BEFORE_FILE, LABELS_FILE, ListFacts, read_labels, read_labels_before
 from .layout import FRAMES_FORMAT, facts_of, read_columns, video_infos
 from .lines import damage_message, damaged_lines
 from .missing import MISSING_FILE, parse_missing
@@ -51,8 +51,9 @@ def verify(folder: str | Path) -> Iterator[Checked]:
     labels = folder / LABELS_FILE
     facts: dict[str, ListFacts] = {}
     problems: tuple[str, ...] = ()
+    n_videos = sum(_rows(contents[path]) for path in shards)
     try:
-        facts = read_labels(folder, sum(_rows(contents[path]) for path in shards))
+        facts = read_labels(folder, n_videos)
     except CacheError as error:
         problems = (str(error),)
     seen: dict[tuple[str, int], tuple[str, bytes]] = {}
@@ -60,6 +61,8 @@ def verify(folder: str | Path) -> Iterator[Checked]:
         yield _check_shard(path, contents[path], identity, facts, seen)
     if problems or labels.exists():
         yield Checked(labels, 0, problems)
+    if os.path.lexists(folder / BEFORE_FILE):
+        yield _checked(folder / BEFORE_FILE, lambda path: read_labels_before(path.parent, n_videos))
     for name, parse in ((FAILURES_FILE, parse_failure), (MISSING_FILE, parse_missing)):
         if os.path.lexists(folder / name):
             yield _checked(folder / name, _check_lines, parse)

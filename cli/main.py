@@ -31,6 +31,7 @@ COMMANDS = {
     "saliency": "Which frames of a video a phrase attends to.",
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",
+    "label": "Other labels and splits for a cache's videos; encodes nothing.",
     "merge": "Join caches of one encoder and sampling.",
     "cost": "Parameters and multiply-adds of models, without weights.",
     "lexicons": "List the phrase lists, or print one.",

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from .files import write_json as write_json
 from .messages import printable as printable
+from .messages import quoted as quoted
 from .messages import warn as warn
 
 if TYPE_CHECKING:

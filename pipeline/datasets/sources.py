@@ -109,6 +109,22 @@ def read_paths(paths: Sequence[str | Path]) -> VideoList:
     return VideoList(sorted(videos, key=lambda video: natural_key(video.id)))
 
 
+def read_rows(path: str | Path, *, root: str | Path | None = None) -> VideoList:
+    """Return the videos of a CSV list in the order of its rows; whether their files are there is not asked.
+
+    path    a ``.csv`` file as for `read_videos`
+    root    where ids begin, and what paths are relative to, whether or not it is there. Default: the folder of the list
+    Raises DatasetError when the list cannot be read, names no video, or one twice.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix.lower() != ".csv":
+        raise DatasetError(f"{path} is no list: write a .csv file with the header path,label,split.")
+    base = os.path.dirname(without_dots(str(path))) if root is None else without_dots(str(root))
+    videos = read_csv_list(path, base)
+    check_unicode(video.id for video in videos)
+    return VideoList(videos, source=f"{path.absolute()} below {base}")
+
+
 def _take_files(files: list[Path], root: str | None) -> list[Video]:
     for file in files:
         if not os.path.lexists(file):

@@ -59,6 +59,7 @@ ARGUMENTS = {
 """What a command cannot do without."""
 
 WITHOUT_A_PART = {
+    **{("label", name): ["--undo"] for name in ("--from", "--set", "--set-split", "--lexicon")},
     ("cost", "--temporal"): ["--head", "head.safetensors"],
     ("eval", "--split"): ["--protocol", "splits"],
     ("eval", "--attributes"): ["--protocol", "few-shot"],
@@ -531,6 +532,7 @@ IN_EVERY_CALL = {
     "import-model": "frames lexicon output text",
     "info": "json",
     "verify": "cache",
+    "label": "cache undo",
     "merge": "output",
     "cost": "frames head json measure model size tower",
     "lexicons": "",

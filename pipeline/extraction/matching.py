@@ -1,0 +1,63 @@
+"""Which videos of a cache are meant: by the rows of a list, by an id, a path or a pattern."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+
+from ...cache import FeatureCache
+from ..datasets import DatasetError, Video, segment_of
+
+
+def match_list(videos: Iterable[Video], cache: FeatureCache) -> tuple[dict[str, Video], list[Video]]:
+    """Return the row of each video of the cache that a list names, by id, and the rows of videos that are not there.
+
+    A row names the video of its id; where there is none, the videos that were read from its path (and of a segment,
+    those of its times).
+    Raises DatasetError where two rows name one video.
+    """
+    by_path: dict[tuple[object, ...], list[str]] = {}
+    for info in cache.videos:
+        by_path.setdefault((info.path, *segment_of(info.id, info.path)), []).append(info.id)
+    found: dict[str, Video] = {}
+    absent: list[Video] = []
+    for video in videos:
+        place = (str(video.path), video.start_seconds, video.end_seconds)
+        ids = [video.id] if video.id in cache else by_path.get(place, [])
+        if not ids:
+            absent.append(video)
+        for id in ids:
+            if id in found:
+                raise DatasetError(
+                    f"{found[id].where} and {video.where} both name the video {id!r} of {cache.folder}: keep one of them."
+                )
+            found[id] = video
+    return found, absent
+
+
+def match_name(name: str, cache: FeatureCache) -> list[str]:
+    """Return the ids of the videos that a name means: an id, or else a path, or else a pattern of ids.
+
+    name    in a pattern `*` stands for any characters, `/` too, `?` for one, `[ab]` for one of several
+    Raises DatasetError where it means none.
+    """
+    if name in cache:
+        return [name]
+    found = [info.id for info in cache.videos if info.path == name]
+    if not found and any(character in name for character in "*?["):
+        matches = re.compile(fnmatch.translate(name)).match
+        found = [id for id in cache.ids if matches(id)]
+    if not found:
+        raise DatasetError(
+            f"No video of {cache.folder} is called {name!r}.{_close(name, cache.ids)} Give its id, the path it was read "
+            "from, or a pattern such as 'yoga/*'."
+        )
+    return found
+
+
+def _close(name: str, ids: Sequence[str]) -> str:
+    # In a large cache the comparison with every id would take longer than the work.
+    close = difflib.get_close_matches(name, ids[:20_000], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
