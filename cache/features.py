@@ -19,6 +19,7 @@ from .labels import read_labels
 from .layout import FRAMES_FORMAT, VideoInfo, facts_of, read_columns, read_details, video_infos
 from .missing import MissingVideo, read_missing
 from .open_file import OpenFile, describe_all, sound
+from .removed import Removed, read_removed, standing
 from .shards import WORTH_THREADS, Shard, copy_rows, processors, shard_paths
 
 _Indices = Sequence[int] | np.ndarray | slice | None
@@ -29,7 +30,7 @@ class FeatureCache:
 
     Videos are in the order of their ids, whatever the order or number of extractions that brought
     them: position n of every array and list here is the same video. A cache is as it was when it was
-    opened; `refresh` adds what has been closed since. Where a video was read again because its file
+    opened; `refresh` adds what has been closed since, and leaves out what was removed. Where a video was read again because its file
     had changed, the highest generation counts, and none where the changed file could not be read.
 
     Raises CacheError where the folder is no cache, a file is damaged, or a video stands there twice.
@@ -46,6 +47,8 @@ class FeatureCache:
         self._view: int | None = None
         self.replaced = 0
         """How many videos of the shards do not count, because they have been read again since."""
+        self.removals: dict[str, Removed] = {}
+        """What was taken out of the cache, by id; a video of these may have been read again since."""
         self._sound: set[int] = set()  # the shards of version 1 that have been compared with their digest
         self.refresh()
 
@@ -54,17 +57,20 @@ class FeatureCache:
 
         A video that two shards hold identically counts once. Raises CacheError where they differ.
         """
-        known = {shard.path for shard in self._shards}
-        new = [path for path in shard_paths(self.folder) if path not in known]
         # Views of this cache share the lists so far: they are replaced, never changed.
         before = dict(vars(self))
         self._shards, self._videos, self._places = list(self._shards), list(self._videos), list(self._places)
         try:
-            for path, found in describe_all(new).items():
-                self._add_shard(path, sound(found))
+            self._add_new_shards()
+            removals = read_removed(self.folder, self._n_rows)
+            if self.removals.keys() - removals.keys():  # given back: their rows are not known any more
+                self._shards, self._videos, self._places = [], [], []
+                self._sound, self.replaced = set(), 0
+                self._add_new_shards()
+            self.removals = removals
             # After the shards: what a writer records before it closes one is then seen.
             self._failures = read_failures(self.folder)
-            facts = self.list_facts = read_labels(self.folder, len(self._videos))
+            facts = self.list_facts = read_labels(self.folder, self._n_rows)
             """What later lists say of videos, by id."""
             if facts:  # a later list's stand before those of the shards
                 self._videos = [
@@ -121,6 +127,8 @@ class FeatureCache:
         newest: dict[str, int] = {
             id: failure.generation for id, failure in self._failures.items() if failure.generation
         }
+        for id, removed in self.removals.items():
+            newest[id] = max(newest.get(id, 0), removed.generation)
         for video in self._videos:
             if video.generation > newest.get(video.id, 0):
                 newest[video.id] = video.generation
@@ -129,7 +137,10 @@ class FeatureCache:
             for index, video in enumerate(self._videos)
             if video.generation == newest.get(video.id, video.generation)
         ]
-        self.replaced += len(self._videos) - len(indices)
+        counted = set(indices)
+        self.replaced += sum(
+            video.id not in self.removals for index, video in enumerate(self._videos) if index not in counted
+        )
         return sorted(indices, key=lambda index: (self._videos[index].id, self._places[index]))
 
     def next_generation(self, id: str) -> int:
@@ -137,7 +148,8 @@ class FeatureCache:
         index = self._index_of.get(id)
         failure = self._failures.get(id)
         after = 0 if index is None else self._videos[index].generation + 1
-        return max(after, failure.generation if failure else 0)
+        removed = self.removals[id].generation if id in self.removals else 0
+        return max(after, failure.generation if failure else 0, removed)
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -200,9 +212,13 @@ class FeatureCache:
 
     def failures(self) -> list[Failure]:
         """Return the videos that could not be read, and have no features from a later attempt."""
-        return [
-            failure for failure in read_failures(self.folder).values() if failure.id not in self._index_of
-        ]
+        failures = standing(read_failures(self.folder).values(), self.removals)
+        return [failure for failure in failures if failure.id not in self._index_of]
+
+    @property
+    def removed(self) -> list[str]:
+        """The videos that were taken out and have not been read again; their features are still in the shards."""
+        return [id for id in self.removals if id not in self._index_of]
 
     def missing(self) -> list[MissingVideo]:
         """Return the listed videos that were not there at the last extraction, and have no features from another."""
@@ -237,6 +253,16 @@ class FeatureCache:
         for start in range(0, len(wanted), size):
             piece = wanted[start : start + size]
             yield piece, self.frames(piece)
+
+    @property
+    def _n_rows(self) -> int:
+        return sum(shard.num_videos for shard in self._shards)
+
+    def _add_new_shards(self) -> None:
+        known = {shard.path for shard in self._shards}
+        new = [path for path in shard_paths(self.folder) if path not in known]
+        for path, found in describe_all(new).items():
+            self._add_shard(path, sound(found))
 
     def _add_shard(self, path: Path, contents: Contents) -> None:
         with OpenFile(path, FRAMES_FORMAT, contents) as file:

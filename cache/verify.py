@@ -22,6 +22,7 @@ from .layout import FRAMES_FORMAT, facts_of, read_columns, video_infos
 from .lines import damage_message, damaged_lines
 from .missing import MISSING_FILE, parse_missing
 from .open_file import OpenFile, describe_all
+from .removed import REMOVED_FILE, read_removed
 from .shards import shard_paths
 from .texts import read_texts
 
@@ -61,8 +62,9 @@ def verify(folder: str | Path) -> Iterator[Checked]:
         yield _check_shard(path, contents[path], identity, facts, seen)
     if problems or labels.exists():
         yield Checked(labels, 0, problems)
-    if os.path.lexists(folder / BEFORE_FILE):
-        yield _checked(folder / BEFORE_FILE, lambda path: read_labels_before(path.parent, n_videos))
+    for name, read in ((BEFORE_FILE, read_labels_before), (REMOVED_FILE, read_removed)):
+        if os.path.lexists(folder / name):
+            yield _checked(folder / name, lambda path, read=read: read(path.parent, n_videos))
     for name, parse in ((FAILURES_FILE, parse_failure), (MISSING_FILE, parse_missing)):
         if os.path.lexists(folder / name):
             yield _checked(folder / name, _check_lines, parse)

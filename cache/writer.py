@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .cache_json import check_identity, ensure_identity
-from .failures import Failure, append_failure, read_failures
+from .failures import Failure, append_failure
 from .features import FeatureCache
 from .files import folder_turn, remove_abandoned_files, write_whole, writer_lock
 from .hdf5 import file_parts
@@ -81,7 +81,8 @@ class CacheWriter:
             """The videos in the cache, those that still gather included."""
             self._generations = {video.id: video.generation for video in stored.videos if video.generation}
             self._stored: FeatureCache | None = stored
-            self.failed_ids: set[str] = set(read_failures(self.folder)) - self.ids
+            self._removed = {id: each.generation for id, each in stored.removals.items()}
+            self.failed_ids: set[str] = {failure.id for failure in stored.failures()}
             """The videos recorded as failed, and not in the cache."""
         except BaseException:
             self._resources.close()
@@ -108,8 +109,9 @@ class CacheWriter:
         """Add one video; it is safe on disk after the next `flush`, which may happen at once.
 
         A video that is there already is replaced by a record of a higher generation: its earlier features stay in
-        their shard, for readers that have opened it, and count no more.
+        their shard, for readers that have opened it, and count no more. One that was removed is there again.
         """
+        record = replace(record, generation=max(record.generation, self._removed.get(record.id, 0)))
         frames = np.asarray(record.frames)
         if record.id in self.ids and record.generation <= self._generations.get(record.id, 0):
             raise ValueError(f"{record.id!r} is in {self.folder} already")
@@ -149,6 +151,7 @@ class CacheWriter:
 
     def add_failure(self, failure: Failure) -> None:
         """Record a video that could not be read, at once."""
+        failure = replace(failure, generation=max(failure.generation, self._removed.get(failure.id, 0)))
         append_failure(self.folder, failure)
         if failure.generation > self._generations.get(failure.id, 0):
             self.ids.discard(failure.id)

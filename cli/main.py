@@ -32,6 +32,8 @@ COMMANDS = {
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",
     "label": "Other labels and splits for a cache's videos; encodes nothing.",
+    "remove": "Take videos out of a cache, or give them back.",
+    "prune": "Take out of a cache the videos whose files are gone.",
     "merge": "Join caches of one encoder and sampling.",
     "cost": "Parameters and multiply-adds of models, without weights.",
     "lexicons": "List the phrase lists, or print one.",

@@ -69,6 +69,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
             {"id": video.id, "note": video.note} for video in videos if video.note.startswith(DAMAGED)
         ],
         "replaced": cache.replaced,
+        "removed": len(cache.removed),
         "not_wholly_readable": sum(video.readable_frames < video.n_frames for video in videos),
         "with_repeated_frames": sum(video.repeated for video in videos),
         "failures": len(failures),
@@ -120,6 +121,7 @@ def _print_one(facts: dict[str, Any]) -> None:
         ("failures", f"{facts['failures']:,} ({_tally(facts['failure_stages'])}); see failures.jsonl" if facts["failures"] else "none"),
         *([("missing", f"{facts['missing']:,} listed; see missing.jsonl")] if facts["missing"] else []),
         *([("replaced", f"features of {count(facts['replaced'], 'video')} from before it was read again; `vidclip merge` drops them")] if facts["replaced"] else []),
+        *([("removed", f"{facts['removed']:,}; `vidclip remove --undo` gives them back, `vidclip merge` drops their features")] if facts["removed"] else []),
         ("size", f"{size(facts['bytes'])} in {count(facts['shards'], 'shard')}"),
     ]  # fmt: skip
     for text in facts["texts"]:

@@ -3,10 +3,13 @@ from .extractor import cache_identity as cache_identity
 from .extractor import extract as extract
 from .matching import match_list as match_list
 from .matching import match_name as match_name
+from .matching import match_removed as match_removed
 from .plan import SourceChanged as SourceChanged
 from .plan import videos_of_part as videos_of_part
 from .progress import Progress as Progress
 from .progress import Summary as Summary
+from .prune import Gone as Gone
+from .prune import find_gone as find_gone
 from .relabel import Relabeling as Relabeling
 from .relabel import plan_relabeling as plan_relabeling
 from .relabel import undo_relabeling as undo_relabeling

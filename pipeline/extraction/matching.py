@@ -46,15 +46,28 @@ def match_name(name: str, cache: FeatureCache) -> list[str]:
     if name in cache:
         return [name]
     found = [info.id for info in cache.videos if info.path == name]
-    if not found and any(character in name for character in "*?["):
-        matches = re.compile(fnmatch.translate(name)).match
-        found = [id for id in cache.ids if matches(id)]
+    found = found or _of_pattern(name, cache.ids)
     if not found:
         raise DatasetError(
             f"No video of {cache.folder} is called {name!r}.{_close(name, cache.ids)} Give its id, the path it was read "
             "from, or a pattern such as 'yoga/*'."
         )
     return found
+
+
+def match_removed(name: str, cache: FeatureCache) -> list[str]:
+    """Return the removed videos that an id, or a pattern of ids, means. Raises DatasetError where it means none."""
+    removed = cache.removed
+    if found := [name] if name in removed else _of_pattern(name, removed):
+        return found
+    raise DatasetError(f"No removed video of {cache.folder} is called {name!r}.{_close(name, removed)}")
+
+
+def _of_pattern(name: str, ids: Sequence[str]) -> list[str]:
+    if not any(character in name for character in "*?["):
+        return []
+    matches = re.compile(fnmatch.translate(name)).match
+    return [id for id in ids if matches(id)]
 
 
 def _close(name: str, ids: Sequence[str]) -> str:

@@ -60,6 +60,7 @@ ARGUMENTS = {
 
 WITHOUT_A_PART = {
     **{("label", name): ["--undo"] for name in ("--from", "--set", "--set-split", "--lexicon")},
+    ("remove", "--from"): ["--undo"],
     ("cost", "--temporal"): ["--head", "head.safetensors"],
     ("eval", "--split"): ["--protocol", "splits"],
     ("eval", "--attributes"): ["--protocol", "few-shot"],
@@ -533,6 +534,8 @@ IN_EVERY_CALL = {
     "info": "json",
     "verify": "cache",
     "label": "cache undo",
+    "remove": "cache undo yes",
+    "prune": "cache whole-folders yes",
     "merge": "output",
     "cost": "frames head json measure model size tower",
     "lexicons": "",
