@@ -34,6 +34,8 @@ COMMANDS = {
     "label": "Other labels and splits for a cache's videos; encodes nothing.",
     "remove": "Take videos out of a cache, or give them back.",
     "prune": "Take out of a cache the videos whose files are gone.",
+    "export": "Features as .npz, .csv, .parquet, .safetensors or a tar.",
+    "import-features": "A cache of features that another tool has computed.",
     "merge": "Join caches of one encoder and sampling.",
     "cost": "Parameters and multiply-adds of models, without weights.",
     "lexicons": "List the phrase lists, or print one.",

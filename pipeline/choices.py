@@ -19,6 +19,10 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 CHANGED = ("encode", "replace", "keep", "error")
 """What to do with videos of a cache whose files have changed."""
 
+# export
+EXPORT_FORMS = ("npz", "csv", "parquet", "safetensors", "webdataset")
+EXPORT_FEATURES = ("frames", "mean")
+
 # scores
 VIEW_AVERAGES = ("probabilities", "unscaled", "features")
 """How several views of a video become one score, by name:

@@ -18,6 +18,7 @@ LAYERS = {
     "pipeline.finetune": 6,
     "pipeline.released": 6,
     "pipeline.evaluation": 5,
+    "pipeline.exchange": 4,
     "pipeline.heads": 4,
     "pipeline.search": 4,
     "pipeline.scoring": 3,

@@ -53,6 +53,8 @@ ARGUMENTS = {
     "search": ["a dog"],
     "compare": ["a.csv", "b.csv"],
     "saliency": ["video", "a dog"],
+    "export": ["features.npz"],
+    "import-features": ["theirs", "--model", "ViT-B-32"],
     "merge": ["one", "two", "--output", "three"],
     "cost": ["--model", "ViT-B-32"],
 }
@@ -533,6 +535,8 @@ IN_EVERY_CALL = {
     "import-model": "frames lexicon output text",
     "info": "json",
     "verify": "cache",
+    "export": "cache features to",
+    "import-features": "cache frames key model pretrained",
     "label": "cache undo",
     "remove": "cache undo yes",
     "prune": "cache whole-folders yes",
