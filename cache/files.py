@@ -27,7 +27,6 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     attempt at the same file is removed.
     """
     with whole_file(path) as (_, file):
-    with whole_file(path) as file:
         for part in parts:
             file.write(part)
 
@@ -36,14 +35,11 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
 def whole_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Yield (temporary path, open file) for what gets the name `path` at the end, and is removed where that fails: as
     `write_whole`, for what is too large for memory."""
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write to; it becomes `path` at the end, and nothing where an error ends it. See `write_whole`."""
     remove_abandoned_files(path.parent, _short_name(path))
     temporary, file = _open_temporary(path)
     try:
         with file:
             yield temporary, file
-            yield file
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)

@@ -43,5 +43,5 @@ def export_features(cache: FeatureCache, path: str | Path, form: str, *, feature
         raise ExchangeError(f"{cache.folder} has no videos to export.")
     if form == "parquet":
         check_pyarrow()
-    with whole_file(Path(path)) as file:
+    with whole_file(Path(path)) as (_, file):
         _WRITERS[form](Content(cache, features), file)

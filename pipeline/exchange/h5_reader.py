@@ -31,7 +31,7 @@ def h5_arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _walk(path: Path, group: Any, prefix: str, above: set[int]) -> Iterator[tuple[str, np.ndarray]]:
-    place = h5py.h5o.get_info(group.id).addr
+    place = h5py.h5o.get_info(group.id).addr  # pyright: ignore[reportAttributeAccessIssue]
     if place in above or len(above) > _DEEPEST:
         raise ExchangeError(f"{path}: the group {prefix or '/'!r} leads back to itself, or lies too deep.")
     for name in group:

@@ -134,8 +134,9 @@ def _frames_of(
             f"{video.where} has {array.shape[-1]} dimensions, and {name} gives {encoder.dimension}: another encoder made it, or it "
             "was taken before the projection into the space of texts."
         )
-    whole = array.reshape((1,) * (3 - array.ndim) + array.shape)
-    n = whole.shape[1]
+    shape: tuple[int, ...] = (1, 1, *array.shape)[-3:]
+    whole = array.reshape(shape)
+    n = shape[1]
     indices = np.arange(n) if frames is None else Sampling(frames).frame_indices(n)[0]
     return whole[:, indices], indices, n
 

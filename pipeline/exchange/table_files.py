@@ -94,7 +94,7 @@ def write_parquet(content: Content, file: BinaryIO) -> None:
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for start in range(0, len(content.cache), BATCH):
             indices = np.arange(start, min(start + BATCH, len(content.cache)))
-            videos = [content.cache.videos[index] for index in indices]
+            videos = [content.cache.videos[index] for index in indices.tolist()]
             table: dict[str, Any] = {
                 name: [_unicode(getattr(video, name), video.id) for video in videos] for name in DETAILS
             }
