@@ -152,7 +152,7 @@ def command(
 
     if predictions_file:
         check_predictions_file(predictions_file)
-    keep = options["predictions_top"] if predictions_file else int(options["per_class"])
+    keep = options["predictions_top"] if predictions_file else int(bool(options["per_class"]))
 
     options["prompts"] = prompts_of(*options["prompts"])
     options["attributes_prompt"] = prompt_of("--attributes-prompt", options["attributes_prompt"])
