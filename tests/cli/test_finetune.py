@@ -16,6 +16,7 @@ from helpers import save_video, vidclip
 from vidclip.cache import FeatureCache
 from vidclip.cli.main import main
 from vidclip.pipeline import load_encoder
+from vidclip.pipeline.evaluation import LanguageSettings
 from vidclip.pipeline.finetune import Recipe
 
 SMALL = ["--frames", 3, "--batch-size", 6, "--temporal", "mean", "--workers", 1, "--device", "cpu"]
@@ -167,7 +168,12 @@ def test_bad_settings_are_named(videos: Path, tiny_model: str, tmp_path: Path, o
 def test_every_value_of_a_recipe_is_an_option():
     command = main.get_command(click.Context(main), "finetune")
     names = {parameter.name for parameter in command.params}
-    assert {field.name for field in fields(Recipe)} - names == {"name"}
+    assert {field.name for field in fields(Recipe)} - names == {"name", "second"}
+    # A second language is one value of a recipe, and several options.
+    of_language = {"tower": "second_text", "weight": "fusion_weight", "form": "fuse", "own_words": "second_words"}
+    controls = {"controls", "control_prompts", "paraphrases"}
+    settings = {field.name for field in fields(LanguageSettings)} - controls
+    assert {of_language.get(name, f"second_{name}") for name in settings} <= names
 
 
 def test_the_program_runs_as_a_module():
