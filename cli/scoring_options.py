@@ -30,7 +30,7 @@ SCORES = with_option("--protocol", *ZERO_SHOT)
 SPOTS = with_option("--pool", "vcs")
 
 
-def prompts_option(needs: Condition) -> Decorator:
+def prompts_option(needs: Condition | None) -> Decorator:
     return option(
         "--prompt", "prompts", multiple=True, default=("bike",), show_default=True, needs=needs,
         help="Sentence with {} for the class name, or bike, text4vis, clip-kinetics, x-clip, none; several are averaged.",
@@ -51,14 +51,15 @@ def words_option(needs: Condition | None) -> Decorator:
     )  # fmt: skip
 
 
-def queries_options(needs: Condition) -> Decorator:
+def queries_options(saliency: Condition, recognition: Condition) -> Decorator:
+    """`saliency`, `recognition`: when each of the two options has a part."""
     return options(
         option(
-            "--saliency", type=click.Choice(QUERIES), default="words", show_default=True, needs=needs,
+            "--saliency", type=click.Choice(QUERIES), default="words", show_default=True, needs=saliency,
             help="The query of the softmax over frames.",
         ),
         option(
-            "--recognition", type=click.Choice(QUERIES), default="sentence", show_default=True, needs=needs,
+            "--recognition", type=click.Choice(QUERIES), default="sentence", show_default=True, needs=recognition,
             help="What the weighted video is compared with.",
         ),
     )  # fmt: skip
@@ -118,44 +119,52 @@ def heads_option(needs: Condition | None, help: str) -> Decorator:
 _ATTRIBUTES = with_option("--attributes")
 _FUSES = _ATTRIBUTES | with_option("--head")
 
-scoring_options: Decorator = options(
-    prompts_option(SCORES | with_option("--classifier", "text") | SPOTS),
-    option(
-        "--pool", "pools", multiple=True, type=click.Choice(POOLS), default=("mean",), show_default=True,
-        help="How frames make a score: mean embedding, best frame, mean of softmaxes, concept spotting; as the "
-        "released codes score their halves. Several make one table.",
-    ),
-    option(
-        "--attributes", multiple=True, needs=SCORES,
-        help="Adds the scores of attributes from a lexicon or a .json file of BIKE's, and fusions.",
-    ),
-    heads_option(SCORES, "A head that `vidclip fit` trained: adds its scores."),
-    option(
-        "--video-prompts", multiple=True, type=click.Choice(VIDEO_PROMPTS), default=("on",), show_default=True,
-        needs=with_option("--head"),
-        help="Of X-CLIP's heads: class embeddings that look at the video's patch tokens, or its integration transformer "
-        "alone, which needs none. Both make two rows.",
-    ),
-    top_option(_ATTRIBUTES),
-    option(
-        "--fusion", type=FiniteRange(0, 1), needs=_FUSES,
-        help="Weight of the video in fusions.  [default: 0.6; 0.8 for ViT-L and larger]",
-    ),
-    option(
-        "--fusion-form", type=click.Choice(FUSION_FORMS), default="paper", show_default=True, needs=_FUSES,
-        help="What is fused: softmaxes of cosines / temperature, or of the cosines themselves.",
-    ),
-    attributes_prompt_option(_ATTRIBUTES),
-    retriever_option(_ATTRIBUTES),
-    words_option(SPOTS),
-    queries_options(SCORES & SPOTS),
-    temperature_option(SPOTS),
-    renormalize_option(SPOTS),
-    view_average_option(
-        with_option("--pool", "mean", "vcs") | with_option("--head") | with_option("--protocol", *TRAINING_PROTOCOLS)
-    ),
-)  # fmt: skip
-"""Those of `scoring_settings`, with `--head` and `--retriever`."""
+
+def scoring_options(*, trains: bool, spots: Condition = SPOTS) -> Decorator:
+    """Return those of `scoring_settings`, with `--head` and `--retriever`.
+
+    trains    whether the command has `--protocol`, and trains heads with some: what scores without training has then
+              a part in the other protocols alone
+    spots     the calls in which the saliency of frames is computed
+    """
+    scores = SCORES if trains else None
+    learns = with_option("--protocol", *TRAINING_PROTOCOLS)
+    averages = with_option("--pool", "mean", "vcs") | with_option("--head")
+    return options(
+        prompts_option(SCORES | with_option("--classifier", "text") | SPOTS if trains else None),
+        option(
+            "--pool", "pools", multiple=True, type=click.Choice(POOLS), default=("mean",), show_default=True,
+            help="How frames make a score: mean embedding, best frame, mean of softmaxes, concept spotting; as the "
+            "released codes score their halves. Several make one table.",
+        ),
+        option(
+            "--attributes", multiple=True, needs=scores,
+            help="Adds the scores of attributes from a lexicon or a .json file of BIKE's, and fusions.",
+        ),
+        heads_option(scores, "A head that `vidclip fit` trained: adds its scores."),
+        option(
+            "--video-prompts", multiple=True, type=click.Choice(VIDEO_PROMPTS), default=("on",), show_default=True,
+            needs=with_option("--head"),
+            help="Of X-CLIP's heads: class embeddings that look at the video's patch tokens, or its integration "
+            "transformer alone, which needs none. Both make two rows.",
+        ),
+        top_option(_ATTRIBUTES),
+        option(
+            "--fusion", type=FiniteRange(0, 1), needs=_FUSES,
+            help="Weight of the video in fusions.  [default: 0.6; 0.8 for ViT-L and larger]",
+        ),
+        option(
+            "--fusion-form", type=click.Choice(FUSION_FORMS), default="paper", show_default=True, needs=_FUSES,
+            help="What is fused: softmaxes of cosines / temperature, or of the cosines themselves.",
+        ),
+        attributes_prompt_option(_ATTRIBUTES),
+        retriever_option(_ATTRIBUTES),
+        words_option(spots),
+        queries_options(*(SCORES & each if trains else each for each in (spots, SPOTS))),
+        temperature_option(spots),
+        renormalize_option(SPOTS),
+        view_average_option(averages | learns if trains else averages),
+    )  # fmt: skip
 
 
 def scoring_settings(

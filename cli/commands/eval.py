@@ -70,7 +70,7 @@ TRAINS = Condition(
     "--split", needs=with_option("--protocol", *(each for each in (*ZERO_SHOT, *TRAINING_PROTOCOLS) if each != "splits")),
     help="Tested videos; all: every labeled one.  [default: test, else val; all of a cache without splits]",
 )  # fmt: skip
-@scoring_options
+@scoring_options(trains=True)
 @language_options(reads=None, trains=TRAINS, zero_shot=SCORES, controls=True)
 @as_released_option
 @option(

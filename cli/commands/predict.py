@@ -75,7 +75,7 @@ ZERO_SHOT = without_option("--head")
 )  # fmt: skip
 @prompts_option(ZERO_SHOT)
 @words_option(SPOTS)
-@queries_options(SPOTS)
+@queries_options(SPOTS, SPOTS)
 @temperature_option(SPOTS)
 @renormalize_option(SPOTS)
 @view_average_option(with_option("--pool", "mean", "vcs") | with_option("--head"))
