@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": "Two evaluations, paired by video.",
     "plot": "Pictures: correlations, few-shot curves, confusions.",
     "search": "Videos and moments for a text, a video or an image.",
+    "report": "Results as one HTML page: tables, confusions, videos.",
     "saliency": "Which frames of a video a phrase attends to.",
     "info": "What a cache holds; what two caches differ in.",
     "verify": "Check every byte of a cache.",

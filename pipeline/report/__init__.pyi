@@ -1,3 +1,13 @@
+from .decisions import ConfusedPair as ConfusedPair
+from .decisions import Decisions as Decisions
+from .decisions import choose_examples as choose_examples
+from .decisions import decide as decide
+from .decisions import most_confused as most_confused
+from .html import gallery_videos as gallery_videos
+from .html import render_page as render_page
+from .page import Example as Example
+from .page import Page as Page
+from .page import compute_page as compute_page
 from .plots import confusion_counts as confusion_counts
 from .plots import confusion_map as confusion_map
 from .plots import correlation_maps as correlation_maps
@@ -6,3 +16,6 @@ from .plots import few_shot_curves as few_shot_curves
 from .plots import loss_curve as loss_curve
 from .plots import save_figure as save_figure
 from .saliency import saliency_strip as saliency_strip
+from .thumbnails import NoPicture as NoPicture
+from .thumbnails import read_strips as read_strips
+from .thumbnails import read_thumbnails as read_thumbnails

@@ -170,7 +170,12 @@ def test_every_value_of_a_recipe_is_an_option():
     names = {parameter.name for parameter in command.params}
     assert {field.name for field in fields(Recipe)} - names == {"name", "second"}
     # A second language is one value of a recipe, and several options.
-    of_language = {"tower": "second_text", "weight": "fusion_weight", "form": "fuse", "own_words": "second_words"}
+    of_language = {
+        "tower": "second_text",
+        "weight": "fusion_weight",
+        "form": "fuse",
+        "own_words": "second_words",
+    }
     controls = {"controls", "control_prompts", "paraphrases"}
     settings = {field.name for field in fields(LanguageSettings)} - controls
     assert {of_language.get(name, f"second_{name}") for name in settings} <= names

@@ -103,6 +103,8 @@ WITHOUT_A_PART = {
         ("search", name): ["--duplicates"]
         for name in ("--like", "--join", "--moments", "--top", "--pool", "--index", "--prompt")
     },
+    **{("report", name): ["--videos", "0"] for name in ("--words", "--saliency", "--temperature")},
+    ("report", "--view-average"): ["--pool", "max"],
     ("plot correlation", "--prompt"): ["--classifier", "lda"],
     ("plot correlation", "--train-split"): ["--classifier", "text"],
     ("plot correlation", "--seed"): ["--classifier", "text"],
@@ -531,6 +533,8 @@ IN_EVERY_CALL = {
     "plot few-shot": "output",
     "plot confusion": "cache device head lexicon model output split",
     "search": "cache csv device duplicates json model split",
+    "report": "attributes cache device head lexicon model output pool prompt single-view split timeout video videos "
+    "worker-memory workers",
     "saliency": "cache device model png prompt temperature view words",
     "import-model": "frames lexicon output text",
     "info": "json",
