@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CAMPAIGN = Path(__file__).parents[1] / "benchmarks" / "faults"
 
 
+@pytest.mark.long
 def test_a_few_cases_of_each_kind_find_nothing_wrong(tmp_path):
     counts = {"kills": 2, "videos": 20, "caches": 3, "heads": 4, "commands": 6}
     done = subprocess.run(

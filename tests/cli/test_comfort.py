@@ -69,6 +69,7 @@ def test_completion_imports_no_torch(world):
     assert done.stdout.strip() == "False", done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "whole"),
     [

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 VIDCLIP = [sys.executable, "-m", "vidclip.cli.main"]
 
 
@@ -17,6 +19,7 @@ def run(*arguments, cwd):
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_demo_from_nothing_and_again(tmp_path):
     output = run("demo", cwd=tmp_path)
     assert "900 videos, 900 of them rendered now" in output

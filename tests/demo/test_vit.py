@@ -112,6 +112,7 @@ def test_the_loss_against_numpy():
     assert loss.item() == pytest.approx(cosine + lengths + divergence, rel=1e-9)
 
 
+@pytest.mark.long
 def test_training_writes_a_folder_that_open_clip_loads(tmp_path, teacher):
     tower = distill(0, 1, "cpu", 1)
     save_student(tower, tmp_path, visual_only=False)
