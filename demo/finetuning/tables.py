@@ -60,11 +60,7 @@ TABLES = {
     "prompts-order": (
         ORDER_COLUMNS,
         (
-            "prompts-cg-none",
-            "prompts-cg",
-            "prompts-i-none",
-            "prompts-cgi-none",
-            "prompts-cgi",
+            *(f"prompts-{parts}" for parts in ("cg-none", "cg", "i-none", "cgi-none", "cgi", "no-residual")),
             "cached-order-16",
         ),
     ),
