@@ -9,6 +9,7 @@ n videos of a batch, V views, T frames, D dimensions, C classes, c of them candi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -160,7 +161,7 @@ def check_attributes(embeddings: np.ndarray, indices: np.ndarray) -> None:
         )
 
 
-class JointScorer:
+class JointScorer(ABC):
     """A scorer of what two others make of a video. Their similarities are computed once, however many scorers join them."""
 
     name: str
@@ -169,9 +170,9 @@ class JointScorer:
     def similarities(self, indices: np.ndarray, frames: np.ndarray) -> Any:
         return self.join(*(part.similarities(indices, frames) for part in self.parts))
 
+    @abstractmethod
     def join(self, first: Any, second: Any) -> Any:
         """Return the similarities from those of the two parts."""
-        raise NotImplementedError
 
 
 class FusionScorer(JointScorer):
