@@ -9,11 +9,11 @@ other's neighbors (`kicking a drum` is none, `kicking a ball` is one): an easier
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import numpy as np
 
-from ..cache import FeatureCache
+from ..cache import CacheError, FeatureCache
 from ..lexicons import Lexicon
 from ..pipeline.evaluation import choose_rejection, known_and_outside, zero_shot_predictor
 from .actions import ACTIONS
@@ -60,4 +60,11 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "features")
+    parser = argparse.ArgumentParser(
+        prog="python -m vidclip.demo.none_of_these", description="How well `none of these` keeps its rate."
+    )
+    parser.add_argument("cache", help="of the demo's videos, with splits validation and test")
+    try:
+        main(parser.parse_args().cache)
+    except CacheError as error:
+        parser.error(str(error))
