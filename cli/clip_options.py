@@ -9,7 +9,7 @@ from .number_types import Numbers
 from .parameters import Decorator, FiniteRange, option, options
 
 PROBABILITY = FiniteRange(0, 1)
-CLIP_GROUP = "--crop --crop-form --flip --gray --jitter --jitter-probability --mixup --cutmix --normalization --rand-augment"
+CLIP_GROUP = "--crop --crop-form --flip --gray --jitter --jitter-probability --mixup --cutmix --normalization --rand-augment --random-erasing"
 
 clip_options: Decorator = options(
     option("--crop/--no-crop", default=None, help="Random crops, or the model's own preprocessing."),
@@ -42,5 +42,10 @@ clip_options: Decorator = options(
     ),
     option(
         "--rand-augment", type=Numbers("N,M", int), help="Number and magnitude of RandAugment's operations."
+    ),
+    option(
+        "--random-erasing",
+        type=PROBABILITY,
+        help="Probability that a box of a clip is filled with the mean color.",
     ),
 )

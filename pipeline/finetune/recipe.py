@@ -130,6 +130,8 @@ class Recipe:
     """Probability that a clip has them."""
     rand_augment: tuple[int, int] = (0, 0)
     """Number and magnitude of RandAugment's operations."""
+    random_erasing: float = 0.0
+    """Probability that a box of a clip is erased."""
     normalization: str = "encoder"
     """Mean and standard deviation of the colors: those the encoder has, or ImageNet's, which the trained encoder keeps."""
     precision: str = "auto"
@@ -173,7 +175,7 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.temperature == 0:
             raise ValueError("temperature must be above 0")
-        closed = ("gray", "jitter_probability", "min_rate")
+        closed = ("gray", "jitter_probability", "min_rate", "random_erasing")
         for name in ("betas", "held_out", "label_smoothing", *closed):
             values = self.betas if name == "betas" else [getattr(self, name)]
             if not all(0 <= value <= 1 for value in values) or (name not in closed and 1 in values):
@@ -317,6 +319,6 @@ class Recipe:
         else:
             values["second"] = self.second.to_dict()
         unknown = set() if self.tower == "temporal-prompts" else set(PROMPT_SETTINGS)
-        usual = {"keep_pixels": 0, "position": "start", "temporal_start": "quiet"}
+        usual = {"keep_pixels": 0, "position": "start", "temporal_start": "quiet", "random_erasing": 0.0}
         unknown |= {name for name, value in usual.items() if getattr(self, name) == value}
         return {name: value for name, value in values.items() if name not in unknown}

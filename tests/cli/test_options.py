@@ -525,7 +525,7 @@ IN_EVERY_CALL = {
     "test-share train-split weight-decay",
     "finetune": "accumulate allow-missing batch-size betas classifier clip-gradient cosine crop crop-form cutmix dataset decay "
     "device dry-run epochs flip frames gray held-out jitter jitter-probability label-smoothing learning-rate lexicon loss "
-    "min-rate mixup mode model normalization output pool precision pretrained rand-augment recipe root seed shots size temperature "
+    "min-rate mixup mode model normalization output pool precision pretrained rand-augment random-erasing recipe root seed shots size temperature "
     "temporal timeout tower train train-split video-prompts warm-up-epochs weight-decay worker-memory workers",
     "predict": "calibrate device head json lexicon model none-of-these top",
     "compare": "json scorer top",

@@ -268,6 +268,25 @@ def test_gray_clips_are_torchvision_s(clips: torch.Tensor):
     assert 70 < int(gray.sum()) < 130  # 100 +- 3.4 standard deviations
 
 
+def test_erased_boxes_have_the_mean_color_in_all_frames(clips: torch.Tensor):
+    mean = (0.48, 0.2, 0.9)
+    erase = ColorAugmentation(find_recipe("bike", gray=0.0, random_erasing=1.0), mean)
+    changed = erase(clips, DRAWS)
+    boxes = []
+    for before, after in zip(clips, changed, strict=True):
+        erased = (after != before).any(dim=-1)  # [T, H, W]
+        assert torch.equal(erased, erased[:1].expand_as(erased))
+        rows, columns = torch.nonzero(erased[0], as_tuple=True)
+        box = after[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert torch.equal(box, torch.tensor([122, 51, 230], dtype=torch.uint8).expand_as(box))
+        boxes.append((int(rows.min()), int(columns.min()), *box.shape[1:3]))
+    assert len(set(boxes)) == 3
+    share = ColorAugmentation(find_recipe("bike", gray=0.0, random_erasing=0.2), mean)
+    many = clips[:1, :1].expand(500, 1, 16, 20, 3)
+    erased = (share(many, [(1, 0, video) for video in range(500)]) != many).flatten(1).any(dim=1)
+    assert 70 < int(erased.sum()) < 130  # 100 +- 3.4 standard deviations
+
+
 def test_draws_of_colors_leave_the_generator_alone(clips: torch.Tensor):
     before = torch.get_rng_state()
     ColorAugmentation(find_recipe("text4vis"))(clips, DRAWS)
