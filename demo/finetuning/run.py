@@ -32,6 +32,7 @@ from ..actions import ACTIONS
 from ..learned import ORDER_SETTINGS
 from ..measure import KINDS, PROMPT, split_of, spotting_scorer, subset
 from ..report import Measurements
+from ..two_languages import STEPS, STILLS, settings_of, towers
 from ..videos import LIST_FILE
 from .hits import CLASS_COLUMNS, ORDER_COLUMNS, WITHOUT_PROMPTS, hits_suffix
 from .runs import HEADS, MODEL, Run
@@ -83,7 +84,11 @@ def _train(world: Path, run: Run, seed: int) -> None:
     names = set(classes.labels)
     videos = read_videos(world / LIST_FILE)
     listed = VideoList(v for v in videos if v.split == split and v.labels[0] in names)
-    recipe = find_recipe("text4vis", **run.changes, seed=seed)
+    second = None
+    if run.second:
+        tower = towers(world, run.second, STEPS, STILLS, workers=1)[seed]
+        second = settings_of(run.second, f"local-dir:{tower}")
+    recipe = find_recipe("text4vis", **run.changes, second=second, seed=seed)
     chosen = training_videos(listed, classes, split="all", shots=run.shots, held_out=0, seed=seed)
     encoder = load_encoder(MODEL, device="cpu", precision="fp32")
     folder = run.place(world, seed)

@@ -63,6 +63,8 @@ class Run:
     """Of the recipe."""
     shots: int | None = None
     seeds: int = 3
+    second: str = ""
+    """A second language, whose loss is added and whose scores are fused: zh or paraphrase, by a text tower of `lit`."""
 
     @property
     def has_video_prompts(self) -> bool:
@@ -143,6 +145,23 @@ RUNS = (
     Run("prompts-cgi-50", 5, videos="order", changes=PROMPTED, seeds=1),
     Run("prompts-classes", 6, changes=PROMPTED_CLASSES, shots=4, seeds=1),
     Run("prompts-classes-g", 6, changes={**PROMPTED_CLASSES, "parts": "G"}, shots=4, seeds=1),
+    Run(
+        "prompts-classes-none",
+        6,
+        changes={**PROMPTED_CLASSES, "reparameterization": "none"},
+        shots=4,
+        seeds=1,
+    ),
+    *(
+        Run(f"prompts-classes-{name}", 6, changes=PROMPTED_CLASSES, shots=4, seeds=1, second=second)
+        for name, second in {"chinese": "zh", "paraphrase": "paraphrase"}.items()
+    ),
+    *(
+        Run(
+            f"prompts-classes-{name}", 6, changes={**PROMPTED_CLASSES, "prompts": (prompt,)}, shots=4, seeds=1
+        )
+        for name, prompt in {"person": PROMPTS[1], "bare": PROMPTS[2]}.items()
+    ),
     Run("prompts-seen", 5, videos="seen", changes=PROMPTED_CLASSES, seeds=1),
 )
 """`contrastive-alone` takes its loss over 8 clips at a time, as two processes do that gather nothing."""

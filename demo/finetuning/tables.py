@@ -85,7 +85,19 @@ TABLES = {
             "cached-order",
         ),
     ),
-    "prompts-classes": (KINDS, ("frozen", "cached-4", "prompts-classes", "prompts-classes-g")),
+    "prompts-classes": (
+        KINDS,
+        (
+            "frozen",
+            "cached-4",
+            "prompts-classes-none",
+            "prompts-classes",
+            "prompts-classes-chinese",
+            "prompts-classes-paraphrase",
+            "prompts-classes-g",
+        ),
+    ),
+    "prompts-texts": (KINDS, ("prompts-classes", "prompts-classes-person", "prompts-classes-bare")),
     "prompts-unseen": (CLASS_COLUMNS, ("frozen", "prompts-seen")),
     "x-clip-text": (KINDS, ("x-clip-all", f"x-clip-all {WITHOUT_PROMPTS}", "x-clip-without-text")),
 }

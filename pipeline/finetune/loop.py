@@ -54,7 +54,10 @@ class TrainingLoop:
         self.steps = epoch_steps(len(videos.train) * videos.copies, recipe.batch_size)
         self._optimizer = torch.optim.AdamW(self.groups, betas=recipe.betas, eps=1e-8)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=recipe.precision == "fp16")
-        self._color, self._augmentation = ColorAugmentation(recipe, model.mean.flatten().tolist()), recipe.augmentation
+        self._color, self._augmentation = (
+            ColorAugmentation(recipe, model.mean.flatten().tolist()),
+            recipe.augmentation,
+        )
         self._mirrored = mirrored_classes(videos.lexicon)
         self._module: Any = model
 
