@@ -60,6 +60,7 @@ TABLES = {
     "prompts-order": (
         ORDER_COLUMNS,
         (
+            "frozen-order",
             *(f"prompts-{parts}" for parts in ("cg-none", "cg", "i-none", "cgi-none", "cgi", "no-residual")),
             "cached-order-16",
         ),
