@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .files import append_line, folder_turn, write_whole
 from .lines import read_lines, to_line
+from .removed import Removed
 
 FAILURES_FILE = "failures.jsonl"
 
@@ -49,6 +50,21 @@ def mark_reported(folder: Path, ids: Iterable[str]) -> None:
             write_whole(
                 folder / FAILURES_FILE, "".join(f"{_line(each)}\n" for each in failures.values()).encode()
             )
+
+
+def rewrite_failures(folder: Path, removed: Mapping[str, Removed]) -> None:
+    """Write the last failure of each video, without those that were taken out with their videos; within the folder's turn."""
+    failures = read_failures(folder)
+    kept = standing(failures.values(), removed)
+    if len(kept) < len(failures):
+        write_whole(folder / FAILURES_FILE, "".join(f"{_line(each)}\n" for each in kept).encode())
+
+
+def standing(failures: Iterable[Failure], removed: Mapping[str, Removed]) -> list[Failure]:
+    """Return the failures that are not older than the removal of their videos: those were taken out with them."""
+    return [
+        each for each in failures if each.id not in removed or each.generation >= removed[each.id].generation
+    ]
 
 
 def _line(failure: Failure) -> str:

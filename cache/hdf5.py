@@ -28,6 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from .columns import TextColumn
 from .errors import CacheError
 
 FORMAT_VERSION = 2
@@ -41,7 +42,7 @@ HEADER = struct.Struct("<8sIIQQ32s")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 Columns = dict[str, Any]
-"""Column name -> numpy array, or list of str for text."""
+"""Column name -> numpy array, or a sequence of str for text."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def file_parts(columns: Columns, attributes: Mapping[str, Any]) -> list[bytes]:
     disk, which it survives badly.
     """
     attributes = {**attributes, "version": FORMAT_VERSION}
-    arrays = dict(_arrays(columns))
+    arrays = dict(to_arrays(columns))
     with h5py.File(
         "image", "w", driver="core", backing_store=False, userblock_size=HEADER_BYTES, track_order=False
     ) as file:
@@ -116,15 +117,15 @@ def file_parts(columns: Columns, attributes: Mapping[str, Any]) -> list[bytes]:
     return [head + hashlib.sha256(head).digest(), image, tail]
 
 
-def _arrays(columns: Columns) -> Iterator[tuple[str, np.ndarray]]:
-    """The columns as numbers, little-endian: text becomes `<name>/bytes` and `<name>/offsets`."""
+def to_arrays(columns: Columns) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the columns as numbers, little-endian: text becomes `<name>/bytes` and `<name>/offsets`."""
     for name, column in columns.items():
         if isinstance(column, np.ndarray):
             yield name, np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
         else:
-            raw = [to_bytes(text) for text in column]
-            yield f"{name}/bytes", np.frombuffer(b"".join(raw), np.uint8)
-            yield f"{name}/offsets", np.cumsum([0, *map(len, raw)], dtype="<i8")
+            text = column if isinstance(column, TextColumn) and column.rows is None else TextColumn.of(column)
+            yield f"{name}/bytes", np.ascontiguousarray(text.data)
+            yield f"{name}/offsets", np.ascontiguousarray(text.offsets, "<i8")
 
 
 def _index_column(image: bytes, array: np.ndarray, offset: int, name: str) -> dict[str, Any]:
@@ -143,11 +144,6 @@ def _index_column(image: bytes, array: np.ndarray, offset: int, name: str) -> di
 
 def checksums_of(data: memoryview, block_bytes: int) -> Iterator[int]:
     return (zlib.crc32(data[start : start + block_bytes]) for start in range(0, len(data), block_bytes))
-
-
-def to_bytes(text: str) -> bytes:
-    # Names on disk need not be UTF-8; surrogateescape carries their bytes through unchanged.
-    return text.encode("utf-8", "surrogateescape")
 
 
 def damaged(path: Path, reason: str) -> CacheError:

@@ -18,10 +18,8 @@ the encoder ran) and `created_by`. A text column is a group of `bytes` [B] uint8
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -154,12 +152,12 @@ def read_columns(file: OpenFile) -> Columns:
 
 
 def read_details(file: OpenFile, n: int) -> Columns:
-    """Return the columns that say what the n videos of a shard are, without their features."""
+    """Return the columns that say what the n videos of a shard are, without their features; texts as `TextColumn`."""
     absent = {name for name in OPTIONAL_COLUMNS if not file.has(name)}
     columns: Columns = {
-        name: file.read_strings(name, n) for name in STRING_COLUMNS if name != "labels" and name not in absent
+        name: file.read_text(name, n) for name in STRING_COLUMNS if name != "labels" and name not in absent
     }
-    columns["labels"] = file.read_strings("labels")
+    columns["labels"] = file.read_text("labels")
     for name in DETAIL_NUMBERS:
         if name not in absent:
             columns[name] = file.read_numbers(name, NUMBER_COLUMNS[name], (n,))
@@ -168,20 +166,6 @@ def read_details(file: OpenFile, n: int) -> Columns:
         raise file.damaged("its label offsets do not fit its labels")
     columns["label_offsets"] = offsets
     return columns
-
-
-def video_infos(details: Columns) -> list[VideoInfo]:
-    """Return what the columns of `read_details` say of each video."""
-    offsets, labels, n = details["label_offsets"].tolist(), details["labels"], len(details["id"])
-    columns: dict[str, Any] = {
-        "labels": [tuple(labels[start:stop]) for start, stop in itertools.pairwise(offsets)]
-    }
-    for name in (field.name for field in fields(VideoInfo) if field.name != "labels"):
-        column = details.get(name, [OPTIONAL_COLUMNS.get(name)] * n)
-        columns[name] = column.tolist() if isinstance(column, np.ndarray) else column
-    return [
-        VideoInfo(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
-    ]
 
 
 def facts_of(video: VideoInfo) -> VideoInfo:

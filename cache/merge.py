@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from .cache_json import mismatch_message
 from .errors import CacheError, CacheMismatch
 from .features import FeatureCache
@@ -65,7 +67,7 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
     with CacheWriter(
         output, caches[0].identity, precision="+".join(sorted(precisions)), shard_seconds=float("inf")
     ) as writer:
-        there = writer.take_stored()
+        there = writer.stored
         for cache in caches:
             wanted = []
             for index, video in enumerate(cache.videos):
@@ -78,6 +80,8 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                 elif (known.labels, known.split) != (video.labels, video.split):
                     facts[video.id] = ListFacts(video.labels, video.split)
             skipped += len(cache) - len(wanted)
+            # As they are stored: each byte of a source is read once.
+            wanted = np.array(wanted, np.int64)[cache.storage_order(wanted)].tolist()
             for start in range(0, len(wanted), batch):
                 piece = wanted[start : start + batch]
                 arrays = zip(
@@ -103,13 +107,13 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                         ) from None
                     taken += 1
         writer.flush()
-        update_labels(writer.folder, facts, len(writer.ids))
-        missing = {video.id: video for video in read_missing(writer.folder) if video.id not in writer.ids}
+        update_labels(writer.folder, facts, len(there) + taken)
+        missing = {video.id: video for video in read_missing(writer.folder) if video.id not in writer}
         for cache in caches:
             for failure in cache.failures():
-                if failure.id not in writer.ids and failure.id not in writer.failed_ids:
+                if failure.id not in writer and failure.id not in writer.failed_ids:
                     writer.add_failure(failure)
-            missing |= {video.id: video for video in cache.missing() if video.id not in writer.ids}
+            missing |= {video.id: video for video in cache.missing() if video.id not in writer}
             for path in cache.folder.glob("text-*.h5"):
                 if not (writer.folder / path.name).exists():
                     copy_texts(path, writer.folder / path.name, cache.identity.encoder_digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,11 @@ def write_missing(folder: Path, videos: Iterable[MissingVideo]) -> None:
 
 
 def update_missing(
-    folder: Path, videos: Iterable[MissingVideo], source: str, present: Collection[str]
+    folder: Path, videos: Iterable[MissingVideo], source: str, *present: Container[str]
 ) -> None:
     """Replace the entries of one list by the videos that it misses today; the entries of other lists stay.
 
-    present    ids that no list misses any more: in the cache, or found by this list
+    present    what holds ids that no list misses any more: a cache, or what this list has found
     """
     videos = list(videos)
     if not videos and not (folder / MISSING_FILE).exists():
@@ -52,7 +52,9 @@ def update_missing(
         others = [
             video
             for video in before
-            if video.id not in ours and video.id not in present and not (source and video.source == source)
+            if video.id not in ours
+            and not any(video.id in ids for ids in present)
+            and not (source and video.source == source)
         ]
         after = [*others, *videos]
         if after != before:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .columns import TextColumn
 from .errors import CacheError
 from .hdf5 import (
     FORMAT_VERSION,
@@ -102,26 +102,33 @@ class OpenFile:
             self._read_bytes(column, first * row_bytes, out.reshape(-1).view(np.uint8).data)
         return out
 
-    def read_strings(self, name: str, length: int | None = None) -> list[str]:
+    def read_text(self, name: str, length: int | None = None) -> TextColumn:
+        """Return a column of text, of `length` rows where one is given."""
         if name in self.contents.texts:
-            texts = self.contents.texts[name]
+            column = TextColumn.of(self.contents.texts[name])
         else:
             if f"{name}/bytes" not in self.contents.columns:
                 raise self.damaged(f"it has no text {name!r}")
-            raw = self.read(self.numbers(f"{name}/bytes", np.uint8, (None,))).tobytes()
-            ends = self.read_numbers(f"{name}/offsets", np.int64, (None,))
-            if not len(ends) or ends[0] != 0 or ends[-1] != len(raw) or (np.diff(ends) < 0).any():
-                raise self.damaged(f"the offsets of its text {name!r} do not fit")
-            cuts = ends.tolist()
-            pairs = itertools.pairwise(cuts)
-            if raw.isascii():
-                whole = raw.decode("ascii")
-                texts = [whole[start:stop] for start, stop in pairs]
-            else:
-                texts = [raw[start:stop].decode("utf-8", "surrogateescape") for start, stop in pairs]
-        if length is not None and len(texts) != length:
-            raise self.damaged(f"column {name!r} has {len(texts)} rows, expected {length}")
-        return texts
+            raw = self.read(self.numbers(f"{name}/bytes", np.uint8, (None,)))
+            try:
+                column = TextColumn(raw, self.read_numbers(f"{name}/offsets", np.int64, (None,)))
+            except ValueError:
+                raise self.damaged(f"the offsets of its text {name!r} do not fit") from None
+        if length is not None and len(column) != length:
+            raise self.damaged(f"column {name!r} has {len(column)} rows, expected {length}")
+        return column
+
+    def read_strings(self, name: str, length: int | None = None) -> list[str]:
+        return list(self.read_text(name, length))
+
+    @property
+    def descriptor(self) -> int:
+        return self._file
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._file).st_size
 
     def check_image(self) -> None:
         """Read the whole image once, what HDF5 keeps beside the columns included. Version 1 has no checksum of it.
@@ -309,6 +316,23 @@ def _open_regular(path: Path) -> int:
         os.close(descriptor)
         raise CacheError(f"{path} is no file; move it out of the cache's folder.")
     return descriptor
+
+
+def header_digest(path: Path) -> tuple[int, bytes]:
+    """Return the size of a file and the digest of its header, which stands for all that it holds; (-1, b"") where there is
+    no whole header."""
+    try:
+        descriptor = _open_regular(path)
+    except CacheError:
+        return -1, b""
+    try:
+        head, size = os.pread(descriptor, HEADER_BYTES, 0), os.fstat(descriptor).st_size
+    except OSError:
+        return -1, b""
+    finally:
+        os.close(descriptor)
+    digest = hashlib.sha256(head[:-32]).digest()
+    return (size, digest) if len(head) == HEADER_BYTES and head[-32:] == digest else (-1, b"")
 
 
 def stamp_of(status: os.stat_result) -> bytes:

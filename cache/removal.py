@@ -42,15 +42,16 @@ def restore_videos(folder: str | Path, ids: Iterable[str] | None = None) -> list
             wanted = hidden.intersection(ids)
         if wanted:
             write_removed(cache.folder, {id: each for id, each in removed.items() if id not in wanted})
-        now = FeatureCache(cache.folder)
-        return sorted(id for id in wanted if id in now)
+        cache.refresh()
+        return sorted(id for id in wanted if id in cache)
 
 
 @contextlib.contextmanager
 def _sole_writer(folder: Path) -> Iterator[FeatureCache]:
     """Hold the lock of the cache's writer: an extraction that runs counts on the videos that it found."""
-    FeatureCache(folder)  # before a lock's file is made in what is no cache
+    cache = FeatureCache(folder)  # before a lock's file is made in what is no cache
     with contextlib.ExitStack() as held:
         with folder_turn(folder):
             held.enter_context(writer_lock(folder))
-        yield FeatureCache(folder)
+        cache.refresh()
+        yield cache

@@ -9,11 +9,10 @@ gets this generation, and is there again; see `FeatureCache.next_generation`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .failures import Failure
 from .sealed import read_sealed, text_of, write_sealed
 
 REMOVED_FILE = "removed.jsonl"
@@ -49,13 +48,6 @@ def write_removed(folder: Path, removed: Mapping[str, Removed]) -> None:
         )
     else:
         (folder / REMOVED_FILE).unlink(missing_ok=True)
-
-
-def standing(failures: Iterable[Failure], removed: Mapping[str, Removed]) -> list[Failure]:
-    """Return the failures that are not older than the removal of their videos: those were taken out with them."""
-    return [
-        each for each in failures if each.id not in removed or each.generation >= removed[each.id].generation
-    ]
 
 
 def _row(values: dict[str, Any]) -> tuple[str, Removed]:

@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from .errors import CacheError
 from .hdf5 import Column, Contents
-from .open_file import OpenFile
+from .open_file import OpenFile, describe
 
 _PIECE = 1 << 20
 """Bytes that are read, checked and put in place at once: they stay in the processor's cache."""
@@ -22,16 +22,54 @@ WORTH_THREADS = 4 << 20
 SHARD_PATTERN = "frames-*.h5"
 
 
-@dataclass(frozen=True)
 class Shard:
     """A closed file of features."""
 
-    path: Path
-    num_videos: int
-    precision: str
-    """In which the encoder ran: fp32, fp16, bf16."""
-    contents: Contents = field(repr=False, compare=False)
-    """Where its columns lie."""
+    def __init__(
+        self,
+        path: Path,
+        num_videos: int,
+        precision: str,
+        shape: tuple[int, int, int],
+        patch_shape: tuple[int, int] | None,
+        size: int,
+        digest: bytes,
+        *,
+        contents: Contents | None = None,
+        indexed: bool = False,
+    ) -> None:
+        self.path, self.num_videos = path, num_videos
+        self.precision = precision
+        """In which the encoder ran: fp32, fp16, bf16."""
+        self.shape, self.patch_shape = shape, patch_shape
+        """(V, T, D) of its features; (P, d) of its patch tokens, None where it has none."""
+        self.size, self.digest = size, digest
+        """Bytes of the file, and the digest of its header, by which it is known; empty for version 1."""
+        self.indexed = indexed
+        """Whether what is known of it comes from the cache's index, not from the file."""
+        self._contents = contents
+
+    @property
+    def contents(self) -> Contents:
+        """Where its columns lie. Raises CacheError where the file has gone, or is another now."""
+        if self._contents is None:
+            try:
+                contents = describe(self.path)
+            except CacheError:
+                if not self.path.exists():
+                    raise gone(self.path) from None
+                raise
+            if contents.stamp[-32:] != self.digest:
+                raise CacheError(f"{self.path} has been replaced while it was in use; start again.")
+            self._contents = contents
+        return self._contents
+
+
+def gone(path: Path) -> CacheError:
+    return CacheError(
+        f"{path} has gone since the cache was opened: `vidclip compact` has written its videos to other files, or somebody "
+        "has deleted it. Start again."
+    )
 
 
 def shard_paths(folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,16 @@ from .errors import CacheError
 from .failures import FAILURES_FILE, parse_failure
 from .hdf5 import Contents
 from .identity import Identity
+from .index import INDEX_FILE, INDEX_FORMAT, read_index
 from .labels import BEFORE_FILE, LABELS_FILE, ListFacts, read_labels, read_labels_before
-from .layout import FRAMES_FORMAT, facts_of, read_columns, video_infos
+from .layout import FRAMES_FORMAT, facts_of, read_columns
 from .lines import damage_message, damaged_lines
 from .missing import MISSING_FILE, parse_missing
 from .open_file import OpenFile, describe_all
 from .removed import REMOVED_FILE, read_removed
+from .rows import StoredRows
 from .shards import shard_paths
+from .table import Videos, table_of
 from .texts import read_texts
 
 
@@ -65,6 +68,8 @@ def verify(folder: str | Path) -> Iterator[Checked]:
     for name, read in ((BEFORE_FILE, read_labels_before), (REMOVED_FILE, read_removed)):
         if os.path.lexists(folder / name):
             yield _checked(folder / name, lambda path, read=read: read(path.parent, n_videos))
+    if os.path.lexists(folder / INDEX_FILE):
+        yield _checked(folder / INDEX_FILE, _check_index, identity, shards)
     for name, parse in ((FAILURES_FILE, parse_failure), (MISSING_FILE, parse_missing)):
         if os.path.lexists(folder / name):
             yield _checked(folder / name, _check_lines, parse)
@@ -87,6 +92,19 @@ def _checked(path: Path, check: Callable[..., object], *arguments: Any, **option
 def _check_attributes(path: Path, identity: Identity, contents: Contents | CacheError) -> None:
     if read_attributes(path, whole=True, contents=contents).settings.get("reader") != identity.encoder_digest:
         raise CacheError(f"{path} holds attributes that another encoder has read; delete it.")
+
+
+def _check_index(path: Path, identity: Identity, shards: Sequence[Path]) -> None:
+    with OpenFile(path, INDEX_FORMAT) as file:
+        file.check_image()
+    index = read_index(path, identity.digest, {each.name: each for each in shards})
+    if index is None:  # it is not used either
+        return
+    if differs := StoredRows.of_index(path.parent, identity.digest, index).differs_from_shards():
+        raise CacheError(
+            f"{path} says otherwise than the shards: {differs}. Delete it: the shards have all that it says, and `vidclip "
+            "compact` writes it again."
+        )
 
 
 def _check_lines(path: Path, parse: Callable[[dict[str, Any]], object]) -> None:
@@ -126,7 +144,7 @@ def _check_shard(
     arrays = [
         columns[name] for name in ("frames", "frame_indices", "timestamps", "patches") if name in columns
     ]
-    for row, video in enumerate(video_infos(columns)):
+    for row, video in enumerate(Videos(table_of(columns), np.arange(len(columns["id"])))):
         if video.id in facts:
             video = replace(video, **facts[video.id]._asdict())
         digest = hashlib.sha256(repr(facts_of(video)).encode())

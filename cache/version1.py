@@ -23,8 +23,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from .columns import to_bytes
 from .errors import CacheError
-from .hdf5 import Column, Columns, Contents, damaged, to_bytes, wrong_version
+from .hdf5 import Column, Columns, Contents, damaged, wrong_version
 from .open_file import stamp_of
 
 _SECONDS = 3

@@ -20,6 +20,9 @@ from .hdf5 import file_parts
 from .identity import Identity
 from .layout import FRAMES_FORMAT, VideoRecord, columns_of
 
+INDEX_FROM = 20_000
+"""Videos from which on a writer leaves an index behind: fewer are opened as fast without."""
+
 
 class CacheWriter:
     """Adds videos to the cache in `folder`, which is made if it is not there; one writer at a time.
@@ -31,6 +34,7 @@ class CacheWriter:
     part            (i, n): one of n jobs that share the cache, each with videos of its own
     precision       in which the encoder runs, kept with the shards
     created_by      name and version of the program, kept with the shards
+    stored          the cache, where it is open already; it is refreshed then
 
     Raises CacheMismatch when the cache is of another identity, CacheBusy when another writes to it,
     ValueError for embeddings that are not finite, all zero or of another shape, or a video that is there.
@@ -47,6 +51,7 @@ class CacheWriter:
         shard_videos: int = 1024,
         shard_bytes: int = 64 * 2**20,
         shard_seconds: float = 60.0,
+        stored: FeatureCache | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.identity = identity
@@ -62,6 +67,8 @@ class CacheWriter:
         self._gathered_bytes = 0
         self._gathering_since = 0.0
         self._generations: dict[str, int] = {}
+        self._written = False
+        self._next_number: int | None = None
         self._resources = contextlib.ExitStack()
         self.folder.mkdir(parents=True, exist_ok=True)
         with folder_turn(self.folder):
@@ -73,14 +80,18 @@ class CacheWriter:
                 raise
         try:
             remove_abandoned_files(self.folder)
-            stored = FeatureCache(self.folder)
+            if stored is None:
+                stored = FeatureCache(self.folder)
+            else:
+                stored.refresh()
             check_identity(self.folder, stored.identity, identity)  # another may have made it just now
             self._shape = stored.shape[1:] if len(stored) else None
             self._patch_shape: tuple[int, ...] | None = stored.patch_shape
-            self.ids: set[str] = set(stored.ids)
-            """The videos in the cache, those that still gather included."""
-            self._generations = {video.id: video.generation for video in stored.videos if video.generation}
-            self._stored: FeatureCache | None = stored
+            self.stored = stored
+            """The cache as it was when the writer opened it; `refresh` brings what was written since."""
+            self._added: set[str] = set()
+            self._hidden: set[str] = set()  # by failures since
+            self._generations = stored.generations()
             self._removed = {id: each.generation for id, each in stored.removals.items()}
             self.failed_ids: set[str] = {failure.id for failure in stored.failures()}
             """The videos recorded as failed, and not in the cache."""
@@ -97,13 +108,15 @@ class CacheWriter:
         try:
             if error is None or not isinstance(error, OSError):
                 self.flush()  # also on Ctrl-C and on errors elsewhere: what was computed is kept
+                if self._written and len(self.stored) + len(self._added) >= INDEX_FROM:
+                    self.stored.refresh()
+                    self.stored.store_index()
         finally:
             self._resources.close()
 
-    def take_stored(self) -> FeatureCache:
-        """Return the cache as it was when the writer opened it; the writer keeps no reference, to free its memory."""
-        stored, self._stored = self._stored, None
-        return stored or FeatureCache(self.folder)
+    def __contains__(self, id: object) -> bool:
+        """Whether a video is in the cache, or gathers."""
+        return id in self._added or (id not in self._hidden and id in self.stored)
 
     def add(self, record: VideoRecord) -> None:
         """Add one video; it is safe on disk after the next `flush`, which may happen at once.
@@ -113,7 +126,7 @@ class CacheWriter:
         """
         record = replace(record, generation=max(record.generation, self._removed.get(record.id, 0)))
         frames = np.asarray(record.frames)
-        if record.id in self.ids and record.generation <= self._generations.get(record.id, 0):
+        if record.id in self and record.generation <= self._generations.get(record.id, 0):
             raise ValueError(f"{record.id!r} is in {self.folder} already")
         if frames.ndim != 3 or (self._shape is not None and frames.shape != self._shape):
             expected = self._shape or "[V, T, D]"
@@ -137,7 +150,7 @@ class CacheWriter:
             self._gathering_since = time.monotonic()
         self._gathered.append(replace(record, frames=stored, patches=patches))
         self._gathered_bytes += stored.nbytes + (0 if patches is None else patches.nbytes)
-        self.ids.add(record.id)
+        self._added.add(record.id)
         if record.generation:
             self._generations[record.id] = record.generation
         self.failed_ids.discard(record.id)
@@ -154,7 +167,8 @@ class CacheWriter:
         failure = replace(failure, generation=max(failure.generation, self._removed.get(failure.id, 0)))
         append_failure(self.folder, failure)
         if failure.generation > self._generations.get(failure.id, 0):
-            self.ids.discard(failure.id)
+            self._added.discard(failure.id)
+            self._hidden.add(failure.id)
         self.failed_ids.add(failure.id)
 
     def flush(self) -> None:
@@ -164,10 +178,19 @@ class CacheWriter:
         write_whole(self._next_path(), *file_parts(columns_of(self._gathered), self._attributes))
         self._gathered = []
         self._gathered_bytes = 0
+        self._written = True
 
     def _next_path(self) -> Path:
         # Jobs that share a cache number their shards apart, so no two ever pick one name.
         prefix = "frames-" if self._part is None else f"frames-{self._part[0]}of{self._part[1]}-"
-        pattern = re.compile(re.escape(prefix) + r"(\d+)\.h5")
-        numbers = [int(match[1]) for path in self.folder.iterdir() if (match := pattern.fullmatch(path.name))]
-        return self.folder / f"{prefix}{max(numbers, default=-1) + 1:05d}.h5"
+        if self._next_number is None:  # listed once: no other writer takes a number of this prefix
+            self._next_number = next_number(self.folder, prefix)
+        self._next_number += 1
+        return self.folder / f"{prefix}{self._next_number - 1:05d}.h5"
+
+
+def next_number(folder: Path, prefix: str) -> int:
+    """Return the number of the next shard whose name begins so."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.h5")
+    numbers = (int(match[1]) for path in folder.iterdir() if (match := pattern.fullmatch(path.name)))
+    return max(numbers, default=-1) + 1

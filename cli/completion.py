@@ -35,7 +35,7 @@ def _splits(ctx: click.Context) -> Iterable[str]:
     if not any(parameter.name == "cache" for parameter in ctx.command.params):
         return ()
     splits = FeatureCache(Path(ctx.params.get("cache") or "features")).splits
-    return {word for name in splits for word in name.split()} | {"all"}
+    return {word for name in splits.used() for word in name.split()} | {"all"}
 
 
 def _models(_: click.Context) -> Iterable[str]:

@@ -178,7 +178,7 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     from ...pipeline.evaluation import leave_out_trained, select_videos
     from ...pipeline.heads import head_over, load_head, scorer_of_head
     from ...pipeline.report import confusion_counts, confusion_map
-    from ...pipeline.scoring import MeanScorer, Scorer, score_batches
+    from ...pipeline.scoring import MeanScorer, Scorer, scan_scores
     from ..output import count, printable, save_picture, warn
 
     features, classes = open_cache(cache, options["lexicon"])
@@ -200,11 +200,10 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
         texts = text_embeddings(features, classes, prompts_of(*options["prompts"]), words="none", load=load)
         scorer = MeanScorer(texts.sentence, "mean, zero-shot")
     every = np.arange(len(classes))
-    predicted = [
-        scorer.scores(similarities, every).argmax(axis=1)
-        for _, (similarities,) in score_batches(features, [scorer], test.indices)
-    ]
-    counts = confusion_counts(np.concatenate(predicted), test.targets, len(classes))
+    predicted = np.empty(len(test), np.int64)
+    for places, (similarities,) in scan_scores(features, [scorer], test.indices):
+        predicted[places] = scorer.scores(similarities, every).argmax(axis=1)
+    counts = confusion_counts(predicted, test.targets, len(classes))
     right = 100 * np.trace(counts) / counts.sum()
     title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test), 'video')}"
     save_picture(confusion_map(counts, classes.labels, title), output)

@@ -52,7 +52,7 @@ class LabeledVideos:
 
 def lexicon_from_labels(cache: FeatureCache) -> Lexicon:
     """Return the labels of the cache's videos as a lexicon, in alphabetical order. Raises EvaluationError without any."""
-    labels = [label for labels in cache.labels for label in labels]
+    labels = [label for labels in cache.labels.used() for label in labels]
     if not labels:
         raise EvaluationError(_no_labels(cache, len(cache)))
     return lexicon_of_labels(labels)
@@ -60,8 +60,8 @@ def lexicon_from_labels(cache: FeatureCache) -> Lexicon:
 
 def split_names(cache: FeatureCache, *, labeled: bool = False) -> list[str]:
     """Return the splits of a cache, each alone (``train1 test2`` is two), in alphabetical order."""
-    pairs = zip(cache.splits, cache.labels, strict=True)
-    return sorted({word for name, labels in pairs if labels or not labeled for word in name.split()})
+    rows = cache.labels.where(bool) if labeled else slice(None)
+    return sorted({word for name in cache.splits.used(rows) for word in name.split()})
 
 
 def default_split(cache: FeatureCache) -> str | None:
@@ -101,21 +101,22 @@ def select_videos(
                 'spaces between several ("test1 test3").'
             )
         split, notes = "", []
-        chosen = [i for i, name in enumerate(cache.splits) if set(name.split()) & set(test_splits)]
+        chosen = np.flatnonzero(cache.splits.where(lambda name: set(name.split()) & set(test_splits)))
     else:
         chosen, split, notes = choose_split(cache, split)
-    labeled = [i for i in chosen if cache.labels[i]]
-    if not labeled:
+    n_labels = cache.labels.map(len)
+    labeled = chosen[n_labels[chosen] > 0]
+    if not len(labeled):
         raise EvaluationError(_no_labels(cache, len(chosen), split))
     if not multi_label:
-        several = [i for i in labeled if len(cache.labels[i]) > 1]
+        several = labeled[n_labels[labeled] > 1]
         if len(several) > _FEW_SEVERAL * len(labeled):
             raise EvaluationError(
                 f"{len(several)} videos have several labels (the first is {cache.ids[several[0]]!r}): accuracy among "
                 "single labels is not defined for them. Use --protocol multi-label."
             )
-        if several:
-            labeled = [i for i in labeled if len(cache.labels[i]) == 1]
+        if len(several):
+            labeled = labeled[n_labels[labeled] == 1]
             notes.append(
                 f"{len(several)} videos with several labels are not tested (the first is {cache.ids[several[0]]!r}); "
                 "--protocol multi-label takes them."
@@ -126,24 +127,27 @@ def select_videos(
             )
         chosen = labeled
     try:
-        classes = lexicon.resolve(label for i in chosen for label in cache.labels[i])
+        used = list(dict.fromkeys(label for labels in cache.labels.used(chosen) for label in labels))
+        class_of = dict(zip(used, lexicon.resolve(used), strict=True))
     except LexiconError as error:
         raise EvaluationError(f"{error} The labels of {cache.folder} and --lexicon must fit.") from error
-    targets = np.array(classes, np.int64)
     if multi_label:
+        own = [class_of[label] for labels in cache.labels.take(chosen) for label in labels]
         targets = np.zeros((len(chosen), len(lexicon)), bool)
-        targets[[place for place, i in enumerate(chosen) for _ in cache.labels[i]], classes] = True
+        targets[np.repeat(np.arange(len(chosen)), n_labels[chosen]), own] = True
         notes += _negatives(targets)
+    else:
+        targets = cache.labels.take(chosen).map(lambda labels: class_of[labels[0]] if labels else -1)
     notes += coverage_notes(cache, test_splits if by_split_sets else split.split())
     notes += ambiguity_notes(lexicon)
     members = {
-        name: np.array([place for place, i in enumerate(chosen) if name in cache.splits[i].split()], np.int64)
+        name: np.flatnonzero(cache.splits.where(lambda own, name=name: name in own.split())[chosen])
         for name in test_splits
     }
-    return LabeledVideos(np.array(chosen), targets, split, notes, {} if multi_label else members)
+    return LabeledVideos(chosen, targets, split, notes, {} if multi_label else members)
 
 
-def choose_split(cache: FeatureCache, split: str | None) -> tuple[list[int], str, list[str]]:
+def choose_split(cache: FeatureCache, split: str | None) -> tuple[np.ndarray, str, list[str]]:
     """Return the videos of a split, its name (empty: all), and notes on the choice. Raises EvaluationError
     for a split the cache does not have, and where none can be chosen for the user."""
     has = split_names(cache)
@@ -162,7 +166,7 @@ def choose_split(cache: FeatureCache, split: str | None) -> tuple[list[int], str
             notes.append(f"no video of the split {first} has a label: the split {split} is tested.")
     elif split == ALL and ALL not in has:
         split = ""
-    elif split not in has and split not in cache.splits:
+    elif split not in has and split not in cache.splits.used():
         if not has:
             raise EvaluationError(
                 f"{cache.folder} has no splits, not {split!r}. Name no split; --test-share draws test videos for heads."
@@ -171,7 +175,7 @@ def choose_split(cache: FeatureCache, split: str | None) -> tuple[list[int], str
             f"{cache.folder} has {', '.join(has)}, not {split!r}. Name one of these as the split, or {ALL} for every "
             "labeled video."
         )
-    chosen = [i for i, name in enumerate(cache.splits) if not split or split in (name, *name.split())]
+    chosen = np.flatnonzero(cache.splits.where(lambda name: not split or split in (name, *name.split())))
     return chosen, split, notes
 
 

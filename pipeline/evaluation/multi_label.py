@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..choices import MAP_CONVENTIONS, MULTI_LABEL
-from ..scoring import FeatureSource, Scorer, score_batches
+from ..scoring import FeatureSource, Scorer, scan_scores
 from .average_precision import mean_average_precision, moved_interval, multi_label_metrics, resampled_maps
 from .labels import LabeledVideos
 from .metrics import bootstrap_interval
@@ -85,17 +85,17 @@ def evaluate_multi_label(
     if not test.targets.any():
         raise EvaluationError("none of the videos to be tested has a label, so there is nothing to find.")
     classes = np.arange(test.targets.shape[1])
-    pieces: list[list[np.ndarray]] = [[] for _ in scorers]
-    for _, batch in score_batches(source, scorers, test.indices):
-        for scorer, similarities, of_scorer in zip(scorers, batch, pieces, strict=True):
+    found: dict[int, np.ndarray] = {}
+    for places, batch in scan_scores(source, scorers, test.indices):
+        for number, (scorer, similarities) in enumerate(zip(scorers, batch, strict=True)):
             if convention == "standard":
-                of_scorer.append(scorer.scores(similarities, classes))
+                scores = scorer.scores(similarities, classes)
             else:
-                of_scorer.append(_released_scores(scorer, similarities, classes, convention))
+                scores = _released_scores(scorer, similarities, classes, convention)
+            found.setdefault(number, np.empty((len(test), len(classes)), scores.dtype))[places] = scores
     results = []
-    for scorer, of_scorer in zip(scorers, pieces, strict=True):
-        scores = np.concatenate(of_scorer)
-        of_scorer.clear()
+    for number, scorer in enumerate(scorers):
+        scores = found.pop(number)
         results.append(_result(scorer.name, scores, test, convention, settings or {}, repeats))
     return results
 

@@ -15,7 +15,7 @@ from ..datasets import VideoList
 from ..encoders import Encoder
 from ..extraction import ExtractSettings, Progress, extract
 from ..heads import HeadError, StoredHead, VideoHead, XClipHead, scorer_of_head
-from ..scoring import score_batches
+from ..scoring import scan_scores
 from ..video import ClipSpec
 
 
@@ -64,7 +64,7 @@ def predict(
         scorer = scorer_of_head(head, cache, temperature=stored.temperature, device=device)
         every = np.arange(len(head.class_embeddings))
         found: dict[str, Prediction] = {}
-        for batch, (similarities,) in score_batches(cache, [scorer]):
+        for batch, (similarities,) in scan_scores(cache, [scorer]):
             for index, own in zip(batch, scorer.probabilities(similarities, every), strict=True):
                 found[cache.ids[index]] = Prediction(cache.ids[index], own)
     return [found[video.id] for video in videos if video.id in found], failures

@@ -20,7 +20,7 @@ from ..datasets import VideoList
 from ..encoders import Encoder, EncoderLoader
 from ..extraction import ExtractSettings, Progress
 from ..heads import StoredHead, XClipHead, head_over, scorer_of_head
-from ..scoring import Scorer, score_batches
+from ..scoring import Scorer, scan_scores
 from .build import ScoringSettings, build_scorers
 from .calibration import Calibration, calibrate, scaled_softmax
 from .labels import ALL, LabeledVideos, choose_split
@@ -162,20 +162,20 @@ class Predictor:
 
     def _predict(self, cache: FeatureCache, indices: np.ndarray, top: int) -> list[VideoPrediction]:
         scorer, every = self.scorer_of(cache), np.arange(len(self.lexicon))
-        found = []
+        found: list[Any] = [None] * len(indices)
         threshold = self.rejection.threshold if self.rejection else -1.0
-        for batch, (similarities,) in score_batches(cache, [scorer], indices):
+        for places, (similarities,) in scan_scores(cache, [scorer], indices):
             scores = scorer.scores(similarities, every)
             probabilities = self._probabilities(scorer, similarities, every)
             best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-            for row, index in enumerate(batch):
+            for row, place in enumerate(places):
                 guesses = tuple(
                     Guess(self.lexicon.labels[c], float(scores[row, c]), float(probabilities[row, c]))
                     for c in best[row]
                 )
-                video = cache.videos[index]
+                video = cache.videos[indices[place]]
                 none = guesses[0].probability <= threshold
-                found.append(VideoPrediction(video.id, str(video.path), video.labels, guesses, none))
+                found[place] = VideoPrediction(video.id, str(video.path), video.labels, guesses, none)
         return found
 
     def _probabilities(self, scorer: Scorer, similarities: Any, classes: np.ndarray) -> np.ndarray:
@@ -184,32 +184,29 @@ class Predictor:
 
     def _logits(self, cache: FeatureCache, indices: np.ndarray) -> np.ndarray:
         scorer, every = self.scorer_of(cache), np.arange(len(self.lexicon))
-        pieces = [
-            log_probabilities(scorer, similarities, every)
-            for _, (similarities,) in score_batches(cache, [scorer], indices)
-        ]
-        return np.concatenate([np.empty((0, len(every))), *pieces])
+        found = np.empty((len(indices), len(every)))
+        for places, (similarities,) in scan_scores(cache, [scorer], indices):
+            found[places] = log_probabilities(scorer, similarities, every)
+        return found
 
     def confidences(self, cache: FeatureCache, indices: np.ndarray) -> np.ndarray:
         """Return the probability [n] of the best class of the videos at `indices`: what a threshold is held against."""
         scorer, every = self.scorer_of(cache), np.arange(len(self.lexicon))
-        pieces = [
-            self._probabilities(scorer, similarities, every).max(axis=1)
-            for _, (similarities,) in score_batches(cache, [scorer], indices)
-        ]
-        return np.concatenate([np.empty(0), *pieces])
+        found = np.empty(len(indices))
+        for places, (similarities,) in scan_scores(cache, [scorer], indices):
+            found[places] = self._probabilities(scorer, similarities, every).max(axis=1)
+        return found
 
     def _confidence_without_own(self, cache: FeatureCache, known: LabeledVideos) -> np.ndarray:
         """Return the probability [n] of the best class of each video among all but its own."""
         scorer, every = self.scorer_of(cache), np.arange(len(self.lexicon))
-        found, start = np.empty(len(known)), 0
-        for batch, (similarities,) in score_batches(cache, [scorer], known.indices):
-            targets = known.targets[start : start + len(batch)]
+        found = np.empty(len(known))
+        for places, (similarities,) in scan_scores(cache, [scorer], known.indices):
+            targets = known.targets[places]
             for target in np.unique(targets):
                 rows = np.flatnonzero(targets == target)
                 others = self._probabilities(scorer, similarities[rows], np.delete(every, target))
-                found[start + rows] = others.max(axis=1)
-            start += len(batch)
+                found[places[rows]] = others.max(axis=1)
         return found
 
     def _known_and_outside(

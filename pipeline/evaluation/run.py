@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..scoring import FeatureSource, Scorer, score_batches
+from ..scoring import FeatureSource, Scorer, scan_scores
 from .labels import LabeledVideos
 from .metrics import bootstrap_interval, label_ranks, metrics_of_ranks
 from .protocols import Trial, trials
@@ -48,20 +48,19 @@ def evaluate(
     runs = plan_trials(protocol, test, n_classes, **options)
     ranks = [[np.empty(len(run.videos), np.int64) for run in runs] for _ in scorers]
     kept = [[_Kept(run, keep) for run in runs] for _ in scorers] if keep else []
-    start = 0
-    for batch, similarities in score_batches(source, scorers, test.indices):
-        stop = start + len(batch)
+    row_of = [row_numbers(run.videos, len(test)) for run in runs]
+    for places, similarities in scan_scores(source, scorers, test.indices):
         for place, (scorer, found, of_scorer) in enumerate(zip(scorers, similarities, ranks, strict=True)):
             for number, (run, of_run) in enumerate(zip(runs, of_scorer, strict=True)):
-                # run.videos ascends: those of this batch stand together.
-                first, last = np.searchsorted(run.videos, [start, stop])
-                if first == last:
+                rows = row_of[number][places]  # in the trial; -1 for a video that it does not test
+                tested = np.flatnonzero(rows >= 0)
+                if not len(tested):
                     continue
-                scores = scorer.scores(found[run.videos[first:last] - start], run.classes)
-                of_run[first:last] = label_ranks(scores, run.labels[first:last])
+                rows = rows[tested]
+                scores = scorer.scores(found if len(tested) == len(places) else found[tested], run.classes)
+                of_run[rows] = label_ranks(scores, run.labels[rows])
                 if keep:
-                    kept[place][number].add(first, last, scores)
-        start = stop
+                    kept[place][number].add(rows, scores)
     results = [
         result_of_ranks(scorer.name, protocol, runs, of_scorer, test, n_classes, settings)
         for scorer, of_scorer in zip(scorers, ranks, strict=True)
@@ -74,6 +73,13 @@ def evaluate(
     ]
 
 
+def row_numbers(videos: np.ndarray, n: int) -> np.ndarray:
+    """Return [n] where each of n videos stands among `videos`; -1 for those that do not."""
+    rows = np.full(n, -1, np.int64)
+    rows[videos] = np.arange(len(videos))
+    return rows
+
+
 class _Kept:
     """The likeliest classes of the videos of a trial, as the batches bring them."""
 
@@ -81,10 +87,10 @@ class _Kept:
         n, k = len(run.videos), min(keep, len(run.classes))
         self._run, self._best, self._scores = run, np.empty((n, k), np.int64), np.empty((n, k))
 
-    def add(self, first: int, last: int, scores: np.ndarray) -> None:
+    def add(self, rows: np.ndarray, scores: np.ndarray) -> None:
         order = np.argsort(-scores, axis=1, kind="stable")[:, : self._best.shape[1]]
-        self._best[first:last] = self._run.classes[order]
-        self._scores[first:last] = np.take_along_axis(scores, order, axis=1)
+        self._best[rows] = self._run.classes[order]
+        self._scores[rows] = np.take_along_axis(scores, order, axis=1)
 
     def done(self, ranks: np.ndarray) -> TrialPredictions:
         run = self._run

@@ -212,8 +212,9 @@ def check_disjoint(cache: FeatureCache, train: LabeledVideos, test: LabeledVideo
             f"{some}the {len(test.indices)} test videos{named} would be trained on and tested (the first is "
             f"{cache.ids[both[0]]!r}). Name another split."
         )
-    trained = {cache.videos[i].path for i in train.indices}
-    shared = [i for i in test.indices if cache.videos[i].path in trained]
+    paths = cache.videos.strings("path")
+    trained = {paths[i] for i in train.indices}
+    shared = [i for i in test.indices if paths[i] in trained]
     if not shared:
         return []
     return [
@@ -227,12 +228,11 @@ def check_disjoint(cache: FeatureCache, train: LabeledVideos, test: LabeledVideo
 
 def video_fingerprints(cache: FeatureCache, indices: np.ndarray) -> np.ndarray:
     """Return [n, 2] int64 of videos: a hash of the id, and one of the features of the first clip's center crop."""
-    pairs = [
-        (_hash(cache.ids[index].encode("utf-8", "surrogatepass")), _hash(own.tobytes()))
-        for batch, frames in cache.single_view().batches(1024, indices)
-        for index, own in zip(batch, frames, strict=True)
-    ]
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    pairs = np.empty((len(indices), 2), np.int64)
+    for places, batch, frames in cache.single_view().scan(1024, indices):
+        for place, index, own in zip(places, batch, frames, strict=True):
+            pairs[place] = _hash(cache.ids[index].encode("utf-8", "surrogatepass")), _hash(own.tobytes())
+    return pairs
 
 
 def id_fingerprints(ids: Sequence[str]) -> np.ndarray:

@@ -76,7 +76,7 @@ def _kept(
             f"{settings['lexicon']}, top {settings['top']}): make them with {make}."
         )
     stored = read_attributes(path)
-    if list(stored.ids) != cache.ids and not from_file:
+    if cache.ids != stored.ids and not from_file:
         raise HeadError(
             f"{path} is of other videos than {cache.folder} now has; run `vidclip attributes` again."
         )

@@ -76,12 +76,11 @@ def import_features(
     with CacheWriter(
         folder, identity, precision=precision, created_by=created_by, shard_seconds=float("inf")
     ) as writer:
-        before = set(writer.ids)
         for video in _chain(first, videos):
             if video.id in seen:
                 raise ExchangeError(f"{source} has two videos {video.id!r}, the second in {video.where}.")
             seen.add(video.id)
-            if video.id in before:
+            if video.id in writer:
                 already += 1
                 continue
             try:

@@ -54,6 +54,7 @@ def extract(
     clip: ClipSpec | Sampling,
     settings: ExtractSettings | None = None,
     *,
+    stored: FeatureCache | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Bring the features of `videos` into the cache `folder`; videos that are there, and whose files have not
@@ -63,6 +64,7 @@ def extract(
     alone; `frame_indices`, `timestamps`, `duration_seconds` and `n_frames` are those of its whole file.
 
     clip           which frames and which of their pixels; of a sampling alone, the pixels are the encoder's own
+    stored         the cache, where it is open already
     on_progress    called a few times a second, from this thread
 
     KeyboardInterrupt ends it early: what is encoded is written, and the summary says so.
@@ -86,8 +88,9 @@ def extract(
         precision=encoder.precision,
         created_by=f"vidclip {version('vidclip')}",
         shard_seconds=settings.shard_seconds,
+        stored=stored,
     ) as writer:
-        stored = writer.take_stored()
+        stored = writer.stored
         if (found := stored.precisions) and encoder.precision not in found:
             raise CacheMismatch(
                 f"{stored.folder} holds features computed in {' and '.join(found)}; this run would add some in "
@@ -102,11 +105,10 @@ def extract(
                 else f"{stored.folder} holds patch tokens.\nLeave --no-patches out, or use another --cache."
             )
         plan = plan_extraction(videos, stored, settings)
-        del stored  # the memory is needed
         requests = [
             _request(video, clip.sampling) for video in plan.todo
         ]  # now, not hours later: one may be wrong
-        plan.apply_list(writer.folder, writer.ids)
+        plan.apply_list(stored)
         report.progress.listed = len(plan.videos)
         report.progress.present = len(plan.videos) - len(plan.todo)
         report(force=True)
@@ -128,10 +130,10 @@ def extract(
             except KeyboardInterrupt:
                 interrupted = True
     report(force=True)
-    cache = FeatureCache(folder)
+    stored.refresh()
     if not interrupted:
-        _check_all_accounted(plan.videos, cache)
-    return summarize(plan, report.progress, cache, interrupted=interrupted)
+        _check_all_accounted(plan.videos, stored)
+    return summarize(plan, report.progress, stored, interrupted=interrupted)
 
 
 def _request(video: Video, sampling: Sampling) -> VideoRequest:

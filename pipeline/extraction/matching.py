@@ -19,8 +19,8 @@ def match_list(videos: Iterable[Video], cache: FeatureCache) -> tuple[dict[str, 
     Raises DatasetError where two rows name one video.
     """
     by_path: dict[tuple[object, ...], list[str]] = {}
-    for info in cache.videos:
-        by_path.setdefault((info.path, *segment_of(info.id, info.path)), []).append(info.id)
+    for id, path in zip(cache.ids, cache.videos.strings("path"), strict=True):
+        by_path.setdefault((path, *segment_of(id, path)), []).append(id)
     found: dict[str, Video] = {}
     absent: list[Video] = []
     for video in videos:
@@ -45,7 +45,7 @@ def match_name(name: str, cache: FeatureCache) -> list[str]:
     """
     if name in cache:
         return [name]
-    found = [info.id for info in cache.videos if info.path == name]
+    found = [cache.ids[i] for i, path in enumerate(cache.videos.strings("path")) if path == name]
     found = found or _of_pattern(name, cache.ids)
     if not found:
         raise DatasetError(

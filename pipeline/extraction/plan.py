@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ...cache import (
     Failure,
@@ -67,18 +66,15 @@ class Plan:
     relabeled: int
     """Videos of the cache whose labels or split change."""
 
-    def apply_list(self, folder: Path, present: set[str]) -> None:
-        """Write down what the list says; nothing of it needs an encoder.
-
-        present    ids of the videos in the cache
-        """
-        update_labels(folder, self.facts, len(present))
+    def apply_list(self, cache: FeatureCache) -> None:
+        """Write down what the list says; nothing of it needs an encoder."""
+        update_labels(cache.folder, self.facts, len(cache))
         source = self.videos.source
         missing = (
             MissingVideo(video.id, video.split, video.labels, video.origin, source)
             for video in self.videos.missing
         )
-        update_missing(folder, missing, source, present | {video.id for video in self.videos})
+        update_missing(cache.folder, missing, source, cache, {video.id for video in self.videos})
 
 
 def videos_of_part(videos: VideoList, part: tuple[int, int] | None) -> VideoList:

@@ -71,6 +71,6 @@ def summarize(plan: Plan, progress: Progress, cache: FeatureCache, *, interrupte
     failures = [failed[video.id] for video in plan.videos if video.id in failed]
     if not interrupted:
         mark_reported(cache.folder, [failure.id for failure in failures])
-    read = {video.id: video.generation for video in cache.videos if video.generation}
+    read = cache.generations()
     changed = [change for change in plan.changed if read.get(change.video.id, 0) > change.before.generation]
     return Summary(progress, plan, failures, interrupted, changed)

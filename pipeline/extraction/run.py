@@ -41,7 +41,9 @@ def run_extraction(
     Raises what `load_encoder` and `extract` do; ExtractionError for a short side that is below what the encoder sees.
     """
     resize = resize or (lambda _: None)
-    summary, precision = _without_encoder(videos, request, folder, sampling, settings, resize, precision)
+    summary, precision, cache = _without_encoder(
+        videos, request, folder, sampling, settings, resize, precision
+    )
     if summary is not None:
         return summary
     from ..encoders import files_of, load_encoder, remember_encoder
@@ -59,7 +61,7 @@ def run_extraction(
         clip = ClipSpec(sampling, replace(encoder.preprocess, resize=short_side))
     except ValueError as error:
         raise ExtractionError(f"--resize: {error}") from error
-    summary = extract(videos, encoder, folder, clip, settings, on_progress=on_progress)
+    summary = extract(videos, encoder, folder, clip, settings, stored=cache, on_progress=on_progress)
     remember_encoder(folder, cache_identity(encoder, clip), request, files_of(encoder), began_ns)
     return summary
 
@@ -72,13 +74,14 @@ def _without_encoder(
     settings: ExtractSettings,
     resize: Callable[[int], int | None],
     precision: str,
-) -> tuple[Summary | None, str]:
-    """Finish an extraction that has nothing to read; else return None, and the precision to go on in.
+) -> tuple[Summary | None, str, FeatureCache | None]:
+    """Finish an extraction that has nothing to read; else return None, the precision to go on in, and the cache if there
+    is one.
 
     Raises CacheBusy, CacheError, SourceChanged.
     """
     if not (folder / IDENTITY_FILE).exists():
-        return None, precision
+        return None, precision, None
     with contextlib.ExitStack() as held:
         with folder_turn(folder):
             held.enter_context(writer_lock(folder, settings.part))
@@ -93,13 +96,13 @@ def _without_encoder(
             or (stored and precision not in stored)
             or not is_known_encoder(folder, cache.identity, request)
         ):
-            return None, precision
+            return None, precision, cache
         plan = plan_extraction(videos, cache, settings)
         if plan.todo:
-            return None, precision
-        plan.apply_list(folder, set(cache.ids))
+            return None, precision, cache
+        plan.apply_list(cache)
         progress = Progress(listed=len(plan.videos), present=len(plan.videos))
-        return summarize(plan, progress, cache), precision
+        return summarize(plan, progress, cache), precision, cache
 
 
 def _longer_side(identity: Identity) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..evaluation import LabeledVideos
-from ..scoring import FeatureSource, Scorer, score_batches
+from ..scoring import FeatureSource, Scorer, scan_scores
 from .plots import confusion_counts
 
 
@@ -51,15 +51,13 @@ def decide(
         Decisions(scorer.name, np.empty(len(test), np.int64), np.empty(len(test)), np.empty(len(test)))
         for scorer in scorers
     ]
-    start = 0
-    for batch, similarities in score_batches(source, scorers, test.indices):
-        rows, own = slice(start, start + len(batch)), test.targets[start : start + len(batch)]
+    for places, similarities in scan_scores(source, scorers, test.indices):
+        own = test.targets[places]
         for scorer, decisions, each in zip(scorers, found, similarities, strict=True):
             scores = scorer.scores(each, every)  # [n, C]
-            decisions.predicted[rows] = scores.argmax(axis=1)
-            decisions.score[rows] = scores.max(axis=1)
-            decisions.label_score[rows] = scores[np.arange(len(batch)), own]
-        start += len(batch)
+            decisions.predicted[places] = scores.argmax(axis=1)
+            decisions.score[places] = scores.max(axis=1)
+            decisions.label_score[places] = scores[np.arange(len(places)), own]
     return found
 
 

@@ -41,7 +41,7 @@ from .source import ArrayFeatures as ArrayFeatures
 from .source import FeatureSource as FeatureSource
 from .source import NotFinite as NotFinite
 from .source import read_frames as read_frames
-from .source import score_batches as score_batches
+from .source import scan_scores as scan_scores
 from .temperature import TEMPERATURE as TEMPERATURE
 from .temperature import check_temperature as check_temperature
 from .views import NO_FEATURES as NO_FEATURES

@@ -230,7 +230,9 @@ def attributes_of(
         load=load,
     )
     indices = np.array([retriever.index(id) for id in cache.ids])
-    videos = np.concatenate([mean_embeddings(frames) for _, frames in retriever.batches(1024, indices)])
+    videos = np.empty((len(indices), retriever.shape[3]), np.float32)
+    for places, _, frames in retriever.scan(1024, indices):
+        videos[places] = mean_embeddings(frames)
     found = retrieve(videos, texts.sentence, settings.top, index=settings.index)
     stored, truncated = keep_attributes(cache, key, cache.ids, phrases, found.top, found.similarity, load)
     return VideoAttributes(stored, True, found.recall, (*texts.truncated, *truncated))

@@ -28,8 +28,11 @@ class FeatureSource(Protocol):
         """The names of the videos, by which errors call them."""
         ...
 
-    def batches(self, size: int = ..., indices: Any = ..., /) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (indices [n], frames [n, V, T, D]) of at most `size` videos, in the order of `indices`."""
+    def scan(
+        self, size: int = ..., indices: Any = ..., /
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (places [n] in `indices`, indices [n], frames [n, V, T, D]) of at most `size` videos, in the order in which
+        they are stored."""
         ...
 
 
@@ -49,24 +52,24 @@ class ArrayFeatures:
         n, views, times, dimensions = self._frames.shape
         return n, views, times, dimensions
 
-    def batches(
+    def scan(
         self, size: int = BATCH_VIDEOS, indices: Any = None, /
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         chosen = np.arange(len(self._frames)) if indices is None else np.asarray(indices, np.int64)
         for start in range(0, len(chosen), size):
             batch = chosen[start : start + size]
-            yield batch, self._frames[batch]
+            yield np.arange(start, start + len(batch)), batch, self._frames[batch]
 
 
 class NotFinite(ValueError):
     """Features that no score can be made of, and no head trained on."""
 
 
-def finite_batches(
+def scan_finite(
     source: FeatureSource, indices: np.ndarray | None = None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the batches of `source`. Raises NotFinite, by the name of the video, for NaN and infinities."""
-    for batch, frames in source.batches(BATCH_VIDEOS, indices):
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield what `source.scan` does. Raises NotFinite, by the name of the video, for NaN and infinities."""
+    for places, batch, frames in source.scan(BATCH_VIDEOS, indices):
         finite = np.isfinite(frames.reshape(len(frames), -1)).all(axis=1)
         if not finite.all():
             where = f" in {source.folder}" if hasattr(source, "folder") else ""  # pyright: ignore[reportAttributeAccessIssue]
@@ -74,30 +77,31 @@ def finite_batches(
                 f"the features of the video {source.ids[batch[int(finite.argmin())]]!r}{where} hold numbers that are "
                 "not finite; `vidclip verify` names the damaged file of a cache."
             )
-        yield batch, frames
+        yield places, batch, frames
 
 
 def read_frames(source: FeatureSource, indices: np.ndarray) -> np.ndarray:
     """Return frames [n, V, T, D] of the videos at `indices`, all in memory. Raises NotFinite."""
     out = None
-    start = 0
-    for batch, frames in finite_batches(source, indices):
+    for places, _, frames in scan_finite(source, indices):
         out = np.empty((len(indices), *frames.shape[1:]), frames.dtype) if out is None else out
-        out[start : start + len(batch)] = frames
-        start += len(batch)
+        out[places] = frames
     return np.empty((0, *source.shape[1:]), np.float16) if out is None else out
 
 
-def score_batches(
+def scan_scores(
     source: FeatureSource, scorers: Sequence[Scorer], indices: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, list[Any]]]:
-    """Yield (indices [n], the similarities of each scorer) batch by batch, in one pass over the features.
+    """Yield (places [n], the similarities of each scorer) batch by batch, in one pass over the features, in the order in
+    which they are stored.
+
+    places    where the videos of a batch stand in `indices` (None: in the source): results go to ``result[places]``
 
     What two fusions have in common is computed once. Raises NotFinite.
     """
-    for batch, frames in finite_batches(source, indices):
+    for places, batch, frames in scan_finite(source, indices):
         known: dict[int, Any] = {}
-        yield batch, [_similarities(scorer, batch, frames, known) for scorer in scorers]
+        yield places, [_similarities(scorer, batch, frames, known) for scorer in scorers]
 
 
 def _similarities(scorer: Scorer, indices: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:

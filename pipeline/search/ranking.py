@@ -22,7 +22,7 @@ from ..scoring import (
     Scorer,
     SpottingScorer,
     ViewsScorer,
-    score_batches,
+    scan_scores,
 )
 from .errors import SearchError
 from .top import RunningTop
@@ -116,6 +116,6 @@ def search_videos(
     if source.shape[0] == 0 or (candidates is not None and not len(candidates)):
         raise SearchError("there are no videos to search in; run `vidclip extract` first.")
     best = RunningTop(top)
-    for batch, (similarities,) in score_batches(source, [scorer], candidates):
-        best.add(similarities.mean(axis=1), batch)
+    for places, (similarities,) in scan_scores(source, [scorer], candidates):
+        best.add(similarities.mean(axis=1), places if candidates is None else candidates[places])
     return Ranking(best.candidates, best.scores)

@@ -55,7 +55,7 @@ def test_a_changed_file_that_cannot_be_read_has_no_features(write_cache, rng, ol
     folder = write_cache([old, a_record("b", rng)])
     with CacheWriter(folder, an_identity()) as writer:
         writer.add_failure(Failure("a", "/a", "open", "0 bytes", generation=1))
-        assert writer.ids == {"b"}
+        assert ("a" in writer, "b" in writer) == (False, True)
     cache = FeatureCache(folder)
     assert (cache.ids, [failure.id for failure in cache.failures()]) == (["b"], ["a"])
     assert cache.next_generation("a") == 1

@@ -155,7 +155,7 @@ def a_cache(folder: Path, model: str, rng: np.random.Generator, n: int) -> None:
     (folder / "vidclip.toml").write_text(f"model = {json.dumps(model)}\n")
     identity = cache_identity(load_encoder(model, device="cpu"), Sampling(4))
     with CacheWriter(folder / "features", identity) as writer:
-        for i in range(len(writer.ids), n):
+        for i in range(len(writer.stored), n):
             frames = rng.standard_normal((1, 4, 32)).astype(np.float32)
             writer.add(replace(a_record(f"v{i}", rng, split="test val" if i % 3 else "train"), frames=frames))
 

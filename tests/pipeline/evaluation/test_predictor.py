@@ -23,7 +23,7 @@ from vidclip.pipeline.evaluation import (
 )
 from vidclip.pipeline.extraction import extract
 from vidclip.pipeline.heads import HeadConfig, StoredHead, VideoHead
-from vidclip.pipeline.scoring import score_batches
+from vidclip.pipeline.scoring import scan_scores
 from vidclip.pipeline.video import Sampling
 
 NAMES = load_lexicon("demo-classes").labels[:6]
@@ -53,8 +53,8 @@ def test_scores_are_those_of_eval_bit_for_bit(cache, pool):
     settings = ScoringSettings(pools=(pool,))
     test = select_videos(cache, LEXICON, "test")
     (scorer,) = build_scorers(cache, LEXICON, settings)
-    ((_, (similarities,)),) = score_batches(cache, [scorer], test.indices)
-    scores = scorer.scores(similarities, np.arange(6))
+    ((places, (similarities,)),) = scan_scores(cache, [scorer], test.indices)
+    scores = scorer.scores(similarities, np.arange(6))[np.argsort(places)]
     found = zero_shot_predictor(cache, LEXICON, settings).predict(cache, "test", top=6)
     assert [each.id for each in found] == [cache.ids[i] for i in test.indices]
     for row, each in zip(scores, found, strict=True):

@@ -20,7 +20,7 @@ from vidclip.cache import FeatureCache
 from vidclip.pipeline import ExtractSettings, extract, load_encoder, load_head, read_videos
 from vidclip.pipeline.finetune import FinetuneError, Finetuning
 from vidclip.pipeline.heads import scorer_of_head
-from vidclip.pipeline.scoring import score_batches
+from vidclip.pipeline.scoring import scan_scores
 from vidclip.pipeline.video import ClipSpec, Sampling, VideoRequest, decode_video
 
 
@@ -428,7 +428,8 @@ def test_what_x_clip_learns_is_scored_from_the_cache_as_in_training(
     extract(listed, encoder, tmp_path / "c", Sampling(3), ExtractSettings(workers=1))
     cache = FeatureCache(tmp_path / "c")
     scorer = scorer_of_head(stored.module, cache, device="cpu")
-    ((_, (found,)),) = score_batches(cache, [scorer])
+    ((places, (found,)),) = scan_scores(cache, [scorer])
+    found = found[np.argsort(places)]
     clip_spec = ClipSpec(Sampling(3), encoder.preprocess)
     for video in list(listed)[:3]:
         pixels = decode_video(VideoRequest(video.path), clip_spec).pixels

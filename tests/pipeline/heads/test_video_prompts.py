@@ -30,7 +30,7 @@ from vidclip.pipeline.heads import (
     video_prompts,
     x_clip_scorer,
 )
-from vidclip.pipeline.scoring import score_batches
+from vidclip.pipeline.scoring import scan_scores
 from xclip_models import official_state, open_clip_config, tiny_xclip
 
 B = 3
@@ -226,8 +226,11 @@ def test_scores_from_a_cache_equal_the_logits_of_transformers(made: Any, tmp_pat
     cache = a_cache(encoder, views, tmp_path / "c")
     temperature = float(torch.exp(-encoder.network.logit_scale))
     scorer = scorer_of_head(head, cache, temperature=temperature, name="(h)", device="cpu")
-    ((indices, (found,)),) = score_batches(cache, [scorer], np.array([2, 0, 1]))
-    assert (scorer.name, indices.tolist()) == ("x-clip (h)", [2, 0, 1])
+    indices = np.array([2, 0, 1])
+    ((places, (scanned,)),) = scan_scores(cache, [scorer], indices)
+    assert (scorer.name, places.tolist()) == ("x-clip (h)", [1, 2, 0])
+    found = np.empty_like(scanned)
+    found[places] = scanned
     expected = expected[[[1, 1], [0, 1], [2, 0]]]
     assert abs(found / temperature - expected).max() <= 5e-3 * expected.std()
     classes = np.array([3, 1])
@@ -235,8 +238,8 @@ def test_scores_from_a_cache_equal_the_logits_of_transformers(made: Any, tmp_pat
     np.testing.assert_allclose(scorer.scores(found, classes), of_two, atol=5e-3)
     one = cache.single_view()
     scorer = scorer_of_head(head.select(classes), one, temperature=temperature, device="cpu")
-    ((_, (alone,)),) = score_batches(one, [scorer], indices)
-    np.testing.assert_allclose(alone, found[:, :1, classes], atol=1e-6)
+    ((places, (alone,)),) = scan_scores(one, [scorer], indices)
+    np.testing.assert_allclose(alone, found[places][:, :1, classes], atol=1e-6)
 
 
 def test_pieces_of_any_size_have_the_same_scores(small: Any, tmp_path: Path, monkeypatch: Any):

@@ -29,7 +29,7 @@ from vidclip.pipeline.encoders import EncoderLoader
 from vidclip.pipeline.evaluation import ScoringSettings, build_scorers
 from vidclip.pipeline.heads import HeadError, load_head
 from vidclip.pipeline.released import Imported, import_model
-from vidclip.pipeline.scoring import AttributeSettings, score_batches
+from vidclip.pipeline.scoring import AttributeSettings, scan_scores
 
 PHRASES = ("ball", "park", "boat", "water", "mat", "tree", "dog", "snow", "street", "grass")
 
@@ -85,7 +85,8 @@ def trained_scores(
         device="cpu",
     )
     trained = next(each for each in scorers if each.name == "attributes, trained (head)")
-    return np.concatenate([found[:, 0] for _, (found,) in score_batches(cache, [trained])])
+    ((places, (found,)),) = scan_scores(cache, [trained])
+    return found[np.argsort(places), 0]
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

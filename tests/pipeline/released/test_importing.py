@@ -28,7 +28,7 @@ from vidclip.pipeline import ExtractSettings, extract, load_encoder, predict, re
 from vidclip.pipeline.encoders import EncoderLoader, OpenClipEncoder
 from vidclip.pipeline.heads import HeadScorer, head_over, load_head
 from vidclip.pipeline.released import Imported, import_model
-from vidclip.pipeline.scoring import score_batches
+from vidclip.pipeline.scoring import scan_scores
 from xclip_models import official_state, tiny_xclip
 
 
@@ -45,7 +45,8 @@ def scores_and_probabilities(
     stored.check_features(features.shape, "the cache")
     head = head_over(stored, None, EncoderLoader())
     scorer = HeadScorer(head, temperature=stored.temperature)
-    scores = np.concatenate([found[:, 0] for _, (found,) in score_batches(features, [scorer])])
+    ((places, (found,)),) = scan_scores(features, [scorer])
+    scores = found[np.argsort(places), 0]
     predictions, failures = predict(listed, stored, head, encoder, settings)
     assert not failures
     return scores, np.stack([one.probabilities for one in predictions])
