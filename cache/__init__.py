@@ -4,6 +4,9 @@ from .attributes import StoredAttributes as StoredAttributes
 from .attributes import attributes_path as attributes_path
 from .attributes import read_attributes as read_attributes
 from .attributes import write_attributes as write_attributes
+from .compact import Compaction as Compaction
+from .compact import compact as compact
+from .compact import plan_compaction as plan_compaction
 from .errors import CacheBusy as CacheBusy
 from .errors import CacheError as CacheError
 from .errors import CacheMismatch as CacheMismatch

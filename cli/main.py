@@ -38,6 +38,7 @@ COMMANDS = {
     "export": "Features as .npz, .csv, .parquet, .safetensors or a tar.",
     "import-features": "A cache of features that another tool has computed.",
     "merge": "Join caches of one encoder and sampling.",
+    "compact": "Join the small files of a cache into large ones.",
     "cost": "Parameters and multiply-adds of models, without weights.",
     "lexicons": "List the phrase lists, or print one.",
 }

@@ -39,8 +39,8 @@ def command(
 
     Asks before it does. No other video is encoded again. A removed video that an extraction lists again is encoded anew.
 
-    The features stay in the files of the cache, where `--undo` finds them, and no command uses them. A copy without them:
-    `vidclip merge features --output new`.
+    The features stay in the files of the cache, where `--undo` finds them, and no command uses them. `vidclip compact`
+    deletes them; a copy without them: `vidclip merge features --output new`.
     """
     from ...cache import FeatureCache, restore_videos
     from ...pipeline.datasets import read_rows
@@ -86,6 +86,6 @@ def take_out(cache: FeatureCache, ids: Sequence[str], *, yes: bool) -> None:
     gone = remove_videos(cache.folder, ids)
     back = quoted(["vidclip", "remove", "--undo", "--cache", str(cache.folder)])
     click.echo(
-        f"{count(len(gone), 'video')} removed; their features stay in the files of the cache until `vidclip merge` makes a "
-        f"copy without them. This takes it back: {back}"
+        f"{count(len(gone), 'video')} removed; their features stay in the files of the cache until `vidclip compact` "
+        f"deletes them. This takes it back: {back}"
     )

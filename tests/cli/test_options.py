@@ -545,6 +545,7 @@ IN_EVERY_CALL = {
     "remove": "cache undo yes",
     "prune": "cache whole-folders yes",
     "merge": "output",
+    "compact": "all cache shard-megabytes yes",
     "cost": "frames head json measure model size tower",
     "lexicons": "",
 }
