@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from .messages import either
 
 NEARNESS = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 """Where a setting comes from, the nearest first: command line, environment, file."""
@@ -50,7 +49,7 @@ def with_option(option: str, *values: object) -> Condition:
         found = call.values(option)
         return any(value in values for value in found) if values else bool(found)
 
-    return Condition(holds, f"{option} {_either(map(str, values))}" if values else option)
+    return Condition(holds, f"{option} {either(map(str, values))}" if values else option)
 
 
 def without_option(option: str) -> Condition:
@@ -83,8 +82,3 @@ class Call:
         """Return 0 on the command line, 1 in the environment, 2 in the file, 3 nowhere."""
         source = self._ctx.get_parameter_source(self._by_name[option].name or "")
         return NEARNESS.index(source) if source in NEARNESS else len(NEARNESS)
-
-
-def _either(values: Iterable[str]) -> str:
-    several = list(values)
-    return several[0] if len(several) == 1 else f"{', '.join(several[:-1])} or {several[-1]}"

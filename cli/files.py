@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .messages import printable
+from .messages import either, printable
 
 
 def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
@@ -21,7 +21,7 @@ def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> Non
 
     shown = f"{option} {printable(path)}"
     if suffixes and path.suffix.lower() not in suffixes:
-        raise click.UsageError(f"{shown}: the name must end in {' or '.join(suffixes)}.")
+        raise click.UsageError(f"{shown}: the name must end in {either(suffixes)}.")
     try:
         target = _target(path)
         if target.is_dir():

@@ -34,6 +34,12 @@ def _escaped(text: str) -> str:
     )
 
 
+def either(values: Iterable[str]) -> str:
+    """Return `a, b or c`."""
+    several = list(values)
+    return several[0] if len(several) == 1 else f"{', '.join(several[:-1])} or {several[-1]}"
+
+
 def suggestion(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """Return ` Did you mean ...?` where one of the known names is much like this one, else `otherwise`."""
     import difflib

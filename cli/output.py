@@ -50,12 +50,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 def save_picture(figure: Figure, path: Path) -> None:
     """Write a picture, with a warning where a font lacks characters."""
-    from ..pipeline.report import save_figure
+    from ..pipeline.report import advice, save_figure
 
     boxes = save_figure(figure, path)
     if boxes:
-        shown = boxes if len(boxes) <= 20 else f"{boxes[:20]} ..."
-        warn(f"no font here has {shown}: {path} shows boxes. A .svg shows them where the fonts are.")
+        warn(f"{path}: {advice(boxes)}")
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

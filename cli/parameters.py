@@ -24,7 +24,7 @@ from .conditions import NEARNESS, Call, Condition
 from .messages import note, printable
 
 CONFIG_FILE = "vidclip.toml"
-RENAMED = {"shard": "part", "renormalise": "renormalize", "no-renormalise": "no-renormalize"}
+RENAMED = {"shard": "part", "renormalise": "renormalize", "no-renormalise": "no-renormalize", "png": "output"}
 """What options were called in earlier versions: an error names the new one."""
 _UNSET = getattr(click.core, "UNSET", None)  # click 8.3 on
 
@@ -52,7 +52,7 @@ class Device(click.ParamType):
         return str(value)
 
 
-PICTURES = (".png", ".svg")
+PICTURES = (".png", ".svg", ".pdf")
 
 
 class OutputFile(click.Path):

@@ -87,7 +87,7 @@ def print_epoch(report: EpochReport, recipe: Recipe) -> None:
 
 
 def print_result(training: Finetuning, done: Finetuned, output: Path, plot: Path | None) -> None:
-    from .output import count, echo_some, printable, warn
+    from .output import count, echo_some, printable, save_picture
 
     best = done.epochs[done.best_epoch - 1].epoch
     held = "" if best.held_out_top1 is None else f", {best.held_out_top1:.1f} % of the held-out videos right"
@@ -101,13 +101,11 @@ def print_result(training: Finetuning, done: Finetuned, output: Path, plot: Path
         )
         echo_some([f"{name}: {reason}" for name, reason in done.unreadable.items()])
     if plot:
-        from ..pipeline.report import loss_curve, save_figure
+        from ..pipeline.report import loss_curve
 
         title = f"{training.recipe.name}, {training.recipe.head_config.name}"
         epochs = [report.epoch for report in done.epochs]
-        boxes = save_figure(loss_curve(epochs, done.best_epoch, title), plot)
-        if boxes:
-            warn(f"no font here has {boxes}: {plot} shows boxes.")
+        save_picture(loss_curve(epochs, done.best_epoch, title), plot)
     model, head = shlex.quote(f"local-dir:{output}"), shlex.quote(str(output / "head.safetensors"))
     mode = f" --mode {training.recipe.mode}" if training.recipe.mode != "uniform" else ""
     mode += f" --position {training.recipe.position}" if training.recipe.position != "start" else ""

@@ -37,7 +37,7 @@ from ..options import (
     share_cores,
     vidclip_command,
 )
-from ..parameters import FiniteRange, OutputFile, option
+from ..parameters import PICTURES, FiniteRange, OutputFile, option
 from ..prompt_options import PROMPT_GROUP, prompt_options
 from ..video_source import named_dataset, print_missing, read_source, source_argument, source_options
 
@@ -101,8 +101,8 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
     help="Print settings, parameter groups and steps, read one batch, and train nothing.",
 )
 @option(
-    "--plot", type=OutputFile(suffixes=(".png", ".svg")), needs=without_option("--dry-run"),
-    help="A picture of the loss: .png or .svg.",
+    "--plot", type=OutputFile(suffixes=PICTURES), needs=without_option("--dry-run"),
+    help="A picture of the loss: .png, .svg or .pdf.",
 )  # fmt: skip
 @option(
     "--self-contained", is_flag=True, needs=_PROMPTS,

@@ -101,7 +101,7 @@ _ATTRIBUTES = with_option("--head", "attributes")
     "--output", type=OutputFile(), default=Path("head.safetensors"),
     show_default=True, help="Where the head is written.",
 )  # fmt: skip
-@option("--plot", type=OutputFile(suffixes=PICTURES), help="A picture of the loss: .png or .svg.")
+@option("--plot", type=OutputFile(suffixes=PICTURES), help="A picture of the loss: .png, .svg or .pdf.")
 @model_options
 @device_option
 def command(

@@ -14,6 +14,7 @@ from ..options import (
     cache_option,
     device_option,
     encoder_loader,
+    json_option,
     lexicon_option,
     model_options,
     open_cache,
@@ -27,13 +28,13 @@ from ..scoring_options import heads_option, prompts_option
 def _output(default: str):
     return option(
         "--output", type=OutputFile(suffixes=PICTURES), default=Path(default), show_default=True,
-        help="The picture: .png or .svg.",
+        help="The picture: .png, .svg or .pdf.",
     )  # fmt: skip
 
 
 @click.group()
 def command() -> None:
-    """Draws what was found, as .png or .svg."""
+    """Draws what was found, as .png, .svg or .pdf."""
 
 
 @vidclip_command(
@@ -167,19 +168,27 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
 @lexicon_option
 @prompts_option(without_option("--head"))
 @option("--split", help="Which videos are tested.  [default: test, then val, else all]")
+@option(
+    "--top", type=click.IntRange(2, 400), default=40, show_default=True,
+    help="So many classes, the most confused first.",
+)  # fmt: skip
 @_output("confusion.png")
+@json_option
 @model_options
 @device_option
-def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> None:
-    """For each class, the share of its videos that is taken for each other; the worst confusions in words."""
+def confusion(
+    cache: Path, head: Path | None, output: Path, top: int, json_file: Path | None, **options: Any
+) -> None:
+    """For each class that is tested, the share of its videos that is taken for each other; the worst confusions in
+    words."""
     import numpy as np
 
     from ...pipeline.encoders import text_embeddings
     from ...pipeline.evaluation import leave_out_trained, select_videos
     from ...pipeline.heads import head_over, load_head, scorer_of_head
-    from ...pipeline.report import confusion_counts, confusion_map
+    from ...pipeline.report import confused_pairs, confusion_counts, confusion_map, order_of_confusion
     from ...pipeline.scoring import MeanScorer, Scorer, scan_scores
-    from ..output import count, printable, save_picture, warn
+    from ..output import count, printable, save_picture, warn, write_json
 
     features, classes = open_cache(cache, options["lexicon"])
     test = select_videos(features, classes, options["split"])
@@ -204,18 +213,33 @@ def confusion(cache: Path, head: Path | None, output: Path, **options: Any) -> N
     for places, (similarities,) in scan_scores(features, [scorer], test.indices):
         predicted[places] = scorer.scores(similarities, every).argmax(axis=1)
     counts = confusion_counts(predicted, test.targets, len(classes))
-    right = 100 * np.trace(counts) / counts.sum()
+    right = float(100 * np.trace(counts) / counts.sum())
     title = f"{scorer.name}: top-1 {right:.1f} % of {count(len(test), 'video')}"
-    save_picture(confusion_map(counts, classes.labels, title), output)
-    click.echo(f"{printable(output)}: {title}.")
-    wrong = counts * (1 - np.eye(len(classes), dtype=int))
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:5]:
-        true, taken = divmod(int(place), len(classes))
-        if wrong[true, taken]:
-            of = f"{wrong[true, taken]} of {count(int(counts[true].sum()), 'video')}"
+    save_picture(confusion_map(counts, classes.labels, title, most=top), output)
+    pairs = confused_pairs(counts)
+    if str(json_file) != "-":
+        present = len(order_of_confusion(counts))
+        shown = "" if present <= top else f" The {top} most confused of {present} classes."
+        click.echo(f"{printable(output)}: {title}.{shown}")
+        for true, taken, videos in pairs[:5]:
+            of = f"{videos} of {count(int(counts[true].sum()), 'video')}"
             click.echo(
                 f"  {printable(classes.labels[true])}: {of} taken for {printable(classes.labels[taken])}"
             )
+    if json_file:
+        document = {
+            "cache": str(features.folder),
+            "features": features.identity.digest,
+            "scorer": scorer.name,
+            "split": test.split,
+            "n_videos": len(test),
+            "top1": right,
+            "classes": {classes.labels[c]: int(counts[c].sum()) for c in order_of_confusion(counts)},
+            "confused": [
+                {"class": classes.labels[i], "taken_for": classes.labels[j], "videos": n} for i, j, n in pairs
+            ],
+        }
+        write_json(json_file, document)
 
 
 for _command in (correlation, few_shot, confusion):

@@ -1,4 +1,4 @@
-"""`vidclip saliency`: how relevant each frame of a video is to a phrase."""
+"""`vidclip saliency`: how relevant each frame of videos is to phrases."""
 
 from __future__ import annotations
 
@@ -8,52 +8,98 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..conditions import with_option, without_option
 from ..named_video import find_video
 from ..options import (
     cache_option,
     device_option,
     encoder_loader,
+    json_option,
     model_options,
     prompts_of,
     vidclip_command,
 )
-from ..parameters import OutputFile, argument, option
+from ..parameters import PICTURES, OutputFile, argument, option
 from ..scoring_options import prompt_option, temperature_option, words_option
 
 if TYPE_CHECKING:
+    from numpy import ndarray
+
     from ...cache import FeatureCache
+    from ...pipeline.report import VideoSaliency
 
 _BAR = 40
+_MOST_LINES = 40
+"""Of more frames of a video the highest are listed, and a curve over time is drawn in the place of a strip."""
+_HIGHEST = 10
 
 
-@vidclip_command(epilog='Example:  vidclip saliency juggling/clip.mp4 "juggling balls" --png saliency.png')
+@vidclip_command(
+    epilog='Example:  vidclip saliency juggling/clip.mp4 "juggling balls" --output saliency.png\n\n'
+    '          vidclip saliency long.mp4 "juggling balls" --frames 500 --output timeline.pdf'
+)
 @argument("video")
 @argument("phrases", nargs=-1, required=True)
 @cache_option
+@option("--video", "others", multiple=True, help="This video too: its id, the end of it, or its path.")
 @prompt_option()
 @temperature_option(None)
 @words_option(None)
-@option("--view", type=click.IntRange(0), default=0, show_default=True, help="Which clip and crop.")
-@option("--png", type=OutputFile(), help="Draw the frames with their bars.")
+@option(
+    "--view", type=click.IntRange(0), default=0, show_default=True, needs=without_option("--frames"),
+    help="Which clip and crop.",
+)  # fmt: skip
+@option(
+    "--frames", type=click.IntRange(2, 4096),
+    help="Read so many frames of each video anew, evenly over its time, in the place of the cache's: for long videos.",
+)  # fmt: skip
+@option(
+    "--output", type=OutputFile(suffixes=PICTURES),
+    help="Draw the frames with their saliency: .png, .svg or .pdf. The numbers are written beside it, as .json behind the "
+    "whole name.",
+)  # fmt: skip
+@option(
+    "--form", type=click.Choice(["strip", "timeline"]), needs=with_option("--output"),
+    help=f"Draw the frames with a bar each, or a curve over time with the frames at its peaks.  [default: strip; timeline "
+    f"of more than {_MOST_LINES} frames]",
+)  # fmt: skip
+@json_option
 @model_options
 @device_option
 def command(
-    video: str, phrases: tuple[str, ...], cache: Path, view: int, png: Path | None, **options: Any
+    video: str,
+    phrases: tuple[str, ...],
+    cache: Path,
+    others: tuple[str, ...],
+    output: Path | None,
+    json_file: Path | None,
+    **options: Any,
 ) -> None:
     """Shows how much attention each PHRASE gives each frame of VIDEO (BIKE, Video Concept Spotting).
 
     VIDEO is the id of a video in the cache, its path, or the end of its id. The shares of a phrase's frames sum
-    to 100 %.
+    to 100 %. Bars and curves of all phrases and videos share one scale.
     """
+    import numpy as np
+
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
     from ...pipeline.encoders import collapse_note
+    from ...pipeline.report import VideoSaliency, read_cached_frames, read_dense_frames
     from ...pipeline.scoring import ConceptSpotter, ConceptSpottingConfig
-    from ..output import printable
+    from ..files import check_writable
+    from ..output import write_json
 
+    beside = output.with_name(f"{output.name}.json") if output and not json_file else None
+    if beside:
+        check_writable(beside, "--output")
     prompts = prompts_of(options["prompt"])
     features = FeatureCache(cache)
-    video_index = find_video(features, video, "VIDEO")
+    found = [
+        find_video(features, video, "VIDEO"),
+        *(find_video(features, each, "--video") for each in others),
+    ]
+    view, count = options["view"], options["frames"]
     if view >= features.shape[1]:
         raise click.BadParameter(f"{cache} has the views 0 to {features.shape[1] - 1}.", param_hint="--view")
     asked = Lexicon("phrases", tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(phrases)))
@@ -61,64 +107,112 @@ def command(
     texts = load(features.identity).encode_text(asked.phrases, prompts, words=options["words"])
     load.note(collapse_note(texts))
     spotter = ConceptSpotter(texts, ConceptSpottingConfig(temperature=options["temperature"]))
-    frames = features.frames([video_index])[:, view]
-    shares, scores = spotter.saliency(frames)[0], spotter.scores(frames)[0]
-    seconds = features.timestamps([video_index])[0, view]
-    indices = features.frame_indices([video_index])[0, view]
-    click.echo(printable(features.ids[video_index]))
-    for phrase, of_phrase, score in zip(asked.phrases, shares, scores, strict=True):
-        click.echo(f"\n  {printable(phrase)}   (score of the video {score:.3f})")
-        for share, place, second in zip(of_phrase, indices, seconds, strict=True):
-            bar = "█" * round(_BAR * float(share) / float(of_phrase.max()))
-            # A folder of images has no times.
-            shown = " " * 9 if math.isnan(second) else f"{second:7.2f} s"
-            click.echo(f"  frame {place:5}  {shown}  {100 * share:5.1f} %  {bar}")
-    if png:
-        from ...pipeline.report import saliency_strip
-
-        captions = [
-            f"frame {index}" if math.isnan(second) else f"{second:.1f} s"
-            for index, second in zip(indices, seconds, strict=True)
-        ]
-        picture = saliency_strip(_pixels(features, video_index)[view], shares, asked.phrases, captions)
-        picture.save(png, format="PNG")
-        click.echo(f"\n{printable(png)}: {picture.width} x {picture.height} pixels.")
-
-
-def _pixels(features: FeatureCache, index: int) -> Any:
-    """[V, T, h, w, 3] uint8: what the encoder saw of a video, decoded again.
-
-    Raises Failed where the video cannot be read any more, or is not the one that the features are of.
-    """
-    import numpy as np
-
-    from ...pipeline.datasets import segment_of
-    from ...pipeline.video import ClipSpec, DecodeError, VideoRequest, decode_video
-    from ..main import Failed
-    from ..output import printable
-
-    info = features.videos[index]
-    name = printable(info.id)
-    clip_spec = ClipSpec.from_identity(features.identity)
-    draw = clip_spec.sampling.draw_of(info.id)
-    request = VideoRequest(info.path, *segment_of(info.id, info.path), draw)
-    try:
-        decoded = decode_video(request, clip_spec)
-    except DecodeError as error:
-        raise Failed(
-            f"{name} cannot be drawn: {printable(info.path)}: {printable(error.reason)}. Leave --png out, or bring "
-            "the video back."
-        ) from error
-    stored = features.frame_indices([index])[0]  # [V, T]
-    now = decoded.frame_indices.repeat(len(stored) // len(decoded.frame_indices), axis=0)
-    if not np.array_equal(stored, now):
-        raise Failed(
-            f"{name} cannot be drawn: {printable(info.path)} now gives the frames {_few(now)}, where the features "
-            f"are of {_few(stored)}: the file has changed. Leave --png out, or extract it into another --cache."
+    videos: list[VideoSaliency] = []
+    scores: list[ndarray] = []
+    for index in dict.fromkeys(found):
+        if count:
+            dense = read_dense_frames(features, index, count, load(features.identity, "auto"))
+            frames, pixels, seconds, numbers = (
+                dense.embeddings[None], dense.pixels, dense.seconds, dense.indices,
+            )  # fmt: skip
+        else:
+            frames = features.frames([index])[:, view]
+            nothing = np.zeros((frames.shape[1], 1, 1, 3), np.uint8)
+            pixels = read_cached_frames(features, index)[view] if output else nothing
+            seconds, numbers = features.timestamps([index])[0, view], features.frame_indices([index])[0, view]
+        scores.append(spotter.scores(frames)[0])
+        videos.append(
+            VideoSaliency(features.ids[index], pixels, spotter.saliency(frames)[0], seconds, numbers)
         )
-    return decoded.pixels
+    if str(json_file) != "-":
+        _print(videos, asked.phrases, scores)
+    if output:
+        _draw(videos, asked.phrases, output, options["form"], beside, silent=str(json_file) == "-")
+    target = json_file or beside
+    if target:
+        settings = {
+            "prompts": prompts,
+            "words": options["words"],
+            "temperature": options["temperature"],
+            "view": None if count else view,
+            "frames_read": count,
+        }
+        write_json(target, _document(features, videos, asked.phrases, scores, settings))
 
 
-def _few(indices: Any) -> str:
-    numbers = [str(index) for index in indices[0][:8]]
-    return ", ".join(numbers) + (", ..." if indices.size > 8 else "")
+def _print(videos: list[VideoSaliency], phrases: tuple[str, ...], scores: list[ndarray]) -> None:
+    """Print the share of each frame; bars share one scale."""
+    from ..output import count, printable
+
+    scale = max(float(video.shares.max()) for video in videos)
+    for number, (video, own) in enumerate(zip(videos, scores, strict=True)):
+        click.echo(("\n" if number else "") + printable(video.name))
+        total = len(video.seconds)
+        for phrase, of_phrase, score in zip(phrases, video.shares, own, strict=True):
+            shown = range(total)
+            if total > _MOST_LINES:
+                shown = sorted(sorted(shown, key=lambda t: -of_phrase[t])[:_HIGHEST])
+            few = "" if total <= _MOST_LINES else f"; the {_HIGHEST} highest of {count(total, 'frame')}"
+            click.echo(f"\n  {printable(phrase)}   (score of the video {score:.3f}{few})")
+            for t in shown:
+                share, second = float(of_phrase[t]), float(video.seconds[t])
+                bar = "█" * round(_BAR * share / scale)
+                # A folder of images has no times.
+                when = " " * 9 if math.isnan(second) else f"{second:7.2f} s"
+                click.echo(f"  frame {video.indices[t]:5}  {when}  {100 * share:5.1f} %  {bar}")
+
+
+def _draw(
+    videos: list[VideoSaliency],
+    phrases: tuple[str, ...],
+    output: Path,
+    form: str | None,
+    beside: Path | None,
+    *,
+    silent: bool,
+) -> None:
+    from ...pipeline import report
+    from ..output import printable, save_picture
+
+    timed = not any(math.isnan(second) for video in videos for second in video.seconds)
+    long = timed and max(len(video.seconds) for video in videos) > _MOST_LINES
+    if form is None:
+        form = "timeline" if long else "strip"
+    if form == "timeline" and not timed:
+        raise click.UsageError("--form timeline needs the times of frames, and folders of images have none.")
+    draw = report.saliency_timeline if form == "timeline" else report.saliency_strip
+    save_picture(draw(videos, phrases), output)
+    if not silent:
+        numbers = f"; the numbers are in {printable(beside)}" if beside else ""
+        click.echo(f"\n{printable(output)}: a {form}{numbers}.")
+
+
+def _document(
+    features: FeatureCache,
+    videos: list[VideoSaliency],
+    phrases: tuple[str, ...],
+    scores: list[ndarray],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    def shown(video: VideoSaliency, own: ndarray) -> dict[str, Any]:
+        info = features.videos[features.index(video.name)]
+        return {
+            "video": info.id,
+            "path": info.path,
+            "frame_indices": [int(each) for each in video.indices],
+            "seconds": [None if math.isnan(each) else float(each) for each in video.seconds],
+            "phrases": [
+                {"phrase": phrase, "score": float(score), "saliency": [float(share) for share in row]}
+                for phrase, score, row in zip(phrases, own, video.shares, strict=True)
+            ],
+        }
+
+    return {
+        "cache": str(features.folder),
+        "features": features.identity.digest,
+        "encoder": features.identity.encoder_name,
+        "encoder_sha256": features.identity.encoder_digest,
+        "sampling": dict(features.identity.sampling),
+        **settings,
+        "videos": [shown(video, own) for video, own in zip(videos, scores, strict=True)],
+    }

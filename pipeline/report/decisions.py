@@ -12,7 +12,7 @@ import numpy as np
 
 from ..evaluation import LabeledVideos
 from ..scoring import FeatureSource, Scorer, scan_scores
-from .plots import confusion_counts
+from .confusion import confused_pairs, confusion_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +71,12 @@ def most_confused(
     examples    videos of a pair at most
     """
     counts = confusion_counts(decisions.predicted, targets, n_classes)
-    np.fill_diagonal(counts, 0)
     margin = decisions.score - decisions.label_score
     pairs = []
-    for place in np.argsort(-counts, axis=None, kind="stable")[:most]:
-        label, taken = divmod(int(place), n_classes)
-        if not counts[label, taken]:
-            break
+    for label, taken, count in confused_pairs(counts)[:most]:
         videos = np.flatnonzero((targets == label) & (decisions.predicted == taken))
         worst = videos[np.argsort(-margin[videos], kind="stable")][:examples]
-        pairs.append(ConfusedPair(label, taken, int(counts[label, taken]), tuple(map(int, worst))))
+        pairs.append(ConfusedPair(label, taken, count, tuple(map(int, worst))))
     return pairs
 
 

@@ -233,7 +233,7 @@ def test_crops_along_the_width_are_a_sampling_of_their_own(tmp_path, videos, tin
         "a dog",
         "--cache",
         tmp_path / "crops",
-        "--png",
+        "--output",
         tmp_path / "a.png",
         "--model",
         tiny_model,
@@ -359,7 +359,7 @@ def test_kinetics600_and_splits(tmp_path, tiny_model, write_cache, rng):
 
 
 def test_saliency_shows_shares_and_draws_them(folder, videos):
-    done = vidclip("saliency", "tai chi/0.mp4", "tai chi", "a dog", "--png", "s.png", cwd=folder)
+    done = vidclip("saliency", "tai chi/0.mp4", "tai chi", "a dog", "--output", "s.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     shares = [float(value) for value in re.findall(r"([\d.]+) % ", done.stdout)]
     assert len(shares) == 8

@@ -326,7 +326,7 @@ def test_something_something_frame_folders(extract, evaluate, tmp_path):
     assert document["results"][0]["settings"]["split"] == "val"
     assert document["published"] == []
     shown = vidclip(
-        *("saliency", "20bn-something-something-v1/1", "a hand", "--cache", "features", "--png", "s.png"),
+        *("saliency", "20bn-something-something-v1/1", "a hand", "--cache", "features", "--output", "s.png"),
         cwd=tmp_path,
     )
     assert shown.returncode == 0, shown.stderr
@@ -404,19 +404,20 @@ def test_saliency_draws_the_segment_and_refuses_another_video(activitynet, extra
 
     strip = report.saliency_strip
     monkeypatch.setattr(report, "saliency_strip", lambda *given: drawn.append(given) or strip(*given))
-    asked = ("saliency", "long.mp4#t=2,4", "a dog", "--cache", "features", "--png", "s.png")
+    asked = ("saliency", "long.mp4#t=2,4", "a dog", "--cache", "features", "--output", "s.png")
     done = vidclip(*asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.findall(r"frame +(\d+) +([\d.]+) s", done.stdout)[0] == ("20", "2.00")
-    ((frames, _, _, captions),) = drawn
-    assert captions[0] == "2.0 s"
+    (((shown,), phrases),) = drawn
+    assert (shown.name, phrases) == ("long.mp4#t=2,4", ("a dog",))
+    assert shown.caption(0) == "2.0 s"
 
     from vidclip.pipeline.video import ClipSpec, Preprocess, Sampling, VideoRequest, decode_video
 
     stored = FeatureCache(tmp_path / "features").identity.encoder["preprocess"]
     preprocess = Preprocess.from_dict({**stored, "resize": None})
     inside = decode_video(VideoRequest(video, 2, 4), ClipSpec(Sampling(3), preprocess))
-    np.testing.assert_array_equal(frames, inside.pixels[0])
+    np.testing.assert_array_equal(shown.frames, inside.pixels[0])
 
     several = vidclip("saliency", video, "a dog", "--cache", "features", cwd=tmp_path)
     assert "may be any of long.mp4#t=2,4, long.mp4#t=5" in several.stderr

@@ -109,6 +109,7 @@ WITHOUT_A_PART = {
     ("plot correlation", "--train-split"): ["--classifier", "text"],
     ("plot correlation", "--seed"): ["--classifier", "text"],
     ("plot confusion", "--prompt"): ["--head", "h"],
+    ("saliency", "--view"): ["--frames", "9"],
     ("predict", "--cache"): ["a.mp4", "--head", "h"],
     ("predict", "--split"): ["a.mp4"],
     ("predict", "--threshold"): ["--none-of-these", "val"],
@@ -337,7 +338,7 @@ def is_ours(done: Done) -> None:
     [
         ("plot", "few-shot", "shots.json", "--output", "-"),
         ("fit", "--plot", "-"),
-        ("saliency", "v", "w", "--png", "-"),
+        ("saliency", "v", "w", "--output", "-"),
     ],
 )
 def test_pictures_are_not_written_to_standard_output(words, tmp_path):
@@ -531,11 +532,11 @@ IN_EVERY_CALL = {
     "compare": "json scorer top",
     "plot correlation": "cache classifier device first head lexicon model output",
     "plot few-shot": "output",
-    "plot confusion": "cache device head lexicon model output split",
+    "plot confusion": "cache device head json lexicon model output split top",
     "search": "cache csv device duplicates json model split",
     "report": "attributes cache device head lexicon model output pool prompt single-view split timeout video videos "
     "worker-memory workers",
-    "saliency": "cache device model png prompt temperature view words",
+    "saliency": "cache device frames json model output prompt temperature video words",
     "import-model": "frames lexicon output text",
     "info": "json",
     "verify": "cache",

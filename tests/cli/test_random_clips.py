@@ -81,10 +81,10 @@ def test_the_seed_is_part_of_the_identity_of_random_frames_alone(folder: Path, t
 
 
 def test_random_frames_are_found_again(folder: Path, tiny_model: str):
-    """`saliency --png` reads the frames of the cache again; a head that was trained on them reads others so."""
+    """`saliency --output` reads the frames of the cache again; a head that was trained on them reads others so."""
     drawn(folder, tiny_model, "c", "--clips", 2)
     model = ("--model", tiny_model, "--device", "cpu")
-    done = vidclip("saliency", "a/0.mp4", "a dog", "--cache", "c", *model, "--png", "s.png", cwd=folder)
+    done = vidclip("saliency", "a/0.mp4", "a dog", "--cache", "c", *model, "--output", "s.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     done = vidclip("fit", "--cache", "c", *model, "--epochs", 1, "--held-out", 0, "--output", "h", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -13,12 +13,15 @@ from sklearn.metrics import confusion_matrix
 from vidclip.lexicons import load_lexicon
 from vidclip.pipeline.heads import Epoch
 from vidclip.pipeline.report import (
+    confused_pairs,
     confusion_counts,
     confusion_map,
     correlation_maps,
     correlations,
     few_shot_curves,
+    line_style,
     loss_curve,
+    order_of_confusion,
     save_figure,
 )
 
@@ -81,15 +84,64 @@ def test_confusion_counts_are_scikit_learns(rng):
 
 
 def test_confusion_map_shows_shares_of_the_true_class():
-    counts = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 8]])
-    figure = confusion_map(counts, ("a", "b", "c"), "title")
+    counts = np.array([[3, 1, 0, 0], [0, 0, 0, 0], [2, 0, 8, 0], [0, 0, 0, 0]])
+    figure = confusion_map(counts, ("a", "b", "c", "not there"), "title")
     (drawn,) = pictures_of(figure)
-    np.testing.assert_allclose(drawn, [[75, 25, 0], [np.nan] * 3, [20, 0, 80]])
+    # c is taken for a twice, a for b once; b has no video, and nothing is of or taken for the last class.
+    np.testing.assert_allclose(drawn, [[80, 20, 0], [0, 75, 25], [np.nan] * 3])
     panel = figure.axes[0]
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["a", "b", "c"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["c", "a", "b (no video)"]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["c", "a", "b"]
+    assert {text.get_text() for text in panel.texts} == {"80", "20", "75", "25"}
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("taken for", "true class")
     with pytest.raises(ValueError, match="2 names, but counts"):
         confusion_map(counts, ("a", "b"), "title")
+    with pytest.raises(ValueError, match="no video"):
+        confusion_map(np.zeros((2, 2), int), ("a", "b"), "title")
+
+
+def test_a_share_that_is_not_all_is_not_said_to_be():
+    counts = np.array([[999, 1], [0, 7]])
+    panel = confusion_map(counts, ("a", "b"), "title").axes[0]
+    assert sorted(text.get_text() for text in panel.texts) == ["100", "<1", ">99"]
+
+
+def by_brute_force(counts):
+    """The order in which classes come when the largest confusion is looked for again and again."""
+    left, order = counts.astype(float), []
+    np.fill_diagonal(left, 0)
+    while left.max() > 0:
+        i, j = divmod(
+            int(left.argmax()), len(left)
+        )  # of equal ones the first row, and in it the first column
+        order += [c for c in (i, j) if c not in order]
+        left[i, j] = 0
+    rest = [c for c in range(len(counts)) if c not in order and (counts[c].any() or counts[:, c].any())]
+    return order + rest
+
+
+def test_the_most_confused_classes_come_first(rng):
+    for _ in range(20):
+        counts = rng.integers(0, 5, (12, 12)) * (rng.random((12, 12)) < 0.15)
+        assert order_of_confusion(counts) == by_brute_force(counts)
+        pairs = confused_pairs(counts)
+        assert sum(n for *_, n in pairs) == counts.sum() - np.trace(counts)
+        assert all(counts[i, j] == n and i != j for i, j, n in pairs)
+
+
+def test_of_many_classes_the_most_confused_are_shown_and_rows_are_whole(rng):
+    labels = np.repeat(np.arange(400), 10)
+    wrong = rng.random(len(labels)) < 0.3
+    predicted = np.where(wrong, (labels + rng.integers(1, 5, len(labels))) % 400, labels)
+    counts = confusion_counts(predicted, labels, 400)
+    figure = confusion_map(counts, [f"class {c}" for c in range(400)], "title", most=30)
+    (drawn,) = pictures_of(figure)
+    order = by_brute_force(counts)[:30]
+    np.testing.assert_allclose(drawn[:, :30], 10 * counts[np.ix_(order, order)])
+    np.testing.assert_allclose(drawn.sum(axis=1), 100)
+    panel = figure.axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == [f"class {c}" for c in order]
+    assert panel.get_xticklabels()[-1].get_text() == "any of the 370 other classes"
 
 
 # --- few-shot
@@ -130,8 +182,21 @@ def test_the_legend_stands_beside_the_lines(heads):
     legend, panel = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
     assert legend.x0 >= panel.x1
     assert legend.x1 <= figure.bbox.x1
-    styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
-    assert len(styles) == heads + 1, "no two alike, nor like chance"
+    lines = figure.axes[0].lines
+    assert len({(line.get_marker(), str(line._unscaled_dash_pattern)) for line in lines}) == heads + 1, (
+        "no two alike in gray print, nor like chance"
+    )
+    assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}) == heads + 1
+
+
+def test_lines_are_told_apart_without_their_colors():
+    styles = [line_style(index) for index in range(35)]
+    assert len({(style["marker"], str(style["linestyle"])) for style in styles}) == 35
+    assert len({(style["color"], str(style["linestyle"])) for style in styles}) == 35
+    # Lightness of neighbors in a legend, by the weights of BT.601, as printers make gray.
+    weights = np.array([0.299, 0.587, 0.114])
+    gray = [weights @ [int(style["color"][i : i + 2], 16) for i in (1, 3, 5)] for style in styles[:7]]
+    assert max(gray) < 200, "none too light for white paper"
 
 
 # --- loss
@@ -158,7 +223,7 @@ def figures(names, rng):
     rows = rng.standard_normal((len(names), 16))
     counts = rng.integers(0, 9, (len(names), len(names)))
     yield "correlation", correlation_maps({"a $b$": rows, "text": rows + 1}, names)
-    yield "confusion", confusion_map(counts, names, "head <x>: top-1 3 %")
+    yield "confusion", confusion_map(counts, names, "head <x>: top-1 3 %", most=len(names))
 
 
 def test_names_stand_in_an_svg_as_they_are(tmp_path, rng):
@@ -173,7 +238,7 @@ def test_names_stand_in_an_svg_as_they_are(tmp_path, rng):
 
 
 def test_the_same_picture_is_the_same_file(tmp_path):
-    for suffix in ("svg", "png"):
+    for suffix in ("svg", "png", "pdf"):
         for number in range(2):
             for kind, figure in figures(ODD, np.random.default_rng(1)):
                 save_figure(figure, tmp_path / f"{kind}{number}.{suffix}")
@@ -184,9 +249,11 @@ def test_the_same_picture_is_the_same_file(tmp_path):
 
 
 def test_characters_that_no_font_has_are_told_and_not_warned_of(tmp_path, recwarn):
-    names = ("plain", "private \U000f1234\U000f1234", "\U000f0001")
-    figure = confusion_map(np.eye(3, dtype=int), names, "title")
+    names = ("plain", "private \U000f1234\U000f1234", "\U000f0001", "joined\u200d \ufe0f")
+    figure = confusion_map(np.eye(4, dtype=int), names, "title")
     assert save_figure(figure, tmp_path / "c.png") == "\U000f0001\U000f1234"
+    assert save_figure(figure, tmp_path / "c.pdf") == "\U000f0001\U000f1234"
+    assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF-")
     assert save_figure(figure, tmp_path / "c.svg") == ""
     assert not recwarn.list
     assert save_figure(confusion_map(np.eye(2, dtype=int), ("a", "ü"), "t"), tmp_path / "d.png") == ""
@@ -207,9 +274,11 @@ def test_names_along_the_axes_do_not_overlap(tmp_path, rng, classes):
         boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
         assert all(above.y0 >= below.y0 + below.height * 0.75 for below, above in pairwise(boxes))
         if classes <= 101:
-            assert [label.get_text() for label in labels] == [
-                name if len(name) <= 40 else name[:39] + "…" for name in names
-            ]
+            expected = [name if len(name) <= 40 else name[:39] + "…" for name in names]
+            shown = [label.get_text() for label in labels]
+            assert (shown if kind == "correlation" else sorted(shown)) == (
+                expected if kind == "correlation" else sorted(expected)
+            )
         else:
             assert len(labels) < 50, "numbers of classes, not 400 names"
 
@@ -224,7 +293,7 @@ def test_long_names_leave_room_for_the_map(tmp_path):
 
 def test_other_files_are_refused_and_nothing_is_left(tmp_path):
     figure = loss_curve([Epoch(1, 3.0, None)], 1, "a head")
-    with pytest.raises(ValueError, match="pictures end in .png or .svg"):
+    with pytest.raises(ValueError, match="pictures end in .png, .svg or .pdf"):
         save_figure(figure, tmp_path / "x.txt")
     with pytest.raises(FileNotFoundError):
         save_figure(figure, tmp_path / "nowhere" / "x.png")
