@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from .removed import Removed, read_removed
 from .rows import StoredRows
 from .shards import Shard
 from .table import Videos
+
+_log = logging.getLogger(__name__)
 
 _Indices = Sequence[int] | np.ndarray | slice | None
 
@@ -48,6 +51,13 @@ class FeatureCache:
         self.removals: dict[str, Removed] = {}
         """What was taken out of the cache, by id; a video of these may have been read again since."""
         self.refresh()
+        _log.debug(
+            "%s: %s videos of %s, identity %s",
+            folder,
+            len(self),
+            self.identity.encoder_name,
+            self.identity.digest,
+        )
 
     def refresh(self) -> int:
         """Add the shards closed since the cache was opened, and return how many videos they brought.

@@ -13,7 +13,7 @@ import click
 
 from .config import check_environment, read_config
 from .messages import one_line, quoted, suggestion
-from .parameters import CONFIG_FILE
+from .parameters import CONFIG_FILE, verbosity_options
 
 COMMANDS = {
     "demo": "Render a small world, and see everything at work in it.",
@@ -156,6 +156,7 @@ SETTINGS = {
 
 
 @click.group(cls=LazyGroup, context_settings=SETTINGS)
+@verbosity_options
 @click.version_option(package_name="vidclip", message="%(version)s", allow_from_autoenv=False)
 def main() -> None:
     """Reads every video once and does everything else from the cache, in seconds.

@@ -48,9 +48,25 @@ def suggestion(name: str, known: Iterable[str], otherwise: str = "") -> str:
     return f" Did you mean {close[0]}?" if close else otherwise
 
 
+def is_quiet() -> bool:
+    """Return whether the running command has --quiet."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and "quiet" in ctx.meta.get("vidclip.verbosity", {})
+
+
+def say(message: str) -> None:
+    """Print what was done, which is no result: nothing with --quiet. The message is printable."""
+    if not is_quiet():
+        click.echo(message)
+
+
 def note(message: str) -> None:
+    """Print what a user may want to know: nothing with --quiet."""
+    if is_quiet():
+        return
     click.echo(f"Note: {one_line(message)}", err=True)
 
 
 def warn(message: str) -> None:
+    """Print why a result may not be what it seems, with --quiet too."""
     click.echo(f"Warning: {one_line(message)}", err=True)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .files import write_json as write_json
+from .messages import is_quiet
 from .messages import printable as printable
 from .messages import quoted as quoted
 from .messages import warn as warn
@@ -104,6 +105,8 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[now]}", markup=False),
     )
-    with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
+    with Progress(
+        *columns, console=screen, disable=is_quiet() or not screen.is_terminal, transient=True
+    ) as bar:
         task = bar.add_task("", total=None, now="")
         yield lambda done, total, now: bar.update(task, completed=done, total=total, now=now)

@@ -8,68 +8,32 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from . import verbosity
 from .conditions import NEARNESS, Call, Condition
 from .messages import note, printable
+from .value_types import PICTURES as PICTURES
+from .value_types import Device as Device
+from .value_types import FiniteRange as FiniteRange
+from .value_types import OutputFile as OutputFile
 
 CONFIG_FILE = "vidclip.toml"
-RENAMED = {"shard": "part", "renormalise": "renormalize", "no-renormalise": "no-renormalize", "png": "output"}
+RENAMED = {
+    "shard": "part",
+    "renormalise": "renormalize",
+    "no-renormalise": "no-renormalize",
+    "png": "output",
+}
 """What options were called in earlier versions: an error names the new one."""
 _UNSET = getattr(click.core, "UNSET", None)  # click 8.3 on
-
-# --- types of values
-
-
-class FiniteRange(click.FloatRange):
-    """A number between two others; neither nan nor inf, which compare with nothing."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
-
-
-class Device(click.ParamType):
-    """Where it is computed; whether it is there is asked when the command begins."""
-
-    name = "device"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?", str(value), re.ASCII):
-            self.fail(f"{value!r} is no device: use auto, cpu, cuda, cuda:1 or mps.", param, ctx)
-        return str(value)
-
-
-PICTURES = (".png", ".svg", ".pdf")
-
-
-class OutputFile(click.Path):
-    """A file that will be written: that this is possible is checked before the work begins.
-
-    suffixes    the name must end in one of them, where some are given
-    dash        whether `-` is standard output
-    """
-
-    def __init__(self, *, suffixes: Sequence[str] = (), dash: bool = False) -> None:
-        super().__init__(path_type=Path, dir_okay=False, allow_dash=dash)
-        self.suffixes = suffixes
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if str(value) == "-" and not self.allow_dash:
-            self.fail("this is not written to standard output: name a file.", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 def values_of(parameter: click.Parameter, value: Any) -> Any:
@@ -219,11 +183,13 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         group_of = {name: title for title, names in self.groups.items() for name in names.split()}
+        for name in ("--quiet", "--verbose"):
+            group_of[name] = group_of.get("--debug", "Options")
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *self.groups)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
-                sections[group_of.get(parameter.opts[0], "Options")].append(record)
+                sections[group_of.get(_spelt(parameter), "Options")].append(record)
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
@@ -241,6 +207,7 @@ class Command(click.Command):
             message = f"{error.option_name} is called --{new} now."
             raise click.NoSuchOption(error.option_name, message, ctx=ctx) from error
         if not ctx.resilient_parsing:
+            verbosity.settle(ctx)
             self._settle_parts(ctx)
             for parameter in self.params:
                 if isinstance(parameter, Option) and parameter.settle:
@@ -255,7 +222,8 @@ class Command(click.Command):
                 from ..pipeline.devices import choose_device
 
                 choose_device(device)
-        return super().invoke(ctx)
+        with verbosity.heeded(ctx, lambda parameter: _origin(parameter, ctx)):
+            return super().invoke(ctx)
 
     def _refuse_repeated(self, ctx: click.Context, args: Iterable[str]) -> None:
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
@@ -310,12 +278,37 @@ def _spelt(parameter: click.Parameter) -> str:
     return next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
 
 
+def _origin(parameter: click.Parameter, ctx: click.Context) -> str:
+    """Return `--pool (vidclip.toml)`: what a parameter is called, and where it was set."""
+    name = _spelt(parameter) if isinstance(parameter, click.Option) else parameter.human_readable_name
+    source = ctx.get_parameter_source(parameter.name or "")
+    if source is ParameterSource.DEFAULT_MAP:
+        return f"{name} ({CONFIG_FILE})"
+    if source is ParameterSource.ENVIRONMENT and isinstance(parameter, VidclipParameter):
+        return f"{name} ({parameter.variable(ctx)})"
+    return name
+
+
 def _default(parameter: click.Parameter, ctx: click.Context) -> Any:
     """Return the value of a parameter that is not given."""
     value = parameter.default() if callable(parameter.default) else parameter.default
     if value is None or value is _UNSET:
         return () if takes_several(parameter) else None
     return parameter.type_cast_value(ctx, value)
+
+
+def _verbosity_flag(name: str, help: str) -> Decorator:
+    return option(
+        f"-{name[0]}", f"--{name}", is_flag=True, expose_value=False, is_eager=True, callback=verbosity.remember,
+        envvar=f"VIDCLIP_{name.upper()}", help=help,
+    )  # fmt: skip
+
+
+verbosity_options: Decorator = options(
+    _verbosity_flag("quiet", "Results, warnings and errors alone."),
+    _verbosity_flag("verbose", "Also settings, files, weights, times and memory."),
+)
+"""Of every command, and of the program before the command's name."""
 
 
 def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -330,4 +323,5 @@ def vidclip_command(
         "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_set_debug,
         help="Show the traceback of an error.",
     )  # fmt: skip
-    return lambda function: click.command(name, cls=Command, **attributes)(debug(function))
+    common = options(verbosity_options, debug)
+    return lambda function: click.command(name, cls=Command, **attributes)(common(function))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .messages import is_quiet
 from .output import console, duration
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ class ProgressDisplay:
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}", markup=False),
             console=screen,
-            disable=not screen.is_terminal,
+            disable=is_quiet() or not screen.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task(beginning, total=None, rate="", state="")
-        self._lines = None if screen.is_terminal else _Lines()
+        self._lines = None if is_quiet() or screen.is_terminal else _Lines()
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()

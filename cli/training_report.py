@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .messages import say
+
 if TYPE_CHECKING:
     from ..pipeline.finetune import EpochReport, Finetuned, Finetuning, Recipe
 
@@ -17,7 +19,7 @@ def print_beginning(training: Finetuning) -> None:
 
     videos, recipe = training.videos, training.recipe
     held = f", {count(len(videos.held_out), 'video')} held out" if len(videos.held_out) else ""
-    click.echo(
+    say(
         f"{count(len(videos.train), 'video')} of {count(len(videos.lexicon), 'class', 'classes')}{held}; "
         f"{count(training.loop.steps, 'step')} of {recipe.batch_size} clips in each of {count(recipe.epochs, 'epoch')}."
     )
@@ -80,7 +82,7 @@ def print_epoch(report: EpochReport, recipe: Recipe) -> None:
         low, high = report.interval
         held = f"held out {epoch.held_out_top1:.1f} % [{low:.1f}, {high:.1f}], "
     rates = ", ".join(f"{rate:.1e}" for rate in dict.fromkeys(report.rates.values()))
-    click.echo(
+    say(
         f"epoch {epoch.number} of {recipe.epochs}: loss {epoch.loss:.3f}, {held}rate {rates}, "
         f"{report.clips_per_second:.1f} clips/s, {100 * report.waiting:.0f} % of the time waiting for clips"
     )
@@ -91,9 +93,7 @@ def print_result(training: Finetuning, done: Finetuned, output: Path, plot: Path
 
     best = done.epochs[done.best_epoch - 1].epoch
     held = "" if best.held_out_top1 is None else f", {best.held_out_top1:.1f} % of the held-out videos right"
-    click.echo(
-        f"{printable(output)}: epoch {best.number} of {len(done.epochs)} kept, loss {best.loss:.3f}{held}."
-    )
+    say(f"{printable(output)}: epoch {best.number} of {len(done.epochs)} kept, loss {best.loss:.3f}{held}.")
     if done.unreadable:
         n_videos = len(training.videos.train) + len(training.videos.held_out)
         click.echo(
@@ -109,7 +109,5 @@ def print_result(training: Finetuning, done: Finetuned, output: Path, plot: Path
     model, head = shlex.quote(f"local-dir:{output}"), shlex.quote(str(output / "head.safetensors"))
     mode = f" --mode {training.recipe.mode}" if training.recipe.mode != "uniform" else ""
     mode += f" --position {training.recipe.position}" if training.recipe.position != "start" else ""
-    click.echo(
-        f"Next: vidclip extract VIDEOS --model {printable(model)} --frames {training.recipe.frames}{mode}"
-    )
-    click.echo(f"      vidclip eval --model {printable(model)} --head {printable(head)}")
+    say(f"Next: vidclip extract VIDEOS --model {printable(model)} --frames {training.recipe.frames}{mode}")
+    say(f"      vidclip eval --model {printable(model)} --head {printable(head)}")

@@ -125,12 +125,12 @@ def _note_image_folders(top: Path, videos: VideoList) -> None:
         "/" not in video.id and video.path != top and video.path.is_dir() for video in videos
     )
     if n:
-        from .output import count, printable
+        from .messages import note
+        from .output import count
 
-        click.echo(
-            f"{count(n, 'folder')} of images directly below {printable(top)}: each is read as one video, whose frames they "
-            "are. With --images, each image is a video of one frame, and its folder is its label.",
-            err=True,
+        note(
+            f"{count(n, 'folder')} of images directly below {top}: each is read as one video, whose frames they "
+            "are. With --images, each image is a video of one frame, and its folder is its label."
         )
 
 

@@ -9,6 +9,7 @@ import click
 
 from ...pipeline.choices import INDEXES
 from ..conditions import without_option
+from ..messages import is_quiet, say
 from ..options import (
     cache_option,
     device_option,
@@ -111,12 +112,11 @@ def command(
     if str(json_file) == "-":
         return
     state = "computed" if found.computed else "there already"
-    click.echo(
+    say(
         f"{printable(cache)}: {top} attributes of {count(len(stored.ids), 'video')} from "
         f"{count(len(stored.phrases), 'phrase')}, {state}."
     )
     if recall is not None:
-        click.echo(
-            f"{index} found {100 * recall:.1f} % of what the exact search finds (1,000 videos at most)."
-        )
-    echo_some([f"{id}: {', '.join(stored.of(row))}" for row, id in enumerate(stored.ids)])
+        say(f"{index} found {100 * recall:.1f} % of what the exact search finds (1,000 videos at most).")
+    if not is_quiet():
+        echo_some([f"{id}: {', '.join(stored.of(row))}" for row, id in enumerate(stored.ids)])

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..confirm import ask, yes_option
+from ..messages import say
 from ..options import cache_option, vidclip_command
 from ..parameters import option
 
@@ -52,10 +53,10 @@ def command(cache: Path, everything: bool, shard_megabytes: int, yes: bool) -> N
             on_progress=lambda videos, total: advance(videos, total, ""),
         )
     if not done.shards:
-        click.echo(f"{printable(cache)}: there is nothing to join; the index is written.")
+        say(f"{printable(cache)}: there is nothing to join; the index is written.")
         return
     dropped = f", {done.dropped:,} rows that did not count left out" if done.dropped else ""
-    click.echo(
+    say(
         f"{printable(cache)}: {count(done.videos, 'video')} of {count(len(done.shards), 'shard')} are in "
         f"{count(done.new_shards, 'shard')} now ({size(done.num_bytes)} of features){dropped}."
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ..conditions import with_option
+from ..messages import say
 from ..options import vidclip_command
 from ..parameters import argument, option
 
@@ -69,7 +70,7 @@ def command(folder: Path, videos_only: bool, count: int | None, workers: int | N
         _print_table()
     finally:
         os.chdir(before)
-    click.echo(
+    say(
         f"\nTry next:\n"
         f"  cd {shlex.quote(str(folder))}\n"
         "  vidclip eval --split test-idle --attributes demo       # videos that show their action 30 % of the time\n"
@@ -91,16 +92,15 @@ def _render(folder: Path, clips: list, workers: int | None) -> None:
             there = done if there is None else there
             advance(done, len(clips), "")
     new = len(clips) - (there or 0)
-    click.echo(
-        f"{printable(folder / LIST_FILE)}: {count(len(clips), 'video')}, {new:,} of them rendered now."
-    )
+    say(f"{printable(folder / LIST_FILE)}: {count(len(clips), 'video')}, {new:,} of them rendered now.")
 
 
 def _run(arguments: list[str]) -> None:
     from ..main import main
+    from ..verbosity import flags
 
-    click.echo(f"\n$ vidclip {shlex.join(arguments)}")
-    status = main.main(args=arguments, prog_name="vidclip", standalone_mode=False)
+    say(f"\n$ vidclip {shlex.join(arguments)}")
+    status = main.main(args=[*arguments, *flags()], prog_name="vidclip", standalone_mode=False)
     if status:
         raise click.exceptions.Exit(status)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ...pipeline.choices import EXPORT_FEATURES, EXPORT_FORMS
+from ..messages import say
 from ..options import cache_option, vidclip_command
 from ..parameters import OutputFile, argument, option
 
@@ -45,6 +46,4 @@ def command(file: Path, cache: Path, form: str | None, features: str) -> None:
         raise click.UsageError(f"{file} is no file: an export is not written to a pipe or device.")
     features_of = FeatureCache(cache)
     export_features(features_of, target, form, features=features)
-    click.echo(
-        f"{printable(file)}: {count(len(features_of), 'video')} as {form}, {size(target.stat().st_size)}."
-    )
+    say(f"{printable(file)}: {count(len(features_of), 'video')} as {form}, {size(target.stat().st_size)}.")

@@ -14,6 +14,7 @@ import click
 from ...pipeline.choices import CHANGED, CROP_POSITIONS, MODES, POSITIONS, PRECISIONS
 from ..conditions import with_option
 from ..head_options import SEED
+from ..messages import say
 from ..options import (
     cache_option,
     decoding_options,
@@ -220,7 +221,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, images: bool, 
         parts += [f"{rates[0]:.1f} videos/s, {rates[1]:.1f} frames/s", f"bottleneck: {progress.bottleneck}"]
     if progress.present:
         parts.append(f"{progress.present:,} done before")
-    click.echo(f"{printable(folder)}: {'; '.join(parts)}.")
+    say(f"{printable(folder)}: {'; '.join(parts)}.")
     example = printable(next(iter((*summary.changed, *summary.plan.kept)), ""))
     were = "was" if progress.damaged == 1 else "were"
     for n, noun, before, after in (
@@ -234,7 +235,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, images: bool, 
         (len(videos.missing), "video", "Missing:", f", listed in {printable(folder / MISSING_FILE)}"),
     ):  # fmt: skip
         if n:
-            click.echo(f"{before} {count(n, noun)}{after}.")
+            say(f"{before} {count(n, noun)}{after}.")
     if summary.interrupted:
         left = progress.listed - progress.done
         click.echo(
@@ -261,7 +262,7 @@ def _report_failures(summary: Summary, folder: Path, *, strict: bool) -> int:
         echo_some([f"{failure.id}: {failure.reason}" for failure in new or old])
         return 1
     if old:
-        click.echo(
+        say(
             f"No new failures. {count(len(old), 'video')} of {summary.progress.listed:,} could not be read before: "
             f"see {printable(folder / 'failures.jsonl')}; --retry-failed tries them again, --strict counts them."
         )

@@ -13,6 +13,7 @@ from ...pipeline.choices import HEAD_POOLS
 from ..conditions import with_option
 from ..head_options import SEED, Shots, head_configs, head_options, texts_for_heads, train_settings
 from ..language_options import GROUP, language_options, language_settings
+from ..messages import say
 from ..options import (
     cache_option,
     device_option,
@@ -205,7 +206,7 @@ def command(
     save_head(output, stored)
     best = fitted.epochs[fitted.best_epoch - 1]
     held = "" if best.held_out_top1 is None else f", {best.held_out_top1:.1f} % of the held-out videos right"
-    click.echo(
+    say(
         f"{printable(output)}: {name} head, {count(n_train, 'video')} of {len(set(train.targets.tolist()))} "
         f"classes; epoch {best.number} of {len(fitted.epochs)} kept, loss {best.loss:.3f}{held}."
     )
@@ -214,10 +215,10 @@ def command(
         from ...pipeline.report import loss_curve
 
         save_picture(loss_curve(fitted.epochs, fitted.best_epoch, f"{name} head"), plot)
-        click.echo(f"{printable(plot)}: the loss of each epoch.")
+        say(f"{printable(plot)}: the loss of each epoch.")
     if test is not None and head == "video":
         _test(features, lexicon, stored, test, load)
-    click.echo(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
+    say(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
 
 
 def _test(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..messages import say
 from ..options import cache_option, vidclip_command
 from ..parameters import argument, option
 
@@ -60,7 +61,7 @@ def command(
     )
     views, times, dimensions = made.shape
     there = f", {made.already_there:,} were there already" if made.already_there else ""
-    click.echo(
+    say(
         f"{printable(cache)}: {count(made.videos, 'video')} taken in{there}; {views} views x {times} frames x {dimensions}."
     )
     if not made.exported:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..conditions import with_option
+from ..messages import say
 from ..options import vidclip_command
 from ..parameters import argument, option
 
@@ -74,14 +75,14 @@ def _report(made: Imported) -> None:
 
     model, folder = made.model, str(made.folder)
     height, width = model.preprocess.size
-    click.echo(f"Found: {model.description}, clips of {model.sampling.frames} frames of {width} x {height}.")
+    say(f"Found: {model.description}, clips of {model.sampling.frames} frames of {width} x {height}.")
     inside = f", with {model.tower.kind} inside" if model.tower else ""
     head = f" and {count(len(made.classes), 'class', 'classes')} in head.safetensors" if made.classes else ""
-    click.echo(
+    say(
         f"Made:  {printable(folder)}: an encoder of {model.architecture['embed_dim']} dimensions{inside}{head}."
     )
     if not made.classes:
-        click.echo("       No head: --lexicon gives its classes.")
+        say("       No head: --lexicon gives its classes.")
     cache, named = f"features-{made.folder.name}", ["--model", f"local-dir:{folder}"]
     reading = [
         *("--frames", str(model.sampling.frames), "--position", model.sampling.position),
@@ -92,6 +93,6 @@ def _report(made: Imported) -> None:
         scoring = ["--attributes", made.attributes, *scoring]
     if not made.classes:
         scoring = ["--pool", "mean"]
-    click.echo("Next:")
-    click.echo("  " + quoted(["vidclip", "extract", "VIDEOS", *named, "--cache", cache, *reading]))
-    click.echo("  " + quoted(["vidclip", "eval", "--cache", cache, *named, *scoring]))
+    say("Next:")
+    say("  " + quoted(["vidclip", "extract", "VIDEOS", *named, "--cache", cache, *reading]))
+    say("  " + quoted(["vidclip", "eval", "--cache", cache, *named, *scoring]))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..conditions import with_option, without_option
+from ..messages import say
 from ..options import cache_option, vidclip_command
 from ..parameters import option
 
@@ -80,11 +81,9 @@ def command(
     if changed:
         have = "has another label or split" if len(changed) == 1 else "have other labels or splits"
         back = quoted(["vidclip", "label", "--undo", "--cache", str(cache)])
-        click.echo(f"{printable(cache)}: {len(changed):,} of {named} {have} now. This takes it back: {back}")
+        say(f"{printable(cache)}: {len(changed):,} of {named} {have} now. This takes it back: {back}")
     else:
-        click.echo(
-            f"{printable(cache)}: nothing to change; {named} named, with these labels and splits already."
-        )
+        say(f"{printable(cache)}: nothing to change; {named} named, with these labels and splits already.")
     if planned.absent:
         click.echo(f"Not in the cache: {count(len(planned.absent), 'video')} of {printable(list_file)}:")
         echo_some([f"{video.id}  ({video.origin})" for video in planned.absent])

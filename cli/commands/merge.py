@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..messages import say
 from ..options import vidclip_command
 from ..parameters import argument, option
 
@@ -25,6 +26,4 @@ def command(caches: tuple[Path, ...], output: Path) -> None:
     already_there = f", {merged.already_there:,} were there already" if merged.already_there else ""
     failed = f", {merged.failures:,} could be read by none" if merged.failures else ""
     relabeled = f", {merged.relabeled:,} labeled anew" if merged.relabeled else ""
-    click.echo(
-        f"{printable(output)}: {count(merged.videos, 'video')} taken in{already_there}{relabeled}{failed}."
-    )
+    say(f"{printable(output)}: {count(merged.videos, 'video')} taken in{already_there}{relabeled}{failed}.")

@@ -10,6 +10,7 @@ import click
 from ...pipeline.choices import CLASSIFIERS
 from ..conditions import with_option, without_option
 from ..head_options import SEED
+from ..messages import say
 from ..options import (
     cache_option,
     device_option,
@@ -102,7 +103,7 @@ def correlation(
     names = classes.labels[: options["first"]]
     figure = correlation_maps({name: rows[: len(names)] for name, rows in maps.items()}, names)
     save_picture(figure, output)
-    click.echo(f"{printable(output)}: {len(names)} classes, {', '.join(map(printable, maps))}.")
+    say(f"{printable(output)}: {len(names)} classes, {', '.join(map(printable, maps))}.")
 
 
 @vidclip_command(
@@ -153,7 +154,7 @@ def few_shot(results: tuple[Path, ...], output: Path) -> None:
             "--protocol few-shot --json FILE`."
         ) from error
     save_picture(figure, output)
-    click.echo(f"{printable(output)}: {count(len({r['scorer'] for _, r in found}), 'head')}.")
+    say(f"{printable(output)}: {count(len({r['scorer'] for _, r in found}), 'head')}.")
 
 
 @vidclip_command(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..confirm import yes_option
+from ..messages import say
 from ..options import cache_option, vidclip_command
 from ..parameters import option
 from .remove import take_out
@@ -45,6 +46,6 @@ def command(cache: Path, whole_folders: bool, yes: bool) -> None:
         click.echo(f"Left: {count(len(gone.unknown), 'video')} whose files cannot be asked for:")
         echo_some([f"{id}: {features.videos[features.index(id)].path or 'no path'}" for id in gone.unknown])
     if not ids:
-        click.echo(f"{printable(cache)}: no video to take out.")
+        say(f"{printable(cache)}: no video to take out.")
         return
     take_out(features, sorted(ids), yes=yes)

@@ -10,6 +10,7 @@ import click
 
 from ..conditions import with_option, without_option
 from ..confirm import ask, yes_option
+from ..messages import is_quiet, say
 from ..options import cache_option, vidclip_command
 from ..parameters import argument, option
 
@@ -56,7 +57,7 @@ def command(
             raise Failed(
                 f"{cache} has nothing to give back: no video was removed that has not been read again since."
             )
-        click.echo(
+        say(
             f"{printable(cache)}: {count(len(back), 'video')} given back, {len(FeatureCache(cache)):,} in all."
         )
         return
@@ -78,14 +79,15 @@ def take_out(cache: FeatureCache, ids: Sequence[str], *, yes: bool) -> None:
     from ..output import count, echo_some, printable, quoted
 
     if not ids:
-        click.echo(f"{printable(cache.folder)}: nothing to remove.")
+        say(f"{printable(cache.folder)}: nothing to remove.")
         return
-    click.echo(f"To be taken out of {printable(cache.folder)}, which has {count(len(cache), 'video')}:")
-    echo_some(ids)
+    if not (yes and is_quiet()):
+        click.echo(f"To be taken out of {printable(cache.folder)}, which has {count(len(cache), 'video')}:")
+        echo_some(ids)
     ask(f"Take {count(len(ids), 'video')} out?", yes=yes)
     gone = remove_videos(cache.folder, ids)
     back = quoted(["vidclip", "remove", "--undo", "--cache", str(cache.folder)])
-    click.echo(
+    say(
         f"{count(len(gone), 'video')} removed; their features stay in the files of the cache until `vidclip compact` "
         f"deletes them. This takes it back: {back}"
     )

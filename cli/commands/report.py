@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..conditions import Condition
+from ..messages import say
 from ..named_video import find_video
 from ..options import (
     cache_option,
@@ -135,6 +136,6 @@ def command(cache: Path, output: Path, examples: tuple[str, ...], **options: Any
     text = render_page(page, thumbnails, strips)
     write_text(output, text)
     missing = sum(not hasattr(picture, "shape") for picture in thumbnails)
-    click.echo(f"{printable(output)}: {count(len(page.ids), 'video')}, {size(len(text.encode()))}.")
+    say(f"{printable(output)}: {count(len(page.ids), 'video')}, {size(len(text.encode()))}.")
     if missing:
         warn(f"{count(missing, 'video')} without a picture: the page says why.")

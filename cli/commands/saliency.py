@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..conditions import with_option, without_option
+from ..messages import say
 from ..named_video import find_video
 from ..options import (
     cache_option,
@@ -184,7 +185,7 @@ def _draw(
     save_picture(draw(videos, phrases), output)
     if not silent:
         numbers = f"; the numbers are in {printable(beside)}" if beside else ""
-        click.echo(f"\n{printable(output)}: a {form}{numbers}.")
+        say(f"\n{printable(output)}: a {form}{numbers}.")
 
 
 def _document(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..messages import say
 from ..options import cache_option, vidclip_command
 
 
@@ -31,4 +32,4 @@ def command(ctx: click.Context, cache: Path) -> None:
     if broken:
         click.echo(f"{printable(cache)}: {broken} of {count(files, 'file')} not sound.")
         ctx.exit(2)
-    click.echo(f"{printable(cache)}: {count(files, 'file')} with {count(videos, 'video')}, all sound.")
+    say(f"{printable(cache)}: {count(files, 'file')} with {count(videos, 'video')}, all sound.")

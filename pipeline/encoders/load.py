@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import os
+import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,8 @@ from .safety import check_model_config, without_code
 from .towers.build import change_tower
 from .towers.config import FrozenWeights, TowerConfig, read_tower
 
+_log = logging.getLogger(__name__)
+
 
 def load_encoder(
     model: str,
@@ -51,6 +55,7 @@ def load_encoder(
 
     Raises EncoderError for unknown names, weights that cannot be fetched, read, or do not fit.
     """
+    start = time.perf_counter()
     check_choice("precision", precision, PRECISIONS)
     try:
         chosen = choose_device(device)
@@ -97,7 +102,7 @@ def load_encoder(
                 f"{pretrained} looks like OpenAI's weights, which need the QuickGELU activation; {model} has "
                 f"GELU, and its features would be wrong. Use --model {model}-quickgelu."
             )
-    return OpenClipEncoder(
+    encoder = OpenClipEncoder(
         network,
         _tokenizer(reference, architecture),
         model=remembered(model),
@@ -109,6 +114,9 @@ def load_encoder(
         tower=tower,
         warnings=warned,
     )
+    seconds, digest = time.perf_counter() - start, encoder.identity["weights_sha256"]
+    _log.debug("%s: loaded in %.1f s, %s on %s, weights %s", encoder.name, seconds, precision, chosen, digest)
+    return encoder
 
 
 def automatic_precision(device: torch.device) -> str:

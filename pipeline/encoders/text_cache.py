@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from .protocol import Encoder, EncoderError, ModelNotNamed, full_name
 
 if TYPE_CHECKING:  # it brings torch and open_clip
     from .encoder import OpenClipEncoder
+
+_log = logging.getLogger(__name__)
 
 PRECISION = "fp32"
 """Precision of texts, whatever that of the frames: texts are few, and every cache then shares them."""
@@ -70,6 +73,9 @@ def text_embeddings(
             write_texts(own, texts, lexicon=lexicon.name, encoder_digest=digest, precision=precision)
     else:
         texts = read_own_texts(own, digest, lexicon, prompts)
+    _log.debug(
+        "%s: %s phrases of %s in %s prompts", own, len(texts.phrases), lexicon.name, len(texts.prompts)
+    )
     _tell(load, collapse_note(texts))
     return texts
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from ..scoring import TEMPERATURE, check_temperature
 from .attributes_head import AttributesHead
 from .video_head import VideoHead
 from .video_prompts import XClipHead
+
+_log = logging.getLogger(__name__)
 
 HEAD_FILE = "head.safetensors"
 """Its name in a model folder, beside the encoder whose embeddings it reads."""
@@ -168,12 +171,15 @@ def load_head(path: Path | str) -> StoredHead:
         if stored_digest is not None and stored_digest != _content_sha256(metadata, weights):
             raise ValueError("its checksum does not fit its content. Copy it again, or train it again")
         _check_finite(weights)
-        return _stored_head(metadata, weights)
+        head = _stored_head(metadata, weights)
     except (
         KeyError, IndexError, AttributeError, TypeError, RuntimeError, ValueError, OverflowError
     ) as error:  # fmt: skip
         why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
         raise HeadError(f"{path} is damaged: {why}") from None
+    of = head.identity.encoder_name
+    _log.debug("%s: a %s head of %s classes over %s", path, head.kind, len(head.classes), of)
+    return head
 
 
 def _stored_head(metadata: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> StoredHead:
