@@ -120,20 +120,22 @@ _ATTRIBUTES = with_option("--attributes")
 _FUSES = _ATTRIBUTES | with_option("--head")
 
 
-def scoring_options(*, trains: bool, spots: Condition = SPOTS) -> Decorator:
+def scoring_options(*, trains: bool, spots: Condition = SPOTS, scored: Condition | None = None) -> Decorator:
     """Return those of `scoring_settings`, with `--head` and `--retriever`.
 
     trains    whether the command has `--protocol`, and trains heads with some: what scores without training has then
               a part in the other protocols alone
     spots     the calls in which the saliency of frames is computed
+    scored    the calls in which videos are scored; None: all
     """
-    scores = SCORES if trains else None
+    scores = SCORES if trains else scored
     learns = with_option("--protocol", *TRAINING_PROTOCOLS)
+    prompted = scored | spots if scored else None
     averages = with_option("--pool", "mean", "vcs") | with_option("--head")
     return options(
-        prompts_option(SCORES | with_option("--classifier", "text") | SPOTS if trains else None),
+        prompts_option(SCORES | with_option("--classifier", "text") | SPOTS if trains else prompted),
         option(
-            "--pool", "pools", multiple=True, type=click.Choice(POOLS), default=("mean",), show_default=True,
+            "--pool", "pools", multiple=True, type=click.Choice(POOLS), default=("mean",), show_default=True, needs=scored,
             help="How frames make a score: mean embedding, best frame, mean of softmaxes, concept spotting; as the "
             "released codes score their halves. Several make one table.",
         ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..conditions import Condition
+from ..conditions import Condition, without_option
 from ..messages import say
 from ..named_video import find_video
 from ..options import (
@@ -31,6 +31,7 @@ EXAMPLES = Condition(
     lambda call: bool(call.values("--video")) or call.values("--videos") != (0,),
     "--videos above 0 or --video",
 )
+SCORED = without_option("--predictions")
 
 
 @vidclip_command(
@@ -47,7 +48,13 @@ EXAMPLES = Condition(
 @cache_option
 @lexicon_option
 @option(
+    "--predictions", "predictions_file", type=click.Path(path_type=Path, dir_okay=False),
+    help="Show what this file of `vidclip eval --predictions` says, instead of scoring: .csv, .json or .parquet. Its videos "
+    "are those of the cache.",
+)  # fmt: skip
+@option(
     "--split",
+    needs=SCORED,
     help="Tested videos; all: every labeled one.  [default: test, else val; all of a cache without splits]",
 )
 @option(
@@ -56,8 +63,13 @@ EXAMPLES = Condition(
     f"{DEFAULT_EXAMPLES}, or none with --video]",
 )  # fmt: skip
 @option("--video", "examples", multiple=True, help="This video too: its id, the end of it, or its path.")
-@scoring_options(trains=False, spots=SPOTS | EXAMPLES)
-@option("--single-view", is_flag=True, help="Of several views, the center crop of the first clip alone.")
+@scoring_options(trains=False, spots=SPOTS | EXAMPLES, scored=SCORED)
+@option(
+    "--single-view",
+    is_flag=True,
+    needs=SCORED,
+    help="Of several views, the center crop of the first clip alone.",
+)
 @option(
     "--output", type=OutputFile(suffixes=(".html", ".htm")), default=Path("report.html"), show_default=True,
     help="The page.",
@@ -65,70 +77,75 @@ EXAMPLES = Condition(
 @decoding_options
 @model_options
 @device_option
-def command(cache: Path, output: Path, examples: tuple[str, ...], **options: Any) -> None:
+def command(
+    cache: Path, output: Path, examples: tuple[str, ...], predictions_file: Path | None, **options: Any
+) -> None:
     """Writes a page to look at: one HTML file of at most 5 MB that needs no network.
 
-    It has the figures of `vidclip eval --protocol full-classes` with the same options, the accuracy of each class, the
+    It has the figures of `vidclip eval --protocol full-classes` with the same options, or of --predictions, the accuracy of each class, the
     classes that are confused most often, frames of a few videos with their saliency (and attributes, with
     --attributes), and all tested videos with what the scorers take them for, to sort and to filter. Pictures are read
     from the video files; where one is gone, the page says so.
     """
     share_cores()
     from ...cache import FeatureCache
-    from ...pipeline.evaluation import build_scorers, plan_zero_shot
+    from ...pipeline.evaluation import build_scorers, plan_zero_shot, read_predictions
     from ...pipeline.extraction import ExtractSettings
     from ...pipeline.heads import load_head
-    from ...pipeline.report import compute_page, gallery_videos, read_strips, read_thumbnails, render_page
+    from ...pipeline.report import (
+        compute_page,
+        gallery_videos,
+        page_of_predictions,
+        read_strips,
+        read_thumbnails,
+        render_page,
+    )
     from ..files import write_text
     from ..output import count, printable, progress_bar, size, warn
 
     options["prompts"] = prompts_of(*options["prompts"])
     options["attributes_prompt"] = prompt_of("--attributes-prompt", options["attributes_prompt"])
     features, lexicon = open_cache(cache, options["lexicon"], single_view=options["single_view"])
-    heads = [(path.name, load_head(path)) for path in options["heads"]]
     load, scoring, device = encoder_loader(), scoring_settings(**options), options["device"]
-    plan = plan_zero_shot(features, lexicon, "full-classes", options["split"], heads=heads)
-    chosen = [find_video(features, video, "--video") for video in examples]
-    for index, video in zip(chosen, examples, strict=True):
-        if index not in plan.test.indices:
-            raise click.BadParameter(
-                f"{video!r} is not among the {count(len(plan.test), 'video')} that are tested; --split says which.",
-                param_hint="--video",
-            )
     n_examples = options["n_examples"]
     if n_examples is None:
         n_examples = 0 if examples else DEFAULT_EXAMPLES
-    retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
-    if retriever and options["single_view"]:
-        retriever = retriever.single_view()
-    scorers = build_scorers(
-        features, lexicon, scoring, heads=heads, retriever=retriever, load=load, device=device
-    )
-    page = compute_page(
-        features,
-        lexicon,
-        plan,
-        scorers,
-        scoring,
-        n_examples=n_examples,
-        examples=chosen,
-        retriever=retriever,
-        settings={
+    chosen = [find_video(features, video, "--video") for video in examples]
+    shown: dict[str, Any] = {
+        "n_examples": n_examples,
+        "examples": chosen,
+        "load": load,
+        "device": device,
+        "settings": {
             "cache": str(features.folder),
             "encoder": features.identity.encoder_name,
             "lexicon": lexicon.name,
             "prompts": scoring.prompts,
         },
-        load=load,
-        device=device,
-    )
-    for message in plan.test.notes:
+    }
+    if predictions_file:
+        rows = read_predictions(predictions_file)
+        _check_tested(chosen, examples, {features.index(row.id) for row in rows if row.id in features})
+        shown["settings"] |= {"predictions": str(predictions_file)}
+        page = page_of_predictions(features, lexicon, rows, scoring, **shown)
+    else:
+        heads = [(path.name, load_head(path)) for path in options["heads"]]
+        plan = plan_zero_shot(features, lexicon, "full-classes", options["split"], heads=heads)
+        _check_tested(chosen, examples, set(plan.test.indices.tolist()))
+        retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
+        if retriever and options["single_view"]:
+            retriever = retriever.single_view()
+        scorers = build_scorers(
+            features, lexicon, scoring, heads=heads, retriever=retriever, load=load, device=device
+        )
+        page = compute_page(features, lexicon, plan, scorers, scoring, retriever=retriever, **shown)
+    for message in page.test.notes:
         warn(message)
     reading = ExtractSettings(options["workers"], options["timeout"], options["worker_memory"])
-    indices = [int(plan.test.indices[i]) for i in gallery_videos(page)]
+    indices = [int(page.test.indices[i]) for i in gallery_videos(page)]
     with progress_bar("reading videos") as advance:
         strips = read_strips(
-            features, [int(plan.test.indices[each.position]) for each in page.examples], reading
+            features, [int(page.test.indices[each.position]) for each in page.examples], reading
         )
         thumbnails = read_thumbnails(
             features, indices, reading=reading, on_video=lambda done: advance(done, len(indices), "")
@@ -139,3 +156,15 @@ def command(cache: Path, output: Path, examples: tuple[str, ...], **options: Any
     say(f"{printable(output)}: {count(len(page.ids), 'video')}, {size(len(text.encode()))}.")
     if missing:
         warn(f"{count(missing, 'video')} without a picture: the page says why.")
+
+
+def _check_tested(chosen: list[int], examples: tuple[str, ...], tested: set[int]) -> None:
+    """Raise click.BadParameter for a video to look at that is not tested."""
+    from ..output import count
+
+    for index, video in zip(chosen, examples, strict=True):
+        if index not in tested:
+            raise click.BadParameter(
+                f"{video!r} is not among the {count(len(tested), 'video')} that are tested; --split says which.",
+                param_hint="--video",
+            )

@@ -52,6 +52,7 @@ from .predictions import check_predictions_file as check_predictions_file
 from .predictions import encode_predictions as encode_predictions
 from .predictions import prediction_rows as prediction_rows
 from .predictions import read_predictions as read_predictions
+from .predictions_results import results_of_predictions as results_of_predictions
 from .predictor import Guess as Guess
 from .predictor import Predictor as Predictor
 from .predictor import VideoPrediction as VideoPrediction

@@ -6,6 +6,7 @@ from .decisions import ConfusedPair as ConfusedPair
 from .decisions import Decisions as Decisions
 from .decisions import choose_examples as choose_examples
 from .decisions import decide as decide
+from .decisions import decisions_of as decisions_of
 from .decisions import most_confused as most_confused
 from .figures import FORMATS as FORMATS
 from .figures import line_style as line_style
@@ -17,6 +18,7 @@ from .html import render_page as render_page
 from .page import Example as Example
 from .page import Page as Page
 from .page import compute_page as compute_page
+from .page import page_of_predictions as page_of_predictions
 from .plots import correlation_maps as correlation_maps
 from .plots import correlations as correlations
 from .plots import few_shot_curves as few_shot_curves

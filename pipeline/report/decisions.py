@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluation import LabeledVideos
+from ...lexicons import Lexicon
+from ..evaluation import LabeledVideos, PredictionRow
 from ..scoring import FeatureSource, Scorer, scan_scores
 from .confusion import confused_pairs, confusion_counts
 
@@ -25,7 +26,7 @@ class Decisions:
     score: np.ndarray
     """[N] float64, the score of that class, in the scorer's own unit: a cosine or a probability."""
     label_score: np.ndarray
-    """[N] float64, the score of the video's own class."""
+    """[N] float64, the score of the video's own class; nan where a file of predictions does not have it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,18 @@ def decide(
     return found
 
 
+def decisions_of(rows: Sequence[PredictionRow], lexicon: Lexicon) -> Decisions:
+    """Return what a scorer took N videos for by the rows of a file of predictions, as `results_of_predictions` gives
+    them."""
+    place = {label: c for c, label in enumerate(lexicon.labels)}
+    return Decisions(
+        rows[0].scorer,
+        np.array([place[row.best[0][0]] for row in rows], np.int64),
+        np.array([row.best[0][1] for row in rows]),
+        np.array([dict(row.best).get(row.label, np.nan) for row in rows]),
+    )
+
+
 def most_confused(
     decisions: Decisions, targets: np.ndarray, n_classes: int, *, most: int = 20, examples: int = 4
 ) -> list[ConfusedPair]:
@@ -71,7 +84,8 @@ def most_confused(
     examples    videos of a pair at most
     """
     counts = confusion_counts(decisions.predicted, targets, n_classes)
-    margin = decisions.score - decisions.label_score
+    # A class below those that a file of predictions has is further away than any of them.
+    margin = np.nan_to_num(decisions.score - decisions.label_score, nan=np.inf)
     pairs = []
     for label, taken, count in confused_pairs(counts)[:most]:
         videos = np.flatnonzero((targets == label) & (decisions.predicted == taken))

@@ -18,13 +18,15 @@ from ..encoders import EncoderLoader, text_embeddings
 from ..evaluation import (
     Comparison,
     LabeledVideos,
+    PredictionRow,
     Result,
     ScoringSettings,
     ZeroShotPlan,
     compare_with_first,
+    results_of_predictions,
 )
 from ..scoring import ConceptSpotter, Scorer, find_attributes
-from .decisions import ConfusedPair, Decisions, choose_examples, decide, most_confused
+from .decisions import ConfusedPair, Decisions, choose_examples, decide, decisions_of, most_confused
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,32 +112,80 @@ def compute_page(
     load = load or EncoderLoader()
     results = plan.run(scorers, settings)
     decisions = decide(cache, plan.test, scorers, len(lexicon))
-    place = {int(index): position for position, index in enumerate(plan.test.indices)}
-    unknown = next((index for index in examples if index not in place), None)
-    if unknown is not None:
-        raise ValueError(f"the video {cache.ids[unknown]!r} is not among those that are tested")
-    chosen = [place[index] for index in dict.fromkeys(examples)]
-    chosen += [i for i in choose_examples(decisions[0], plan.test.targets, n_examples) if i not in chosen]
+    chosen = _chosen(cache, plan.test, decisions[0], n_examples, examples)
     attributes = None
     if chosen and scoring.attributes:
         found = find_attributes(
             cache, scoring.attributes, scoring.attribute_settings, retriever=retriever, load=load
         )
         attributes = found.stored
+    shown = _examples(cache, lexicon, plan.test, decisions[0], scoring, chosen, attributes, load, device)
+    of = str(attributes.settings["lexicon"]) if attributes else ""
+    return _page(cache, lexicon, plan.test, results, decisions, shown, settings, attributes_of=of)
+
+
+def page_of_predictions(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    rows: Sequence[PredictionRow],
+    scoring: ScoringSettings,
+    *,
+    n_examples: int = 6,
+    examples: Sequence[int] = (),
+    settings: Mapping[str, Any] | None = None,
+    load: EncoderLoader | None = None,
+    device: str = "auto",
+) -> Page:
+    """Return what a page says of a file of predictions, without scoring: the figures are those of the run that wrote it.
+
+    rows       of `read_predictions`, which must fit the cache
+    scoring    prompts, words and concept spotting of the saliency of examples
+    The others are those of `compute_page`. Raises EvaluationError as `results_of_predictions` does, ValueError for an
+    example that is not tested, and what `text_embeddings` raises.
+    """
+    test, results, ordered = results_of_predictions(cache, lexicon, rows, settings)
+    decisions = [decisions_of(own, lexicon) for own in ordered]
+    chosen = _chosen(cache, test, decisions[0], n_examples, examples)
+    load = load or EncoderLoader()
+    shown = _examples(cache, lexicon, test, decisions[0], scoring, chosen, None, load, device)
+    return _page(cache, lexicon, test, results, decisions, shown, settings)
+
+
+def _chosen(
+    cache: FeatureCache, test: LabeledVideos, decisions: Decisions, count: int, examples: Sequence[int]
+) -> list[int]:
+    """Return the positions among the tested of the videos to look at. Raises ValueError for one that is not tested."""
+    place = {int(index): position for position, index in enumerate(test.indices)}
+    unknown = next((index for index in examples if index not in place), None)
+    if unknown is not None:
+        raise ValueError(f"the video {cache.ids[unknown]!r} is not among those that are tested")
+    chosen = [place[index] for index in dict.fromkeys(examples)]
+    return chosen + [i for i in choose_examples(decisions, test.targets, count) if i not in chosen]
+
+
+def _page(
+    cache: FeatureCache,
+    lexicon: Lexicon,
+    test: LabeledVideos,
+    results: Sequence[Result],
+    decisions: Sequence[Decisions],
+    examples: Sequence[Example],
+    settings: Mapping[str, Any] | None,
+    *,
+    attributes_of: str = "",
+) -> Page:
     return Page(
         results=results,
         comparisons=[comparison for _, comparison in compare_with_first(results)],
         labels=tuple(lexicon.labels),
-        ids=tuple(cache.ids[index] for index in plan.test.indices),
-        splits=tuple(cache.splits[index] for index in plan.test.indices),
-        test=plan.test,
+        ids=tuple(cache.ids[index] for index in test.indices),
+        splits=tuple(cache.splits[index] for index in test.indices),
+        test=test,
         decisions=decisions,
-        confused=[most_confused(each, plan.test.targets, len(lexicon)) for each in decisions],
-        examples=_examples(
-            cache, lexicon, plan.test, decisions[0], scoring, chosen, attributes, load, device
-        ),
-        settings={**(settings or {}), "split": plan.test.split},
-        attributes_of=str(attributes.settings["lexicon"]) if attributes else "",
+        confused=[most_confused(each, test.targets, len(lexicon)) for each in decisions],
+        examples=examples,
+        settings={**(settings or {}), "split": test.split},
+        attributes_of=attributes_of,
     )
 
 

@@ -105,6 +105,11 @@ WITHOUT_A_PART = {
     },
     **{("report", name): ["--videos", "0"] for name in ("--words", "--saliency", "--temperature")},
     ("report", "--view-average"): ["--pool", "max"],
+    **{
+        ("report", name): ["--predictions", "p.csv"]
+        for name in ("--pool", "--attributes", "--head", "--split", "--single-view")
+    },
+    ("report", "--prompt"): ["--predictions", "p.csv", "--videos", "0"],
     ("plot correlation", "--prompt"): ["--classifier", "lda"],
     ("plot correlation", "--train-split"): ["--classifier", "text"],
     ("plot correlation", "--seed"): ["--classifier", "text"],
@@ -534,8 +539,7 @@ IN_EVERY_CALL = {
     "plot few-shot": "output",
     "plot confusion": "cache device head json lexicon model output split top",
     "search": "cache csv device duplicates json model split",
-    "report": "attributes cache device head lexicon model output pool prompt single-view split timeout video videos "
-    "worker-memory workers",
+    "report": "cache device lexicon model output predictions timeout video videos worker-memory workers",
     "saliency": "cache device frames json model output prompt temperature video words",
     "import-model": "frames lexicon output text",
     "info": "json",
