@@ -34,8 +34,10 @@ def _splits(ctx: click.Context) -> Iterable[str]:
 
     if not any(parameter.name == "cache" for parameter in ctx.command.params):
         return ()
-    splits = FeatureCache(Path(ctx.params.get("cache") or "features")).splits
-    return {word for name in splits.used() for word in name.split()} | {"all"}
+    named = ctx.params.get("cache") or "features"
+    folders = named if isinstance(named, (tuple, list)) else (named,)
+    splits = {name for folder in folders for name in FeatureCache(Path(folder)).splits.used()}
+    return {word for name in splits for word in name.split()} | {"all"}
 
 
 def _models(_: click.Context) -> Iterable[str]:

@@ -27,6 +27,10 @@ def cache_option_of(needs: Condition | None, help: str) -> Decorator:
 
 
 cache_option: Decorator = cache_option_of(None, "Folder of the cache.")
+caches_option: Decorator = option(
+    "--cache", multiple=True, type=click.Path(path_type=Path, file_okay=False), default=(Path("features"),),
+    show_default="features", envvar="VIDCLIP_CACHE", help="Folder of the cache; several are compared.",
+)  # fmt: skip
 json_option: Decorator = option(
     "--json", "json_file", type=OutputFile(dash=True), metavar="FILE",
     help="Write the result as JSON too; - for standard output, instead of the table.",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from functools import cache as cache_result
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,27 +11,25 @@ import click
 from ...pipeline.choices import MAP_CONVENTIONS, MULTI_LABEL, PAPERS, PROTOCOLS, TRAINING_PROTOCOLS
 from ..compare import dataset_of, print_published, to_json
 from ..conditions import Condition, with_option
-from ..head_options import SEED, Shots, head_configs, head_options, texts_for_heads, train_settings
-from ..language_options import GROUP, language_options, language_settings, validation_videos
+from ..head_options import SEED, Shots, head_options
+from ..language_options import GROUP, language_options
 from ..options import (
-    cache_option,
+    caches_option,
     device_option,
     encoder_loader,
     json_option,
     lexicon_option,
     model_options,
-    open_cache,
     prompt_of,
     prompts_of,
     vidclip_command,
 )
 from ..parameters import OutputFile, option
 from ..released import AsReleased, as_released_option
-from ..scoring_options import SCORES, ZERO_SHOT, scoring_options, scoring_settings
+from ..scoring_options import SCORES, ZERO_SHOT, scoring_options
 
 if TYPE_CHECKING:
-    from ...pipeline.evaluation import Languages, PredictionRow, Result, Run, TrainingPlan
-    from ...pipeline.scoring import Scorer
+    from ...pipeline.evaluation import PredictionRow
 
 ONE_LABEL = with_option("--protocol", *PROTOCOLS)
 LEARNS = with_option("--protocol", *TRAINING_PROTOCOLS)
@@ -58,7 +55,7 @@ TRAINS = Condition(
         "Encoder and output": "--model --pretrained --device --per-class --predictions --predictions-top --json --debug",
     },
 )
-@cache_option
+@caches_option
 @option(
     "--protocol", "protocols", multiple=True, type=click.Choice([*ZERO_SHOT, *TRAINING_PROTOCOLS]),
     default=("full-classes",), show_default=True,
@@ -118,7 +115,7 @@ TRAINS = Condition(
 @model_options
 @device_option
 def command(
-    cache: Path,
+    cache: tuple[Path, ...],
     json_file: Path | None,
     predictions_file: Path | None,
     as_released: AsReleased,
@@ -129,25 +126,21 @@ def command(
     The protocols that train nothing make one table of all pools, heads and attributes, each compared with the first
     on the same videos; general and few-shot train heads on the cached features first, one for each combination of
     --classifier, --temporal and --pool. No video is opened.
+
+    Several caches (--cache b16 --cache l14) stand in one table, with the figures that each has by itself, and each scorer is
+    compared with itself over the first cache, on the videos that both have. All options hold for all of them.
     """
-    from ...cache import FeatureCache
     from ...pipeline.evaluation import (
-        FEW_SHOT_SETTINGS,
         TrainingPlan,
-        build_scorers,
         check_predictions_file,
-        class_figures,
-        compare_with_controls,
-        compare_with_first,
-        find_languages,
-        plan_training,
-        plan_zero_shot,
-        prediction_rows,
+        check_side_by_side,
+        compare_caches,
         published_for,
     )
     from ...pipeline.heads import load_head
+    from ..cache_evaluation import CacheEvaluation, cache_names, joined
     from ..files import write_predictions
-    from ..output import progress_bar, warn, write_json
+    from ..output import warn, write_json
     from ..tables import print_classes, print_results
 
     if predictions_file:
@@ -156,130 +149,50 @@ def command(
 
     options["prompts"] = prompts_of(*options["prompts"])
     options["attributes_prompt"] = prompt_of("--attributes-prompt", options["attributes_prompt"])
-    features, lexicon = open_cache(cache, options["lexicon"], single_view=options["single_view"])
-    options["temporal_heads"] = as_released.temporal_heads(features)
-    papers, device = options["papers"], options["device"]
-    dataset = dataset_of(lexicon) if papers else ""  # before the work: it may not be known
+    load = encoder_loader()
     heads = [(path.name, load_head(path)) for path in options["heads"]]
-    load, scoring = encoder_loader(), scoring_settings(**options)
-    second = language_settings(lexicon, **options)
-    shaped_by: dict[str, Any] = {
-        "cache": str(features.folder),
-        "features": features.identity.digest,
-        "encoder": features.identity.encoder_name,
-        "lexicon": lexicon.name,
-        "lexicon_sha256": lexicon.digest,
-        "views": features.shape[1],
-        "prompts": scoring.prompts,
-        "as_released": as_released.to_dict(),
-        **(second.to_dict() if second else {}),
-    }
-
-    @cache_result
-    def languages(trains: bool) -> Languages | None:
-        if second is None:
-            return None
-        return find_languages(features, lexicon, second, prompts=scoring.prompts, trains=trains, load=load)
-
-    @cache_result
-    def scorers() -> list[Scorer]:
-        retriever = FeatureCache(options["retriever"]) if options["retriever"] else None
-        if retriever and options["single_view"]:
-            retriever = retriever.single_view()
-        validation = None
-        if second is not None and second.weight is None:
-            validation = validation_videos(features, lexicon, options["validation_split"], options["split"])
-        return build_scorers(
-            features,
-            lexicon,
-            scoring,
-            heads=heads,
-            retriever=retriever,
-            languages=languages(trains=False),
-            validation=validation,
-            load=load,
-            device=device,
-        )
-
-    def train(plan: TrainingPlan) -> list[Result]:
-        folder = options["text_encoder"]
-        classes = texts_for_heads(
-            features, lexicon, plan.configs, prompts=scoring.prompts, text_encoder=folder, load=load
-        )
-        if found := languages(trains=True):
-            classes = replace(classes, seconds={each.name: each for each in found.seconds})
-        settings = {**shaped_by, "text_encoder": folder.name if folder else ""}
-        with progress_bar("training") as advance:
-
-            def show(run: Run) -> None:
-                shots = "all" if run.shots is None else run.shots
-                advance(run.number - 1, run.of, f"{run.head}, {shots} a class")
-
-            return plan.run(classes, settings, device=device, on_run=show)
+    caches = [
+        CacheEvaluation(folder, name, load=load, heads=heads, as_released=as_released, options=options)
+        for folder, name in zip(cache, cache_names(cache), strict=True)
+    ]
+    papers = options["papers"]
+    dataset = dataset_of(caches[0].lexicon) if papers else ""  # before the work: it may not be known
 
     # What a later protocol cannot do is said before an earlier one has worked for an hour.
-    plans: list[Any] = []
-    for protocol in dict.fromkeys(options["protocols"]):
-        if protocol in TRAINING_PROTOCOLS:
-            few = protocol == "few-shot"
-            defaults = {name: getattr(FEW_SHOT_SETTINGS, name) for name in ("epochs", "held_out") if few}
-            data = {name: options[name] for name in ("train_split", "split", "test_share", "shots", "seeds")}
-            settings = train_settings(defaults, **options)
-            configs = head_configs(**options)
-            if found := languages(trains=True):
-                configs = [each for config in configs for each in found.configs(config)]
-            plan = plan_training(features, lexicon, configs, settings, protocol=protocol, **data)
-        else:
-            plan = plan_zero_shot(
-                features,
-                lexicon,
-                protocol,
-                options["split"],
-                heads=heads,
-                repeats=options["repeats"],
-                map_convention=options["map_convention"],
-            )
-            if protocol != MULTI_LABEL:
-                plan = replace(plan, options={**plan.options, "keep": keep})
-        plans.append(plan)
-    zero_shot = {
-        **shaped_by,
-        **scoring.to_dict(),
-        "heads": [str(path) for path in options["heads"]],
-        "retriever": str(options["retriever"] or ""),
-        "repeats": options["repeats"],
-    }
+    plans = [
+        [each.plan(protocol, keep) for each in caches] for protocol in dict.fromkeys(options["protocols"])
+    ]
+    apart = [check_side_by_side(tests) for tests in plans]
     documents: list[dict[str, Any]] = []
     rows: list[PredictionRow] = []
+    said: set[str] = set()
     try:
-        for plan in plans:
-            trains = isinstance(plan, TrainingPlan)
-            results = train(plan) if trains else plan.run(scorers(), zero_shot)
-            comparisons = compare_with_first(results)
-            if found := languages(trains=trains):
-                comparisons += compare_with_controls(found, results)
-            shots = plan.shots if trains else ()
+        for tests, notes in zip(plans, apart, strict=True):
+            plan = tests[0].plan
+            done = [each.run(test) for each, test in zip(caches, tests, strict=True)]
+            across, unpaired = compare_caches(tests, [each.results for each in done])
+            new = [note for note in (*notes, *unpaired) if note not in said]
+            said.update(new)
+            shots = plan.shots if isinstance(plan, TrainingPlan) else ()
             published = published_for(papers, dataset, plan.protocol, shots) if papers else []
-            classes = {}
-            if options["per_class"]:
-                classes = {each.scorer: class_figures(each, lexicon) for each in results if each.predictions}
             if predictions_file:
-                rows += prediction_rows(features, lexicon, plan.sides.test if trains else plan.test, results)
+                for each, test, found in zip(caches, tests, done, strict=True):
+                    rows += each.prediction_rows(test, found)
             if str(json_file) != "-":
-                print_results(results, comparisons, as_released)
-                print_classes(plan.protocol, classes)
+                print_results(done, as_released, across, new)
+                print_classes(plan.protocol, done)
                 print_published(papers, dataset, plan.protocol, published)
             documents.append(
                 {
                     "protocol": plan.protocol,
-                    "results": [result.to_dict() for result in results],
-                    "comparisons": [
-                        {**vars(comparison), **({} if k is None else {"shots": k})}
-                        for k, comparison in comparisons
-                    ],
+                    **joined(done),
                     **(
-                        {"per_class": {k: [asdict(c) for c in v] for k, v in classes.items()}}
-                        if classes
+                        {
+                            "caches": [each.name for each in done],
+                            "between_caches": [asdict(each) for each in across],
+                            "notes": [*notes, *unpaired],
+                        }
+                        if len(done) > 1
                         else {}
                     ),
                     **to_json(papers, published),

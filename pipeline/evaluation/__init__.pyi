@@ -76,6 +76,10 @@ from .results import Result as Result
 from .results import compare as compare
 from .results import compare_with_first as compare_with_first
 from .run import evaluate as evaluate
+from .side_by_side import CacheComparison as CacheComparison
+from .side_by_side import CacheTest as CacheTest
+from .side_by_side import check_side_by_side as check_side_by_side
+from .side_by_side import compare_caches as compare_caches
 from .speed import Speed as Speed
 from .speed import measure_speed as measure_speed
 from .splits import check_disjoint as check_disjoint
