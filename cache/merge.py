@@ -30,12 +30,17 @@ class Merged:
     """Videos that no source could read."""
     relabeled: int = 0
     """Videos that were there, and whose labels or split a source has otherwise today."""
+    left_out: int = 0
+    """Videos of the sources that stay out, because the output or a source has removed them."""
+    kept: int = 0
+    """Videos that a source has removed, and that the output has from before."""
 
 
 def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256) -> Merged:
     """Write the videos, failures and text embeddings of `sources` into the cache `output`.
 
-    A video that several sources have is taken from the first. Memory is that of one batch; run again
+    A video that several sources have is taken from the first; one that was removed (`remove_videos`) from the output, or from
+    a source that has not read it again, is taken from none. Memory is that of one batch; run again
     after a kill, it goes on. What a source has read again, or labeled otherwise, since an earlier merge is
     updated.
     Raises CacheMismatch when two are of different encoders or samplings, CacheError for a damaged one:
@@ -68,10 +73,15 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
         output, caches[0].identity, precision="+".join(sorted(precisions)), shard_seconds=float("inf")
     ) as writer:
         there = writer.stored
+        removed = {id for cache in (there, *caches) for id in cache.removed if id not in there}
+        kept = {id for cache in caches for id in cache.removed if id in there}
+        left_out = {id for cache in caches for id in removed if id in cache}
         for cache in caches:
             wanted = []
             for index, video in enumerate(cache.videos):
-                if video.id in decided:  # an earlier source has it
+                if (
+                    video.id in decided or video.id in removed
+                ):  # an earlier source has it, or none is to give it
                     continue
                 decided.add(video.id)
                 known = there.videos[there.index(video.id)] if video.id in there else None
@@ -79,7 +89,7 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                     wanted.append(index)
                 elif (known.labels, known.split) != (video.labels, video.split):
                     facts[video.id] = ListFacts(video.labels, video.split)
-            skipped += len(cache) - len(wanted)
+            skipped += len(cache) - len(wanted) - sum(id in cache for id in removed)
             # As they are stored: each byte of a source is read once.
             wanted = np.array(wanted, np.int64)[cache.storage_order(wanted)].tolist()
             for start in range(0, len(wanted), batch):
@@ -118,7 +128,7 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                 if not (writer.folder / path.name).exists():
                     copy_texts(path, writer.folder / path.name, cache.identity.encoder_digest)
         write_missing(writer.folder, missing.values())
-        return Merged(taken, skipped, len(writer.failed_ids), len(facts))
+        return Merged(taken, skipped, len(writer.failed_ids), len(facts), len(left_out), len(kept))
 
 
 def _changed(known: VideoInfo, video: VideoInfo) -> bool:

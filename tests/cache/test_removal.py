@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers import a_record, an_identity
+from helpers import a_record, an_identity, vidclip
 from vidclip.cache import (
     CacheBusy,
     CacheError,
@@ -105,10 +105,38 @@ def test_merging_leaves_removed_videos_behind(folder, tmp_path):
     assert merge([folder], tmp_path / "new").videos == 2
     cache = FeatureCache(tmp_path / "new")
     assert (cache.ids, cache.removed) == (["b", "d"], [])
-    restore_videos(folder)
+
+
+def test_what_the_output_has_removed_is_not_brought_back(folder, tmp_path):
+    merge([folder], tmp_path / "new")
     remove_videos(tmp_path / "new", ["b"])
-    assert merge([folder], tmp_path / "new").videos == 3
-    assert FeatureCache(tmp_path / "new").ids == list("abcd"), "a source that has a video brings it"
+    merged = merge([folder], tmp_path / "new")
+    assert (merged.videos, merged.left_out, merged.already_there) == (0, 1, 3)
+    assert FeatureCache(tmp_path / "new").ids == list("acd")
+    restore_videos(tmp_path / "new")
+    assert FeatureCache(tmp_path / "new").ids == list("abcd")
+
+
+def test_what_a_source_has_removed_comes_from_no_other(folder, write_cache, records, rng, tmp_path):
+    other = write_cache([records["a"], a_record("e", rng)], name="other")
+    remove_videos(folder, ["a"])
+    for number, sources in enumerate(([folder, other], [other, folder])):
+        merged = merge(sources, tmp_path / str(number))
+        assert (merged.videos, merged.left_out, merged.already_there) == (4, 1, 0)
+        assert FeatureCache(tmp_path / str(number)).ids == list("bcde")
+    with CacheWriter(folder, an_identity()) as writer:
+        writer.add(records["a"])  # it is read again
+    assert merge([folder, other], tmp_path / "0").videos == 1
+    remove_videos(other, ["a"])
+    merged = merge([folder, other], tmp_path / "0")
+    assert (merged.videos, merged.left_out, merged.kept) == (0, 0, 1)
+    assert "a" in FeatureCache(tmp_path / "0"), "it is there from before, and that is said"
+    done = vidclip("merge", folder, other, "--output", tmp_path / "0")
+    assert "1 video that a source has removed stay" in done.stderr
+    assert (
+        "1 left out that had been removed"
+        in vidclip("merge", folder, other, "--output", tmp_path / "n").stdout
+    )
 
 
 def test_nothing_is_removed_while_another_writes(folder):
