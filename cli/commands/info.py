@@ -82,6 +82,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
                 "phrases": text.phrases,
                 "prompts": list(text.prompts),
                 "words": text.word_mode,
+                "tower": text.tower,
             }
             for text in texts
         ],
@@ -127,7 +128,10 @@ def _print_one(facts: dict[str, Any]) -> None:
     for text in facts["texts"]:
         prompts = f"{' | '.join(text['prompts'][:2])}{' ...' if len(text['prompts']) > 2 else ''}"
         phrases = count(text["phrases"], "phrase")
-        rows.append(("text", f"{text['lexicon']}, {phrases}, words: {text['words']}, prompt {prompts}"))
+        tower = f", by {text['tower']}" if text["tower"] else ""
+        rows.append(
+            ("text", f"{text['lexicon']}, {phrases}, words: {text['words']}, prompt {prompts}{tower}")
+        )
     click.echo(printable(facts["cache"]))
     for name, value in rows:
         click.echo(f"  {name:11}{printable(value)}")

@@ -191,3 +191,13 @@ def test_a_lexicon_without_a_dictionary_asks_for_one(features, tmp_path):
 def test_a_tower_that_does_not_know_the_language_is_said_so(features):
     _, _, stderr = results(features, "--second-text", "same", "--control", "permuted")
     assert "share their embedding" in stderr or "may not know the language" in stderr
+
+
+def test_info_names_the_tower_of_each_text(features):
+    results(features, *CHINESE, *OWN_PROMPTS)
+    shown = fine("info", features).stdout.splitlines()
+    texts = [line for line in shown if line.startswith("  text ")]
+    assert [line for line in texts if line.endswith(", by demo-zh")], texts
+    assert [line for line in texts if ", by " not in line], "those of the cache's own encoder"
+    found = json.loads(fine("info", features, "--json", "-").stdout)["texts"]
+    assert {text["tower"] for text in found} == {"", "demo-zh"}
