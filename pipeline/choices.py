@@ -12,6 +12,8 @@ from typing import Any
 MODES = ("uniform", "dense")
 POSITIONS = ("start", "middle", "random")
 """Which frame stands for its segment of the video; see `Sampling`."""
+IMPORTED = "imported"
+"""In the place of a mode, for features that another tool has computed."""
 CROP_POSITIONS = ("longer-side", "width")
 
 # extraction

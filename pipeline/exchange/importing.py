@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...cache import CacheWriter, Identity, VideoRecord
+from ..choices import IMPORTED
 from ..encoders import Encoder
 from ..video import Sampling
 from .errors import ExchangeError
 from .foreign import ForeignVideo, export_metadata, foreign_videos
-
-IMPORTED = "imported"
-"""`mode` of the sampling: which frames another tool took is not known, so no extraction ever joins them."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,7 @@ def _chain(first: ForeignVideo, rest: Any) -> Any:
 
 
 def _stated_identity(encoder: Encoder, shape: tuple[int, ...]) -> Identity:
+    """Return an identity whose sampling no extraction ever has: which frames another tool took is not known."""
     sampling = {"frames": shape[1], "clips": shape[0], "crops": 1, "mode": IMPORTED, "resize": None}
     return Identity(encoder.identity, sampling, encoder.model, encoder.pretrained)
 

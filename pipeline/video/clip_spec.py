@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..choices import IMPORTED
 from .augmentation import Augmentation
 from .preprocess import Preprocess
 from .sampling import Sampling
 
 if TYPE_CHECKING:
     from ...cache import Identity
+
+
+class UnknownSampling(ValueError):
+    """Features that do not say how their videos were read."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,20 @@ class ClipSpec:
 
     @classmethod
     def from_identity(cls, identity: Identity) -> ClipSpec:
-        """Return how the features of an identity were read. Raises ValueError where it is damaged."""
+        """Return how the features of an identity were read. Raises UnknownSampling where it is damaged, or where another
+        tool has read them."""
         sampling = dict(identity.sampling)
+        if sampling.get("mode") == IMPORTED:
+            raise UnknownSampling(
+                "Its features were imported from another tool, and do not say which frames of a video they are of, nor how these "
+                "were cropped: no video can be read as theirs were. What is in the cache can be used, by `vidclip eval`, "
+                "`fit`, `search TEXT`, `saliency` without a picture, and `predict` of the cache's own videos; for others, "
+                "`vidclip extract` them with the same encoder into a cache."
+            )
         try:
             preprocess = {**identity.encoder["preprocess"], "resize": sampling.pop("resize")}
             return cls(Sampling.from_dict(sampling), Preprocess.from_dict(preprocess))
         except KeyError as error:
-            raise ValueError(f"The stored sampling is damaged: missing {error.args[0]}") from error
+            raise UnknownSampling(f"The stored sampling is damaged: missing {error.args[0]}") from error
         except (TypeError, ValueError) as error:
-            raise ValueError(f"The stored sampling is damaged: {error}") from error
+            raise UnknownSampling(f"The stored sampling is damaged: {error}") from error

@@ -256,6 +256,27 @@ def test_features_of_other_tools(tmp_path, tiny_model, kind):
     assert "3 videos" in done.stdout
 
 
+def test_videos_cannot_be_read_as_imported_features_were(tmp_path, tiny_model):
+    save_npy(tmp_path / "theirs", arrays())
+    given = ["--model", tiny_model]
+    assert vidclip("import-features", "theirs", *given, cwd=tmp_path).returncode == 0
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    for call in (
+        ["predict", "clip.mp4", "--device", "cpu"],
+        ["saliency", "run/a", "a dog", "--png", "x.png"],
+        ["search", "--like", "clip.mp4"],
+    ):
+        done = vidclip(*call, *given, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "were imported from another tool, and do not say which frames" in done.stderr, done.stderr
+        assert "with the same encoder into a cache" in done.stderr
+        assert "damaged" not in done.stderr
+        assert "fault of vidclip" not in done.stderr
+    for call in (["predict", "--device", "cpu"], ["saliency", "run/a", "a dog"], ["search", "a dog"]):
+        done = vidclip(*call, *given, cwd=tmp_path)
+        assert done.returncode == 0, "what the error says that works does"
+
+
 def test_so_many_frames_of_each(tmp_path, encoder):
     features = arrays(lengths=(8, 2, 5))
     source = save_npy(tmp_path / "theirs", features)
