@@ -31,6 +31,7 @@ from .shards import Shard as Shard
 from .shards import shard_paths as shard_paths
 from .texts import TextEmbeddings as TextEmbeddings
 from .texts import TextFileInfo as TextFileInfo
+from .texts import copy_texts as copy_texts
 from .texts import list_texts as list_texts
 from .texts import read_texts as read_texts
 from .texts import text_path as text_path

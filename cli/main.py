@@ -37,6 +37,8 @@ COMMANDS = {
     "prune": "Take out of a cache the videos whose files are gone.",
     "export": "Features as .npz, .csv, .parquet, .safetensors or a tar.",
     "import-features": "A cache of features that another tool has computed.",
+    "push": "A cache onto a hub of datasets, with a card.",
+    "pull": "A cache from a hub of datasets, every file checked.",
     "merge": "Join caches of one encoder and sampling.",
     "compact": "Join the small files of a cache into large ones.",
     "cost": "Parameters and multiply-adds of models, without weights.",

@@ -1,5 +1,14 @@
+from .card import new_card as new_card
 from .errors import ExchangeError as ExchangeError
 from .exporting import EXPORT_SUFFIXES as EXPORT_SUFFIXES
 from .exporting import export_features as export_features
+from .hub_client import HubError as HubError
 from .importing import ImportedFeatures as ImportedFeatures
 from .importing import import_features as import_features
+from .public_copy import Manifest as Manifest
+from .public_copy import PublicCopy as PublicCopy
+from .public_copy import make_public_copy as make_public_copy
+from .pulling import Pulled as Pulled
+from .pulling import pull_cache as pull_cache
+from .pushing import Pushed as Pushed
+from .pushing import push_copy as push_copy

@@ -55,6 +55,8 @@ ARGUMENTS = {
     "saliency": ["video", "a dog"],
     "export": ["features.npz"],
     "import-features": ["theirs", "--model", "ViT-B-32"],
+    "push": ["me/features"],
+    "pull": ["me/features"],
     "merge": ["one", "two", "--output", "three"],
     "cost": ["--model", "ViT-B-32"],
 }
@@ -63,6 +65,7 @@ ARGUMENTS = {
 WITHOUT_A_PART = {
     **{("label", name): ["--undo"] for name in ("--from", "--set", "--set-split", "--lexicon")},
     ("remove", "--from"): ["--undo"],
+    **{("push", name): ["--dry-run"] for name in ("--public", "--revision", "--yes")},
     ("cost", "--temporal"): ["--head", "head.safetensors"],
     ("eval", "--split"): ["--protocol", "splits"],
     ("eval", "--attributes"): ["--protocol", "few-shot"],
@@ -549,6 +552,8 @@ IN_EVERY_CALL = {
     "label": "cache undo",
     "remove": "cache undo yes",
     "prune": "cache whole-folders yes",
+    "push": "cache dry-run labels license",
+    "pull": "cache revision",
     "merge": "output",
     "compact": "all cache shard-megabytes yes",
     "cost": "frames head json measure model size tower",
