@@ -36,7 +36,7 @@ class CacheTest:
         return self.plan.sides.test if isinstance(self.plan, TrainingPlan) else self.plan.test
 
     def ids(self, videos: LabeledVideos) -> list[str]:
-        return [self.cache.ids[int(index)] for index in videos.indices]
+        return list(self.cache.ids.take(videos.indices))
 
 
 @dataclass(frozen=True)
