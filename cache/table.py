@@ -37,6 +37,10 @@ class Table:
             self._made[name] = self._make[name]()
         return self._made[name]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What another process gets: the columns themselves, not the mapped file or the shards that they come from.
+        return {"_n": self._n, "_make": {}, "_made": {name: self[name] for name in COLUMN_NAMES}}
+
     @property
     def ids(self) -> TextColumn:
         return self["id"]

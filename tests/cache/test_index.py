@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,16 @@ def test_an_index_of_other_shards_is_left_aside(folder, rng, write_cache):
     assert [checked.problems for checked in verify(folder) if checked.problems] == []
     shard.write_bytes(whole)
     assert opened_from(folder) == [True] * 3
-    (folder / "cache.json").unlink()
-    with CacheWriter(other.parent, an_identity()):
-        pass
-    (folder / "cache.json").write_bytes((other.parent / "cache.json").read_bytes())
-    assert opened_from(folder) == [True] * 3, "an identity that is the same"
+    rows = FeatureCache(folder).rows
+    index.write_index(folder, "0" * 64, rows.shards, rows.table, rows.order, rows.same)
+    assert opened_from(folder) == [False] * 3, "it is of another encoder or sampling"
+
+
+def test_a_cache_goes_to_another_process(folder):
+    cache = FeatureCache(folder)
+    assert content(pickle.loads(pickle.dumps(cache))) == content(cache)
+    cache.store_index()
+    assert content(pickle.loads(pickle.dumps(FeatureCache(folder)))) == content(cache)
 
 
 def test_version_1_has_no_index(folder):
