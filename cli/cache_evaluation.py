@@ -107,15 +107,12 @@ class CacheEvaluation:
 
         keep    so many of the likeliest classes of a video are kept
         """
-        from ..pipeline.evaluation import (
-            FEW_SHOT_SETTINGS,
-            CacheTest,
-            plan_training,
-            plan_zero_shot,
-        )
+        from ..pipeline.evaluation import CacheTest, plan_training, plan_zero_shot
 
         options = self._options
         if protocol in TRAINING_PROTOCOLS:
+            from ..pipeline.evaluation import FEW_SHOT_SETTINGS
+
             few = protocol == "few-shot"
             defaults = {name: getattr(FEW_SHOT_SETTINGS, name) for name in ("epochs", "held_out") if few}
             data = {name: options[name] for name in ("train_split", "split", "test_share", "shots", "seeds")}
@@ -144,7 +141,6 @@ class CacheEvaluation:
         from ..pipeline.evaluation import (
             TrainingPlan,
             class_figures,
-            compare_with_controls,
             compare_with_first,
         )
 
@@ -152,6 +148,8 @@ class CacheEvaluation:
         results = self._train(plan) if isinstance(plan, TrainingPlan) else self._score(plan)
         comparisons = compare_with_first(results)
         if found := self._languages_of(trains=trains):
+            from ..pipeline.evaluation import compare_with_controls
+
             comparisons += compare_with_controls(found, results)
         classes = {}
         if self._options["per_class"]:
@@ -168,10 +166,10 @@ class CacheEvaluation:
         return [replace(row, scorer=f"{self.name}: {row.scorer}") if self.name else row for row in rows]
 
     def _languages_of(self, *, trains: bool) -> Languages | None:
-        from ..pipeline.evaluation import find_languages
-
         if self._second is None:
             return None
+        from ..pipeline.evaluation import find_languages
+
         if trains not in self._languages:
             self._languages[trains] = find_languages(
                 self.features,

@@ -112,11 +112,11 @@ def language_settings(first: Lexicon | None, **options: Any) -> LanguageSettings
 
     first    the lexicon of the first; None: the labels of the videos
     """
+    if not options["second_text"]:
+        return None
     from ..lexicons import load_lexicon
     from ..pipeline.evaluation import LanguageSettings
 
-    if not options["second_text"]:
-        return None
     by_default = f"{first.name}-zh" if first else ""
     if not by_default and not options["second_lexicon"]:
         raise click.UsageError("--second-text needs --lexicon, or --second-lexicon beside it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,17 @@ from ..scoring_options import SCORES, ZERO_SHOT, scoring_options
 
 if TYPE_CHECKING:
     from ...pipeline.evaluation import PredictionRow
+    from ...pipeline.heads import StoredHead
+
+
+def _load_heads(paths: Sequence[Path]) -> list[tuple[str, StoredHead]]:
+    """Return trained heads, each with the name of its file; torch is imported where there are any."""
+    if not paths:
+        return []
+    from ...pipeline.heads import load_head
+
+    return [(path.name, load_head(path)) for path in paths]
+
 
 ONE_LABEL = with_option("--protocol", *PROTOCOLS)
 LEARNS = with_option("--protocol", *TRAINING_PROTOCOLS)
@@ -137,7 +149,6 @@ def command(
         compare_caches,
         published_for,
     )
-    from ...pipeline.heads import load_head
     from ..cache_evaluation import CacheEvaluation, cache_names, joined
     from ..files import write_predictions
     from ..output import warn, write_json
@@ -150,7 +161,7 @@ def command(
     options["prompts"] = prompts_of(*options["prompts"])
     options["attributes_prompt"] = prompt_of("--attributes-prompt", options["attributes_prompt"])
     load = encoder_loader()
-    heads = [(path.name, load_head(path)) for path in options["heads"]]
+    heads = _load_heads(options["heads"])
     caches = [
         CacheEvaluation(folder, name, load=load, heads=heads, as_released=as_released, options=options)
         for folder, name in zip(cache, cache_names(cache), strict=True)

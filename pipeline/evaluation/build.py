@@ -1,4 +1,7 @@
-"""From settings to what scores, and from a protocol to what it tests: the composition of the methods."""
+"""From settings to what scores, and from a protocol to what it tests: the composition of the methods.
+
+What needs torch (concept spotting, heads, training) is imported where it is used: mean pooling and attributes do not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...cache import FeatureCache, TextEmbeddings
+from ...cache import FeatureCache
 from ...lexicons import Lexicon, load_lexicon
 from ..choices import FUSION_FORMS, MULTI_LABEL, POOLS, VIDEO_PROMPTS
-from ..devices import choose_device
 from ..encoders import EncoderLoader, text_embeddings
-from ..heads import (
-    ClassTexts,
-    HeadConfig,
-    StoredHead,
-    TrainSettings,
-    head_over,
-    scorer_of_head,
-)
 from ..scoring import (
     NO_FEATURES,
     PROMPT,
     AttributeSettings,
     AttributesScorer,
-    ConceptSpotter,
     ConceptSpottingConfig,
     FusionScorer,
-    MaxScorer,
-    MeanScorer,
     Scorer,
-    SpottingScorer,
-    VoteScorer,
     check_view_average,
     default_fusion,
     find_attributes,
     sentences_by_row,
 )
-from .few_shot import Run, default_shots, plan_runs, train_and_evaluate
 from .labels import LabeledVideos, select_videos
-from .languages import Languages, language_rows, weight_chooser
 from .multi_label import evaluate_multi_label, released_convention
+from .pools import pool_scorer
 from .results import EvaluationError, Result
 from .run import evaluate, plan_trials
 from .splits import TrainTest, leave_out_trained, train_and_test
-from .trained_branch import trained_attributes
 
-Heads = Sequence[tuple[str, StoredHead]]
+if TYPE_CHECKING:
+    from ..heads import ClassTexts, HeadConfig, StoredHead, TrainSettings
+    from .few_shot import Run
+    from .languages import Languages
+
+Heads = Sequence[tuple[str, "StoredHead"]]
 """Trained heads, each with the name of its file; tables call it so, without the suffix."""
 
 
@@ -140,9 +132,11 @@ def build_scorers(
     sentence = texts.sentence
     videos: list[Scorer] = []
     for pool in dict.fromkeys(settings.pools):
-        make = partial(pool_scorer, pool, settings=settings, view_average=view_average, device=device)
+        make = partial(pool_scorer, pool, config=settings.spotting, view_average=view_average, device=device)
         videos.append(make(texts))
         if languages is not None:
+            from .languages import language_rows, weight_chooser
+
             choose = weight_chooser(cache, validation, len(lexicon), languages.settings.form)
             videos += language_rows(languages, videos[-1], texts, make, choose)
     if settings.video_prompts != ("on",) and all(stored.kind != "x-clip" for _, stored in heads):
@@ -150,6 +144,8 @@ def build_scorers(
     for name, stored in heads:
         if stored.kind == "attributes":
             continue
+        from ..heads import head_over, scorer_of_head
+
         for prompts in dict.fromkeys(settings.video_prompts if stored.kind == "x-clip" else ("on",)):
             head = head_over(stored, lexicon, load, cache, video_prompts=prompts == "on")
             try:
@@ -173,11 +169,13 @@ def build_scorers(
         load.note(found.without_note(cache))
         read.append(AttributesScorer(sentences_by_row(found.stored, cache), sentence))
     given = found.stored if found else None
-    read += [
-        trained_attributes(cache, lexicon, name, stored, load, retriever=retriever, given=given)
-        for name, stored in heads
-        if stored.kind == "attributes"
-    ]
+    for name, stored in heads:
+        if stored.kind == "attributes":
+            from .trained_branch import trained_attributes
+
+            read.append(
+                trained_attributes(cache, lexicon, name, stored, load, retriever=retriever, given=given)
+            )
     if settings.fusion is not None and not read:
         raise EvaluationError(
             "fusion goes with attributes, or a head of attributes alone: it has no part here."
@@ -197,25 +195,6 @@ def build_scorers(
             f"two rows of the table would be called {twice!r}: give the heads other file names."
         )
     return made
-
-
-def pool_scorer(
-    pool: str, texts: TextEmbeddings, *, settings: ScoringSettings, view_average: str | None, device: str
-) -> Scorer:
-    """Return the scorer of a pool, one of POOLS, for classes of these texts."""
-    sentence = texts.sentence
-    makers: dict[str, Callable[[], Scorer]] = {
-        "mean": lambda: MeanScorer(sentence, view_average=view_average or "features"),
-        "max": lambda: MaxScorer(sentence),
-        "vote": lambda: VoteScorer(sentence),
-        "vcs": lambda: SpottingScorer(
-            ConceptSpotter(texts, settings.spotting, device=choose_device(device)),
-            view_average=view_average or "probabilities",
-        ),
-        "released-bike": lambda: VoteScorer(sentence, raw=True, name="released-bike"),
-        "released-text4vis": lambda: MeanScorer(sentence, "released-text4vis"),
-    }
-    return makers[pool]()
 
 
 # --- protocols
@@ -298,6 +277,9 @@ class TrainingPlan:
         on_run: Callable[[Run], None] | None = None,
     ) -> list[Result]:
         """Return the results of every head and number of shots; `settings` are kept in them."""
+        from ..devices import choose_device
+        from .few_shot import train_and_evaluate
+
         return train_and_evaluate(
             self.cache,
             self.sides.train,
@@ -335,6 +317,8 @@ def plan_training(
 
     Raises EvaluationError and FitError as `train_and_test` and `plan_runs` do.
     """
+    from .few_shot import default_shots, plan_runs
+
     sides = train_and_test(cache, lexicon, train_split, split, test_share, seed=train.seed)
     few = protocol == "few-shot"
     if not few:

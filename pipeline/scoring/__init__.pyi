@@ -14,7 +14,6 @@ from .attributes import attributes_sentence as attributes_sentence
 from .attributes import released_form as released_form
 from .attributes import retrieve as retrieve
 from .concept_spotting import ConceptSpotter as ConceptSpotter
-from .concept_spotting import ConceptSpottingConfig as ConceptSpottingConfig
 from .concept_spotting import check_owners as check_owners
 from .concept_spotting import spotting_scores as spotting_scores
 from .dataset import FeatureDataset as FeatureDataset
@@ -42,6 +41,7 @@ from .source import FeatureSource as FeatureSource
 from .source import NotFinite as NotFinite
 from .source import read_frames as read_frames
 from .source import scan_scores as scan_scores
+from .spotting_config import ConceptSpottingConfig as ConceptSpottingConfig
 from .temperature import TEMPERATURE as TEMPERATURE
 from .temperature import check_temperature as check_temperature
 from .views import NO_FEATURES as NO_FEATURES

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..choices import FUSION_FORMS
-from .concept_spotting import ConceptSpotter
 from .pooling import cosine_scores, mean_embeddings
 from .temperature import TEMPERATURE
 from .views import NO_FEATURES, ViewsScorer, check_view_average, softmax
+
+if TYPE_CHECKING:  # it brings torch
+    from .concept_spotting import ConceptSpotter
 
 
 class Scorer(Protocol):

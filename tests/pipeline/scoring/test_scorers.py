@@ -7,6 +7,7 @@ import pytest
 
 from helpers import a_record
 from vidclip.cache import FeatureCache, TextEmbeddings
+from vidclip.cache.columns import CodedColumn
 from vidclip.lexicons import Lexicon
 from vidclip.pipeline.encoders import PROMPT_SETS, resolve_prompts
 from vidclip.pipeline.evaluation import EvaluationError, compare, evaluate, select_videos
@@ -167,7 +168,7 @@ class FeatureCache_without_splits:
 
     def __init__(self, cache):
         self._cache = cache
-        self.splits = [""] * len(cache)
+        self.splits = CodedColumn.of([""] * len(cache))
 
     def __getattr__(self, name):
         return getattr(self._cache, name)
