@@ -41,8 +41,8 @@ INDEXES = ("exact", "ivf", "hnsw")
 """FAISS indexes of attributes."""
 SEARCH_POOLS = ("mean", "max", "vcs")
 """What of a video a query is compared with: its mean embedding, its best frame, or the frames that its words spot."""
-SEARCH_INDEXES = ("exact", "ivf")
-"""How a search goes over a cache: through all features, or through the inverted lists nearest to the query."""
+SEARCH_INDEXES = ("exact", "compressed")
+"""How a search goes over a cache: through all features, or through few bytes of each vector first."""
 JOINS = ("mean",)
 """How several queries become one."""
 FUSION_FORMS = ("paper", "released")

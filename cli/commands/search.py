@@ -25,7 +25,7 @@ from ..scoring_options import SPOTS, prompts_option, temperature_option, words_o
 
 if TYPE_CHECKING:
     from ...cache import FeatureCache, TextEmbeddings
-    from ...pipeline.search import InvertedLists, Query
+    from ...pipeline.search import CompressedIndex, Query
 
 SEARCHES = without_option("--duplicates")
 TEXTS = Condition(lambda call: bool(call.values("texts")), "a TEXT")
@@ -69,8 +69,8 @@ TEXTS = Condition(lambda call: bool(call.values("texts")), "a TEXT")
 @option(
     "--index", type=click.Choice(SEARCH_INDEXES), default="exact", show_default=True,
     needs=SEARCHES & without_option("--split"),
-    help="Reads all features, or those in the inverted lists near the query (ivf): for a million videos. The lists are built "
-    "once, kept in the cache, and built anew when it has changed; their recall is measured.",
+    help="Reads all features, or few bytes of each vector, and the features of the best alone (compressed): for a million "
+    "videos. These bytes are built once, kept in the cache, and built anew when it has changed; their recall is measured.",
 )  # fmt: skip
 @option("--duplicates", is_flag=True, help="Finds the videos that show the same, in the place of searching.")
 @option(
@@ -138,7 +138,7 @@ def command(
         queries = [join_queries(queries)]
     spotting = ConceptSpottingConfig(temperature=options["temperature"])
     settings = SearchSettings(options["top"], pool, options["moments"], options["level"], spotting)
-    index = _index(features, pool, options["device"]) if options["index"] == "ivf" else None
+    index = _index(features, pool, options["device"]) if options["index"] != "exact" else None
     found = find_results(
         features, queries, settings, texts=embedded, indices=indices, index=index, device=options["device"]
     )
@@ -190,14 +190,14 @@ def _queries(
     return embedded, queries
 
 
-def _index(features: FeatureCache, pool: str, device: str) -> InvertedLists:
+def _index(features: FeatureCache, pool: str, device: str) -> CompressedIndex:
     """Return the index of the cache, built where there is none or the cache has changed; warns where its recall is low."""
     from ...pipeline.scoring import LEAST_RECALL
-    from ...pipeline.search import InvertedLists, StaleIndex, build_index, sample_texts
+    from ...pipeline.search import CompressedIndex, StaleIndex, build_index, sample_texts
     from ..messages import note, warn
 
     try:
-        index = InvertedLists(features, pool, measured=("text", "video"))
+        index = CompressedIndex(features, pool, measured=("text", "video"))
     except (FileNotFoundError, StaleIndex):
         texts = sample_texts(features, encoder_loader())
         index = build_index(features, pool, {"text": texts}, device=device)

@@ -39,6 +39,7 @@ from .scorers import default_fusion as default_fusion
 from .source import ArrayFeatures as ArrayFeatures
 from .source import FeatureSource as FeatureSource
 from .source import NotFinite as NotFinite
+from .source import not_finite as not_finite
 from .source import read_frames as read_frames
 from .source import scan_scores as scan_scores
 from .spotting_config import ConceptSpottingConfig as ConceptSpottingConfig

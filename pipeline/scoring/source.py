@@ -65,6 +65,15 @@ class NotFinite(ValueError):
     """Features that no score can be made of, and no head trained on."""
 
 
+def not_finite(source: FeatureSource, index: int) -> NotFinite:
+    """Return the error for the features of a video."""
+    where = f" in {source.folder}" if hasattr(source, "folder") else ""  # pyright: ignore[reportAttributeAccessIssue]
+    return NotFinite(
+        f"the features of the video {source.ids[index]!r}{where} hold numbers that are not finite; `vidclip verify` "
+        "names the damaged file of a cache."
+    )
+
+
 def scan_finite(
     source: FeatureSource, indices: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -72,11 +81,7 @@ def scan_finite(
     for places, batch, frames in source.scan(BATCH_VIDEOS, indices):
         finite = np.isfinite(frames.reshape(len(frames), -1)).all(axis=1)
         if not finite.all():
-            where = f" in {source.folder}" if hasattr(source, "folder") else ""  # pyright: ignore[reportAttributeAccessIssue]
-            raise NotFinite(
-                f"the features of the video {source.ids[batch[int(finite.argmin())]]!r}{where} hold numbers that are "
-                "not finite; `vidclip verify` names the damaged file of a cache."
-            )
+            raise not_finite(source, int(batch[finite.argmin()]))
         yield places, batch, frames
 
 

@@ -1,3 +1,5 @@
+from .compressed_index import CompressedIndex as CompressedIndex
+from .compressed_index import near_videos as near_videos
 from .duplicates import THRESHOLD as THRESHOLD
 from .duplicates import Duplicates as Duplicates
 from .duplicates import find_duplicates as find_duplicates
@@ -11,9 +13,10 @@ from .find import join_queries as join_queries
 from .find import text_query_list as text_query_list
 from .index_building import build_index as build_index
 from .index_file import IndexFacts as IndexFacts
+from .index_file import IndexFile as IndexFile
+from .index_file import IndexWriter as IndexWriter
+from .index_file import StaleIndex as StaleIndex
 from .index_file import index_path as index_path
-from .inverted_lists import InvertedLists as InvertedLists
-from .inverted_lists import StaleIndex as StaleIndex
 from .moments import LEVEL as LEVEL
 from .moments import Moment as Moment
 from .moments import Timeline as Timeline

@@ -14,8 +14,8 @@ from ...cache import FeatureCache, TextEmbeddings
 from ..choices import SEARCH_POOLS
 from ..devices import choose_device
 from ..scoring import ConceptSpotter, ConceptSpottingConfig, FeatureSource, l2_normalize
+from .compressed_index import CompressedIndex
 from .errors import SearchError
-from .inverted_lists import InvertedLists
 from .moments import LEVEL, Moment, mean_frame, moments_of, spotted_moments
 from .ranking import QueryScorer, Ranking, search_videos, text_scorer
 
@@ -88,7 +88,7 @@ def find_results(
     *,
     texts: TextEmbeddings | None = None,
     indices: Sequence[int] | np.ndarray | None = None,
-    index: InvertedLists | None = None,
+    index: CompressedIndex | None = None,
     background: np.ndarray | None = None,
     device: str = "auto",
 ) -> list[list[Result]]:
@@ -98,7 +98,7 @@ def find_results(
     texts      for the pool `vcs`: the words of the queries, which are all texts then
     indices    the videos among which is searched; None: all
     index      of the cache, and of the pool; with it all videos are searched
-    background    `mean_frame` of the cache, where it is known
+    background    `mean_frame` of the cache, where it is known; an index knows it
 
     The best moments of a query are those of its best videos: a video's score by `max` is that of its best moment.
     Raises SearchError for no queries, no videos, or `vcs` without texts.
@@ -113,6 +113,7 @@ def find_results(
         ranking = index.search(
             np.stack([query.embedding for query in queries]), settings.top + more, device=device
         )
+        background = index.background if background is None else background
         return results_of(source, queries, ranking, settings, background=background, device=device)
     if settings.pool == "vcs":
         if texts is None or any(query.kind != "text" for query in queries):

@@ -1,30 +1,37 @@
-"""Building inverted lists: centers, the list of each vector, and how many lists a query has to read.
+"""Building an index: principal components, the codes of all vectors, and how many videos a query has to compare exactly.
 
-N videos, n vectors, D dimensions, L lists.
+N videos, E vectors a video, D dimensions, d components, Q queries.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
-import faiss
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from ...cache import FeatureCache
 from ...cache.files import whole_file
-from ..scoring import l2_normalize, mean_embeddings, read_frames
+from ..scoring import mean_embeddings, not_finite, read_frames
+from .ahead import features_ahead
+from .compressed_index import KINDS, RECALL_TOP, CompressedIndex, index_key, near_videos
+from .errors import SearchError
 from .index_file import IndexFacts, IndexFile, IndexWriter, index_path
-from .inverted_lists import KINDS, InvertedLists, index_key, near_videos
 from .ranking import QueryScorer
 from .top import RunningTop
 
-RECALL_TOP = 10
 AIM = 0.97
-"""The recall on the sample that the number of probes is chosen for."""
-SAMPLE_VECTORS = 131_072
-"""Vectors of k-means, at most."""
+"""The recall on the sample that the depth is chosen for."""
+DEPTHS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+COMPONENTS = {"videos": 128, "frames": 64}
+"""Bytes that are kept of a vector: there are more frames."""
+SAMPLE_VECTORS = 65_536
+"""Vectors that the principal components are of, at most."""
+OWN_QUERIES = 64
 _BATCH = 1024
+_CPU_BLOCK = 1 << 18
 
 
 def build_index(
@@ -32,109 +39,115 @@ def build_index(
     pool: str,
     queries: Mapping[str, np.ndarray] | None = None,
     *,
-    lists: int | None = None,
+    components: int | None = None,
     seed: int = 0,
     device: str = "auto",
-) -> InvertedLists:
+) -> CompressedIndex:
     """Build the index that a pool searches, keep it in the cache, and return it.
 
-    queries    {kind: [q, D]}: on which the recall is measured; 64 videos of the cache are asked too, as `video`
-    lists      L; None: twice the square root of the number of vectors
-    device     where the exact search runs that it is compared with
+    queries       {kind: [q, D]}: on which the recall is measured; 64 videos of the cache are asked too, as `video`
+    components    d; None: COMPONENTS, D at most
+    device        where the exact search runs that it is compared with
 
-    The features are read three times: a sample, to find the centers; all, to find the list of each vector; all, to write
-    them where they belong. Memory is that of the sample. Raises OSError where the index cannot be kept.
+    The features are read once, and a sample of them before. Memory is that of the sample. Raises OSError where the index
+    cannot be kept, SearchError for a cache without videos, NotFinite for damaged features.
     """
     kind = KINDS[pool]
     rng = np.random.default_rng(seed)
     n, views, times, dimension = cache.shape
+    if not n:
+        raise SearchError("there are no videos to search in; run `vidclip extract` first.")
     each = 1 if kind == "videos" else views * times
-    lists = lists or max(1, min(int(2 * math.sqrt(n * each)), n * each // 39, 4096))
-    centers = _centers(cache, kind, lists, rng, seed)
-    lists = len(centers)  # a small cache has fewer
+    components = min(components or COMPONENTS[kind], dimension)
+    projection, scale = _principal_components(cache, kind, components, rng)
     sample = {name: vectors for name, vectors in (queries or {}).items() if len(vectors)}
-    own = np.sort(rng.permutation(n)[:64])
+    own = np.sort(rng.permutation(n)[:OWN_QUERIES])
     sample["video"] = mean_embeddings(read_frames(cache, own))
     asked = np.concatenate(list(sample.values())).astype(np.float32)
     scorer, exact = QueryScorer(asked, pool, device=device), RunningTop(RECALL_TOP)
-    assigned = np.empty(n * each, np.int32)
-    for batch, frames in _batches(cache):
-        vectors = _vectors(frames, kind)
-        rows = slice(batch[0] * each, (batch[-1] + 1) * each)
-        assigned[rows] = (vectors @ centers.T).argmax(axis=1)
-        exact.add(scorer.similarities(batch, frames)[:, 0], batch)
-    borders = np.concatenate([[0], np.cumsum(np.bincount(assigned, minlength=lists))])
-    row_of = np.empty(len(assigned), np.int64)
-    row_of[np.argsort(assigned, kind="stable")] = np.arange(len(assigned))
-    path = index_path(cache.folder, kind)
-
-    def facts(probes: int, recall: Mapping[str, float]) -> IndexFacts:
-        counts = {name: len(vectors) for name, vectors in sample.items()}
-        key = index_key(cache, kind)
-        return IndexFacts(key, kind, len(assigned), dimension, n, probes, dict(recall), counts)
-
-    with whole_file(path) as (temporary, file):
-        writer = IndexWriter(file, borders, dimension)
-        for batch, frames in _batches(cache):
-            rows = row_of[batch[0] * each : (batch[-1] + 1) * each]
-            writer.put(rows, _vectors(frames, kind), np.repeat(batch, each))
-        writer.finish(facts(1, {}), centers)
+    counts = {name: len(vectors) for name, vectors in sample.items()}
+    facts = IndexFacts(index_key(cache, kind), kind, n, each, dimension, components, 1, {}, counts)
+    background = np.zeros(dimension)
+    encode = torch.from_numpy(projection / scale)
+    with whole_file(index_path(cache.folder, kind)) as (temporary, file):
+        writer = IndexWriter(file, facts)
+        for batch, frames in features_ahead(cache):
+            scores = scorer.similarities(batch, frames)[:, 0]
+            finite = np.isfinite(scores).all(axis=1)
+            if not finite.all():
+                raise not_finite(cache, int(batch[finite.argmin()]))
+            exact.add(scores, batch)
+            codes, total = _encode(frames, kind, encode)
+            background += total
+            writer.put(batch, codes)
+        rest = (background / (n * views * times)).astype(np.float32)
+        writer.finish(facts, projection * scale, rest)
         trial = IndexFile(temporary)
         try:
-            probes, recall = _enough_probes(trial, sample, exact.candidates)
+            depth, recall = _enough(trial, sample, exact.candidates)
         finally:
             trial.close()
-        writer.finish(facts(probes, recall), centers)
-    return InvertedLists(cache, pool)
+        writer.finish(replace(facts, depth=depth, recall=recall), projection * scale, rest)
+    return CompressedIndex(cache, pool)
 
 
-def _batches(cache: FeatureCache) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, len(cache), _BATCH):
-        batch = np.arange(start, min(len(cache), start + _BATCH))
-        yield batch, read_frames(cache, batch)
+def _vectors(frames: np.ndarray, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (the vectors [n, E, D] that an index has of frames [n, V, T, D], all their frames [n, V * T, D]), float32,
+    L2-normalized."""
+    stored = torch.from_numpy(np.ascontiguousarray(frames)).reshape(len(frames), -1, frames.shape[3]).float()
+    rows = F.normalize(stored, dim=2)
+    return (F.normalize(stored.mean(dim=1, keepdim=True), dim=2) if kind == "videos" else rows), rows
 
 
-def _vectors(frames: np.ndarray, kind: str) -> np.ndarray:
-    """Return what the index holds of videos [n, V, T, D]: [n, D] or [n * V * T, D] float32, L2-normalized."""
-    if kind == "videos":
-        return mean_embeddings(frames)
-    return l2_normalize(frames.reshape(-1, frames.shape[-1]))
+def _encode(frames: np.ndarray, kind: str, encode: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return (codes [n, E, d] int8, the sum [D] of the L2-normalized frames)."""
+    codes, total = [], np.zeros(frames.shape[3])
+    step = max(1, _CPU_BLOCK // frames[0].size)
+    for start in range(0, len(frames), step):
+        vectors, rows = _vectors(frames[start : start + step], kind)
+        codes.append((vectors @ encode).round_().clamp_(-127, 127).to(torch.int8))
+        total += rows.sum(dim=(0, 1)).double().numpy()
+    return torch.cat(codes).numpy(), total
 
 
-def _centers(cache: FeatureCache, kind: str, lists: int, rng: np.random.Generator, seed: int) -> np.ndarray:
-    """Return [L, D] float32, L2-normalized, by k-means on a random sample of the videos."""
-    each = 1 if kind == "videos" else cache.shape[1] * cache.shape[2]
+def _principal_components(
+    cache: FeatureCache, kind: str, components: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (the d largest principal components [D, d], the step [d] of a code), float32, by a random sample of videos.
+
+    They are those of the second moment, not centered: products with a query are to be kept.
+    """
+    each = cache.shape[1] * cache.shape[2]
     some = np.sort(rng.permutation(len(cache))[: max(1, SAMPLE_VECTORS // each)])
-    parts = [_vectors(read_frames(cache, some[i : i + _BATCH]), kind) for i in range(0, len(some), _BATCH)]
-    sample = np.concatenate(parts)
-    kmeans = faiss.Kmeans(
-        sample.shape[1],
-        min(lists, len(sample)),
-        niter=10,
-        seed=seed,
-        spherical=True,
-        min_points_per_centroid=1,
-        max_points_per_centroid=10**9,
-        gpu=bool(getattr(faiss, "get_num_gpus", lambda: 0)()),
-    )
-    kmeans.train(sample)
-    return l2_normalize(np.asarray(kmeans.centroids, np.float32))
+    parts = []
+    for start in range(0, len(some), _BATCH):
+        vectors, _ = _vectors(read_frames(cache, some[start : start + _BATCH]), kind)
+        parts.append(vectors.reshape(-1, vectors.shape[-1]))
+    sample = torch.cat(parts)
+    _, axes = torch.linalg.eigh((sample.T @ sample).double())
+    projection = axes.flip(1)[:, :components].float().contiguous()
+    largest = (sample @ projection).abs().amax(dim=0)
+    # Few vectors of the cache reach further than the sample; those are cut off.
+    scale = (largest / 127).clamp_min(torch.finfo(torch.float32).tiny * 2**20)
+    return projection.numpy(), scale.numpy()
 
 
-def _enough_probes(
+def _enough(
     file: IndexFile, sample: Mapping[str, np.ndarray], exact: np.ndarray
 ) -> tuple[int, dict[str, float]]:
-    """Return the least number of probes, a power of two and half of the lists at most, that finds the exact best ten
-    [q, 10] of each kind of query, and its recall by kind."""
-    probes, most = 1, max(1, len(file.centers) // 2)
-    while True:
-        recall, start = {}, 0
-        for name, queries in sample.items():
-            found = near_videos(file, queries, exact.shape[1], probes).videos
-            own = exact[start : start + len(queries)]
-            start += len(queries)
-            hits = [len(np.intersect1d(a, b)) for a, b in zip(found, own, strict=True)]
-            recall[name] = float(np.mean(hits) / own.shape[1])
-        if min(recall.values()) >= AIM or probes == most:
-            return probes, recall
-        probes = min(most, 2 * probes)
+    """Return the least of DEPTHS that finds the exact best ten [q, 10] of each kind of query, and its recall by kind."""
+    start, ranks = 0, {}
+    for name, queries in sample.items():
+        found = near_videos(file, queries, DEPTHS[-1]).videos
+        own = exact[start : start + len(queries)]
+        start += len(queries)
+        # At which rank each of the best ten is found; one that is not found, behind all.
+        place = [
+            [np.flatnonzero(row == video) for video in best] for row, best in zip(found, own, strict=True)
+        ]
+        ranks[name] = np.array([[at[0] if len(at) else DEPTHS[-1] for at in row] for row in place])
+    for depth in DEPTHS:
+        recall = {name: float((own < depth).mean()) for name, own in ranks.items()}
+        if min(recall.values()) >= AIM:
+            break
+    return depth, recall

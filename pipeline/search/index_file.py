@@ -1,23 +1,23 @@
-"""The kept index of a cache, `search-videos.index` or `search-frames.index`: inverted lists that are read one by one.
+"""The kept index of a cache, `search-videos.index` or `search-frames.index`: its vectors in few bytes, read block by block.
 
     0      64 bytes    magic, version, offset and length of the tail, SHA-256 of the tail
-    64     vectors     [n, D] float16, L2-normalized, those of a list together
-    ...    members     [n] int32: the position in the cache of the video that each vector is of
-    ...    tail        JSON: key, kind, n, D, probes, recall, CRC-32 of each list; centers [L, D] and borders [L + 1]
+    64     codes       [N, E, d] int8: E vectors of each video, in the order of the cache, in d principal components
+    ...    tail        JSON: facts, CRC-32 of each block of codes, projection [D, d], background [D]
 
-Whatever a file says is checked where it is used: sizes against the file, each list against its checksum, each member
-against the cache. No parser of another library reads it.
+Whatever a file says is checked where it is used: sizes against the file, each block against its checksum. No parser of
+another library reads it. docs/cache.md is the format.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,7 +28,9 @@ from .errors import SearchError
 
 HEAD = struct.Struct("<8sIQQ32s4x")
 """Magic, version, offset of the tail, its bytes, SHA-256 of the tail."""
-MAGIC, VERSION = b"vidclip?", 1
+MAGIC, VERSION = b"vidclip?", 2
+BLOCK_BYTES = 1 << 21
+"""Bytes of a block of codes, about."""
 _MOST_TAIL = 2**28
 
 
@@ -40,14 +42,33 @@ class IndexFacts:
     """Digest of the features that it was built from, and of how."""
     kind: str
     """`videos`: of mean embeddings; `frames`: of all frames."""
-    n_vectors: int
-    dimension: int
     n_videos: int
-    probes: int
-    """How many lists of a query are read."""
+    per_video: int
+    """Vectors of a video, E."""
+    dimension: int
+    components: int
+    """Numbers that are kept of a vector, a byte each: d."""
+    depth: int
+    """How many videos of a query are compared exactly, for ten results."""
     recall: Mapping[str, float]
     """By kind of query, the share of the exact best ten that it found, on the sample of `n_queries`."""
     n_queries: Mapping[str, int]
+
+    @property
+    def n_vectors(self) -> int:
+        return self.n_videos * self.per_video
+
+    @property
+    def block_videos(self) -> int:
+        return max(1, BLOCK_BYTES // (self.per_video * self.components))
+
+    @property
+    def n_blocks(self) -> int:
+        return -(-self.n_videos // self.block_videos)
+
+
+class StaleIndex(SearchError):
+    """An index of features that have changed since, or of another version of this program: to be built anew."""
 
 
 def index_path(folder: Path, kind: str) -> Path:
@@ -56,15 +77,16 @@ def index_path(folder: Path, kind: str) -> Path:
 
 
 class IndexFile:
-    """An open index; its lists are read when they are asked for, with `read`.
+    """An open index; its codes are read when they are asked for, with `blocks`.
 
-    Raises SearchError where the file is damaged or no index, FileNotFoundError where there is none.
+    Raises SearchError where the file is damaged or no index, StaleIndex where it is of another version, FileNotFoundError
+    where there is none.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._file: BinaryIO = os.fdopen(descriptor, "rb")
+        self._file: BinaryIO = os.fdopen(descriptor, "rb", buffering=0)
         try:
             self._open()
         except BaseException:
@@ -77,8 +99,10 @@ class IndexFile:
         if len(head) < HEAD.size:
             raise self.damaged("it is too short")
         magic, version, offset, length, sha = HEAD.unpack(head)
-        if magic != MAGIC or version != VERSION:
-            raise self.damaged("it is no index of this version")
+        if magic != MAGIC:
+            raise self.damaged("it does not begin like an index")
+        if version != VERSION:
+            raise StaleIndex(f"{self.path} is of another version of vidclip: build it anew.")
         if length > _MOST_TAIL or offset + length != size:
             raise self.damaged("its sizes do not fit")
         tail = os.pread(self._file.fileno(), length, offset)
@@ -86,35 +110,33 @@ class IndexFile:
             raise self.damaged("its checksum is wrong")
         try:
             document = json.loads(tail)
-            self.facts = IndexFacts(**document["facts"])
-            lists, dimension = int(document["lists"]), int(self.facts.dimension)
-            self.centers = _array(document["centers"], "<f4").reshape(lists, dimension)
-            self.borders = _array(document["borders"], "<i8").reshape(lists + 1)
-            self._checksums = _array(document["crc32"], "<u4").reshape(lists)
-            n = int(self.facts.n_vectors)
-            probes = int(self.facts.probes)
-        except (KeyError, ValueError, TypeError, RecursionError):
+            self.facts = facts = IndexFacts(**document["facts"])
+            counts = (facts.n_videos, facts.per_video, facts.dimension, facts.components, facts.depth)
+            fits = all(isinstance(count, int) and 0 < count < 2**40 for count in counts)
+            fits = fits and offset == HEAD.size + facts.n_vectors * facts.components
+            if fits:
+                self.projection = _array(document["projection"], "<f4").reshape(facts.dimension, -1)
+                self.background = _array(document["background"], "<f4").reshape(facts.dimension)
+                self._checksums = _array(document["crc32"], "<u4").reshape(facts.n_blocks)
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
             raise self.damaged("its tail cannot be read") from None
-        self._members_at = HEAD.size + 2 * n * dimension
-        fits = offset == self._members_at + 4 * n and self.borders[0] == 0 and self.borders[-1] == n
-        if not fits or (np.diff(self.borders) < 0).any() or not 1 <= probes <= lists:
-            raise self.damaged("its lists do not fit")
+        if not fits or self.projection.shape[1] != facts.components:
+            raise self.damaged("its sizes do not fit")
 
     def close(self) -> None:
         self._file.close()
 
-    def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (vectors [m, D] float16, members [m] int32) of a list. Raises SearchError where it is damaged."""
-        first, last = int(self.borders[number]), int(self.borders[number + 1])
-        row = 2 * self.facts.dimension
-        raw = os.pread(self._file.fileno(), (last - first) * row, HEAD.size + first * row)
-        own = os.pread(self._file.fileno(), (last - first) * 4, self._members_at + 4 * first)
-        if len(raw) != (last - first) * row or zlib.crc32(own, zlib.crc32(raw)) != self._checksums[number]:
-            raise self.damaged("the checksum of a list is wrong")
-        members = np.frombuffer(own, "<i4")
-        if len(members) and not 0 <= members.min() <= members.max() < self.facts.n_videos:
-            raise self.damaged("it names videos that are not there")
-        return np.frombuffer(raw, "<f2").reshape(-1, self.facts.dimension), members
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (position of the first video, codes [n, E, d] int8). Raises SearchError where a block is damaged."""
+        facts = self.facts
+        row = facts.per_video * facts.components
+        for number in range(facts.n_blocks):
+            first = number * facts.block_videos
+            n = min(facts.block_videos, facts.n_videos - first)
+            raw = os.pread(self._file.fileno(), n * row, HEAD.size + first * row)
+            if len(raw) != n * row or zlib.crc32(raw) != self._checksums[number]:
+                raise self.damaged("the checksum of a block is wrong")
+            yield first, np.frombuffer(raw, np.int8).reshape(n, facts.per_video, facts.components)
 
     def damaged(self, reason: str) -> SearchError:
         return SearchError(
@@ -123,66 +145,49 @@ class IndexFile:
 
 
 class IndexWriter:
-    """Writes the vectors of an index where they belong, in any order; `finish` closes it.
+    """Writes an index to a file that is open for reading and writing, and empty: codes in any order, then `finish`.
 
-    file       open for reading and writing, empty
-    borders    [L + 1] int64: list l has the rows borders[l] to borders[l + 1]
+    facts    what the codes are of
     """
 
-    def __init__(self, file: BinaryIO, borders: np.ndarray, dimension: int) -> None:
-        self._descriptor = file.fileno()
-        self._borders, self._dimension = borders, dimension
-        self._members_at = HEAD.size + 2 * int(borders[-1]) * dimension
+    def __init__(self, file: BinaryIO, facts: IndexFacts) -> None:
+        self._descriptor, self._facts = file.fileno(), facts
+        self._row = facts.per_video * facts.components
 
-    def put(self, rows: np.ndarray, vectors: np.ndarray, members: np.ndarray) -> None:
-        """Write vectors [m, D] and their members [m] to the rows [m]."""
-        order = np.argsort(rows)
-        rows = rows[order]
-        vectors, members = np.ascontiguousarray(vectors[order], "<f2"), members[order].astype("<i4")
-        cuts = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1, [len(rows)]])
-        for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-            row = int(rows[first])
-            self._write(vectors[first:last], HEAD.size + 2 * row * self._dimension)
-            self._write(members[first:last], self._members_at + 4 * row)
+    def put(self, videos: np.ndarray, codes: np.ndarray) -> None:
+        """Write the codes [n, E, d] int8 of videos [n], their positions in the cache; those that follow each other in both
+        are written together."""
+        cuts = [0, *(np.flatnonzero(np.diff(videos) != 1) + 1).tolist(), len(videos)]
+        for first, last in itertools.pairwise(cuts):
+            self._write(codes[first:last].tobytes(), HEAD.size + int(videos[first]) * self._row)
 
-    def _write(self, array: np.ndarray, offset: int) -> None:
-        data = memoryview(np.ascontiguousarray(array).tobytes())
-        while len(data):
-            written = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[written:], offset + written
+    def finish(self, facts: IndexFacts, projection: np.ndarray, background: np.ndarray) -> None:
+        """Write the tail and the head; it may be called again, with other facts of the same codes."""
+        size, end = facts.block_videos * self._row, HEAD.size + facts.n_videos * self._row
+        checksums = [
+            zlib.crc32(os.pread(self._descriptor, min(size, end - start), start))
+            for start in range(HEAD.size, end, size)
+        ]
+        document = {
+            "facts": asdict(facts),
+            "projection": _text(projection, "<f4"),
+            "background": _text(background, "<f4"),
+            "crc32": _text(np.array(checksums), "<u4"),
+        }
+        tail = json.dumps(document).encode()
+        os.ftruncate(self._descriptor, end)
+        self._write(tail, end)
+        self._write(HEAD.pack(MAGIC, VERSION, end, len(tail), hashlib.sha256(tail).digest()), 0)
 
-    def rows(self, number: int) -> tuple[bytes, bytes]:
-        """Return the bytes of a list as they stand: vectors, members."""
-        first, last = int(self._borders[number]), int(self._borders[number + 1])
-        row = 2 * self._dimension
-        return (
-            os.pread(self._descriptor, (last - first) * row, HEAD.size + first * row),
-            os.pread(self._descriptor, (last - first) * 4, self._members_at + 4 * first),
-        )
-
-    def finish(self, facts: IndexFacts, centers: np.ndarray) -> None:
-        checksums = []
-        for number in range(len(centers)):
-            raw, own = self.rows(number)
-            checksums.append(zlib.crc32(own, zlib.crc32(raw)))
-        tail = json.dumps(
-            {
-                "facts": asdict(facts),
-                "lists": len(centers),
-                "centers": _text(centers.astype("<f4")),
-                "borders": _text(self._borders.astype("<i8")),
-                "crc32": _text(np.array(checksums, "<u4")),
-            }
-        ).encode()
-        offset = self._members_at + 4 * int(self._borders[-1])
-        os.ftruncate(self._descriptor, offset)
-        self._write(np.frombuffer(tail, np.uint8), offset)
-        head = HEAD.pack(MAGIC, VERSION, offset, len(tail), hashlib.sha256(tail).digest())
-        self._write(np.frombuffer(head, np.uint8), 0)
+    def _write(self, data: bytes, offset: int) -> None:
+        left = memoryview(data)
+        while len(left):
+            written = os.pwrite(self._descriptor, left, offset)
+            left, offset = left[written:], offset + written
 
 
-def _text(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+def _text(array: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode()
 
 
 def _array(text: Any, dtype: str) -> np.ndarray:

@@ -5,7 +5,7 @@ N videos, n of a batch, V views, T frames, D dimensions, Q queries, K results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +22,15 @@ from ..scoring import (
     Scorer,
     SpottingScorer,
     ViewsScorer,
+    not_finite,
     scan_scores,
 )
+from .ahead import ahead, features_ahead
 from .errors import SearchError
 from .top import RunningTop
 
-_CPU_BLOCK = 128
-"""Videos that are compared at once on a CPU: their float32 copy stays in its cache."""
+_CPU_BLOCK = 1 << 18
+"""Numbers that are compared at once on a CPU: their float32 copy stays in its cache."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class QueryScorer(ViewsScorer):
     def __init__(self, queries: np.ndarray, pool: str = "mean", *, device: str = "auto") -> None:
         if pool not in ("mean", "max"):
             raise ValueError(f"pool must be mean or max, got {pool!r}")
+        if not np.isfinite(queries).all():
+            raise ValueError("queries must be finite")
         self.name = self.pool = pool
         self._device = choose_device(device)
         self._queries = F.normalize(torch.from_numpy(np.array(queries, np.float32)), dim=1).to(self._device)
 
     def similarities(self, indices: np.ndarray, frames: np.ndarray) -> np.ndarray:  # noqa: ARG002 (one signature for all scorers)
-        """Return [n, 1, Q] float32 of frames [n, V, T, D]."""
+        """Return [n, 1, Q] float32 of frames [n, V, T, D]; NaN for a video whose features are not all finite."""
         n, dimensions = len(frames), frames.shape[3]
         if dimensions != self._queries.shape[1]:
             raise SearchError(
@@ -63,17 +67,24 @@ class QueryScorer(ViewsScorer):
                 "different encoders"
             )
         stored = torch.from_numpy(np.ascontiguousarray(frames)).reshape(n, -1, dimensions)
-        block = _CPU_BLOCK if self._device.type == "cpu" else max(1, n)
-        found = [self._cosines(stored[start : start + block]) for start in range(0, n, block)]
-        return torch.cat(found).numpy() if found else np.zeros((0, 1, len(self._queries)), np.float32)
+        if self._device.type != "cpu":
+            return self._cosines(stored.to(self._device).float()).cpu().numpy()[:, None]
+        block = max(1, _CPU_BLOCK // max(1, stored[:1].numel()))
+        found = torch.empty(n, len(self._queries))
+        vectors = torch.empty(min(block, n), *stored.shape[1:])
+        for start in range(0, n, block):
+            piece = stored[start : start + block]
+            found[start : start + block] = self._cosines(vectors[: len(piece)].copy_(piece))
+        return found.numpy()[:, None]
 
-    def _cosines(self, stored: torch.Tensor) -> torch.Tensor:
-        """Return [n, 1, Q] on the CPU of stored frames [n, V * T, D]."""
-        vectors = stored.to(self._device)
+    def _cosines(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return [n, Q] of frames [n, V * T, D] float32."""
         if self.pool == "mean":
-            vectors = vectors.mean(dim=1, keepdim=True, dtype=torch.float32)
-        cosines = F.normalize(vectors.float(), dim=2) @ self._queries.T  # [n, 1 or V * T, Q]
-        return cosines.amax(dim=1, keepdim=True).cpu()
+            vectors = vectors.mean(dim=1, keepdim=True)
+        # The products are divided, not the vectors: what is not finite in a vector makes its quotients NaN.
+        lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True)
+        products = vectors @ self._queries.T  # [n, 1 or V * T, Q]
+        return products.div_(lengths.masked_fill_(lengths == 0, 1)).amax(dim=1)
 
 
 def text_scorer(
@@ -109,13 +120,29 @@ def search_videos(
     source     a cache, a view of one, or features in memory
     indices    the videos among which is searched; None: all
 
-    Several views of a video count with the mean of their scores. Memory is that of a batch, whatever N.
+    Several views of a video count with the mean of their scores. Memory is that of two batches, whatever N.
     Raises NotFinite for damaged features, SearchError where there is no video, or of another D.
     """
     candidates = None if indices is None else np.asarray(indices, np.int64)
     if source.shape[0] == 0 or (candidates is not None and not len(candidates)):
         raise SearchError("there are no videos to search in; run `vidclip extract` first.")
     best = RunningTop(top)
-    for places, (similarities,) in scan_scores(source, [scorer], candidates):
-        best.add(similarities.mean(axis=1), places if candidates is None else candidates[places])
+    for batch, similarities in _scored(source, scorer, candidates):
+        best.add(similarities.mean(axis=1), batch)
     return Ranking(best.candidates, best.scores)
+
+
+def _scored(
+    source: FeatureSource, scorer: Scorer, candidates: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (indices [n], similarities [n, V or 1, Q]) in one pass, in which features are read ahead."""
+    if not isinstance(scorer, QueryScorer):
+        for places, (similarities,) in ahead(scan_scores(source, [scorer], candidates)):
+            yield places if candidates is None else candidates[places], similarities
+        return
+    for batch, frames in features_ahead(source, candidates):
+        similarities = scorer.similarities(batch, frames)
+        finite = np.isfinite(similarities[:, 0]).all(axis=1)
+        if not finite.all():
+            raise not_finite(source, int(batch[finite.argmin()]))
+        yield batch, similarities

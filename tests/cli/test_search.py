@@ -128,7 +128,7 @@ def test_times_are_written_as_players_read_them():
 def test_an_index_is_built_once_and_anew_when_the_cache_has_grown(tmp_path, tiny_model, rng):
     a_cache(tmp_path, tiny_model, rng, 90)
     exact = found(tmp_path, "a dog")
-    first = vidclip("search", "a dog", "--index", "ivf", "--json", "-", cwd=tmp_path)
+    first = vidclip("search", "a dog", "--index", "compressed", "--json", "-", cwd=tmp_path)
     assert "built an index of 90 vectors" in first.stderr
     document = json.loads(first.stdout)
     assert set(document["settings"]["recall"]) == {"text", "video"}
@@ -136,14 +136,14 @@ def test_an_index_is_built_once_and_anew_when_the_cache_has_grown(tmp_path, tiny
         row["video"] for row in document["queries"][0]["results"]
     }
     assert not missed or "the index misses" in first.stderr
-    again = vidclip("search", "a dog", "--index", "ivf", "--json", "-", cwd=tmp_path)
+    again = vidclip("search", "a dog", "--index", "compressed", "--json", "-", cwd=tmp_path)
     assert "built" not in again.stderr
     assert again.stdout == first.stdout
     a_cache(tmp_path, tiny_model, rng, 100)
-    grown = vidclip("search", "a dog", "--index", "ivf", cwd=tmp_path)
+    grown = vidclip("search", "a dog", "--index", "compressed", cwd=tmp_path)
     assert "built an index of 100 vectors" in grown.stderr
-    refused = vidclip("search", "a dog", "--index", "ivf", "--pool", "vcs", cwd=tmp_path)
-    assert "--index ivf goes with --pool mean or max" in refused.stderr
+    refused = vidclip("search", "a dog", "--index", "compressed", "--pool", "vcs", cwd=tmp_path)
+    assert "--index compressed goes with --pool mean or max" in refused.stderr
 
 
 def a_cache(folder: Path, model: str, rng: np.random.Generator, n: int) -> None:

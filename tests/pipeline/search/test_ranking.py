@@ -42,9 +42,11 @@ def test_the_best_of_all_batches_are_those_of_brute_force(rng, pool, top):
     queries = rng.standard_normal((3, 8))
     ranking = search_videos(ArrayFeatures(frames), QueryScorer(queries, pool, device="cpu"), top)
     expected = brute_force(frames, queries, pool)
-    order = np.argsort(-expected, axis=0)[:top].T
-    np.testing.assert_array_equal(ranking.videos, order)
-    np.testing.assert_allclose(ranking.scores, np.take_along_axis(expected.T, order, axis=1), atol=1e-5)
+    best = -np.sort(-expected, axis=0)[:top].T
+    assert all(len(set(row)) == len(row) for row in ranking.videos.tolist())
+    # Float32 does not tell some videos apart: they may change places.
+    np.testing.assert_allclose(np.take_along_axis(expected.T, ranking.videos, axis=1), best, atol=1e-6)
+    np.testing.assert_allclose(ranking.scores, best, atol=1e-6)
 
 
 def test_among_some_videos_only_these_are_found(rng):
@@ -99,6 +101,21 @@ def test_joined_queries_are_found_by_the_mean_of_their_scores(rng):
     found = find_results(ArrayFeatures(frames), [joined], SearchSettings(top=60), device="cpu")[0]
     expected = np.argsort(-brute_force(frames, vectors, "mean").mean(axis=1))
     assert [each.video for each in found] == expected.tolist()
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_is_found_in_any_batch(rng, pool, number):
+    frames = rng.standard_normal((2100, 2, 3, 8)).astype(np.float16)
+    frames[2077, 1, 0, 5] = number
+    queries = np.eye(8)[:2]  # neither looks at the sixth dimension
+    source = ArrayFeatures(frames, [f"v{i}" for i in range(2100)])
+    with pytest.raises(NotFinite, match="the video 'v2077' hold numbers that are not finite"):
+        search_videos(source, QueryScorer(queries, pool, device="cpu"))
+    sound = [i for i in range(2100) if i != 2077]
+    search_videos(source, QueryScorer(queries, pool, device="cpu"), indices=sound)
+    with pytest.raises(ValueError, match="queries must be finite"):
+        QueryScorer(np.full((1, 8), number), pool, device="cpu")
 
 
 def test_damaged_features_are_named_and_nothing_is_searched_in_nothing(rng, write_cache):
