@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..pipeline.search import Duplicates
 
-CSV_HEADER = ("group", "score", "video", "path", "other_video", "other_path")
+CSV_HEADER = ("group", "score", "by", "video", "path", "other_video", "other_path")
 
 
 def duplicates_document(
-    cache: FeatureCache, pairs: Sequence[Duplicates], threshold: float, split: str
+    cache: FeatureCache, pairs: Sequence[Duplicates], by: str, threshold: float, split: str
 ) -> dict[str, Any]:
     """Return what `--json` writes: the pairs, and the groups that they hold together."""
     from ..pipeline.search import groups_of
@@ -30,6 +30,7 @@ def duplicates_document(
             "cache": str(cache.folder),
             "features": cache.identity.digest,
             "encoder": cache.identity.encoder_name,
+            "by": by,
             "threshold": threshold,
             "split": split,
         },
@@ -38,6 +39,7 @@ def duplicates_document(
             {
                 "group": group_of[pair.first],
                 "score": pair.similarity,
+                "by": pair.by,
                 "videos": [cache.ids[each] for each in (pair.first, pair.second)],
                 "paths": [cache.videos[each].path for each in (pair.first, pair.second)],
             }
@@ -50,8 +52,8 @@ def print_duplicates(document: dict[str, Any]) -> None:
     """Print the pairs, the most alike first, and how many groups they make."""
     pairs, groups = document["pairs"], document["groups"]
     if pairs:
-        rows = [[*pair["videos"], f"{pair['score']:.3f}"] for pair in pairs]
-        console().print(table("", ["video", "shows the same as", "score"], rows, left=2))
+        rows = [[*pair["videos"], pair["by"], f"{pair['score']:.3f}"] for pair in pairs]
+        console().print(table("", ["video", "shows the same as", "by", "score"], rows, left=3))
     videos = sum(map(len, groups))
     click.echo(
         f"{printable(document['settings']['cache'])}: {count(len(pairs), 'pair')} of near-duplicates, "
@@ -64,5 +66,5 @@ def duplicates_csv(document: dict[str, Any]) -> str:
     rows = []
     for pair in document["pairs"]:
         (first, second), (path, other) = pair["videos"], pair["paths"]
-        rows.append([pair["group"], f"{pair['score']:.6f}", first, path, second, other])
+        rows.append([pair["group"], f"{pair['score']:.6f}", pair["by"], first, path, second, other])
     return csv_text(CSV_HEADER, rows)

@@ -43,6 +43,8 @@ SEARCH_POOLS = ("mean", "max", "vcs")
 """What of a video a query is compared with: its mean embedding, its best frame, or the frames that its words spot."""
 SEARCH_INDEXES = ("exact", "compressed")
 """How a search goes over a cache: through all features, or through few bytes of each vector first."""
+DUPLICATES_BY = ("pixels", "features")
+"""What tells near-duplicates from videos of the same kind."""
 JOINS = ("mean",)
 """How several queries become one."""
 FUSION_FORMS = ("paper", "released")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...pipeline.choices import JOINS, SEARCH_INDEXES, SEARCH_POOLS
+from ...pipeline.choices import DUPLICATES_BY, JOINS, SEARCH_INDEXES, SEARCH_POOLS
 from ..conditions import Condition, with_option, without_option
 from ..named_video import find_video, is_there
 from ..options import (
     cache_option,
+    decoding_options_of,
     device_option,
     encoder_loader,
     json_option,
@@ -25,7 +26,7 @@ from ..scoring_options import SPOTS, prompts_option, temperature_option, words_o
 
 if TYPE_CHECKING:
     from ...cache import FeatureCache, TextEmbeddings
-    from ...pipeline.search import CompressedIndex, Query
+    from ...pipeline.search import CompressedIndex, Duplicates, Query
 
 SEARCHES = without_option("--duplicates")
 TEXTS = Condition(lambda call: bool(call.values("texts")), "a TEXT")
@@ -72,11 +73,20 @@ TEXTS = Condition(lambda call: bool(call.values("texts")), "a TEXT")
     help="Reads all features, or few bytes of each vector, and the features of the best alone (compressed): for a million "
     "videos. These bytes are built once, kept in the cache, and built anew when it has changed; their recall is measured.",
 )  # fmt: skip
-@option("--duplicates", is_flag=True, help="Finds the videos that show the same, in the place of searching.")
 @option(
-    "--threshold", type=FiniteRange(-1, 1), default=0.905, show_default=True, needs=with_option("--duplicates"),
-    help="How alike two videos are, as a cosine of whitened embeddings, to show the same; chosen in the demo's world: look "
-    "at what other encoders give.",
+    "--duplicates", is_flag=True,
+    help="Finds the videos that show the same, in the place of searching: a copy of another quality, size, frame rate or "
+    "codec, or without its beginning or end.",
+)  # fmt: skip
+@option(
+    "--by", type=click.Choice(DUPLICATES_BY), default="pixels", show_default=True, needs=with_option("--duplicates"),
+    help="What decides: pixels reads the files of the videos that features take for alike again; features opens none, and "
+    "takes some for the same that are not.",
+)  # fmt: skip
+@option(
+    "--threshold", type=FiniteRange(-1, 1), needs=with_option("--duplicates"),
+    help="How alike two videos are that show the same. [default: by pixels 0.7, by features 0.93, where other encoders than "
+    "the demo's may need another]",
 )  # fmt: skip
 @prompts_option(TEXTS & SEARCHES)
 @words_option(SPOTS)
@@ -87,6 +97,7 @@ TEXTS = Condition(lambda call: bool(call.values("texts")), "a TEXT")
     help="Write the result as CSV too; - for standard output, instead of the table.",
 )  # fmt: skip
 @model_options
+@decoding_options_of(with_option("--duplicates") & with_option("--by", "pixels"))
 @device_option
 def command(
     texts: tuple[str, ...],
@@ -100,7 +111,7 @@ def command(
     embeddings; with --moments, when in them.
 
     Several queries make a list each. No video of the cache is opened. With --duplicates, finds the pairs of videos that
-    show the same, however they were encoded.
+    show the same, however they were encoded; the files of the likely ones are read again.
     """
     if options["duplicates"]:
         if texts:
@@ -214,21 +225,52 @@ def _index(features: FeatureCache, pool: str, device: str) -> CompressedIndex:
 
 def _duplicates(cache: Path, json_file: Path | None, csv_file: Path | None, options: dict[str, Any]) -> None:
     from ...cache import FeatureCache
-    from ...pipeline.search import find_duplicates
+    from ...pipeline.search import CANDIDATES, PIXELS_THRESHOLD, THRESHOLD, find_duplicates
     from ..duplicates_output import duplicates_csv, duplicates_document, print_duplicates
     from ..output import write_json
     from ..search_output import write_csv
 
     features = FeatureCache(cache)
     indices = _of_split(features, options["split"])
-    pairs = find_duplicates(features, options["threshold"], indices=indices, device=options["device"])
-    document = duplicates_document(features, pairs, options["threshold"], options["split"] or "")
+    by_pixels = options["by"] == "pixels"
+    threshold = options["threshold"]
+    if threshold is None:
+        threshold = PIXELS_THRESHOLD if by_pixels else THRESHOLD
+    pairs = find_duplicates(
+        features, CANDIDATES if by_pixels else threshold, indices=indices, device=options["device"]
+    )
+    if by_pixels:
+        pairs = _confirmed(features, pairs, threshold, options)
+    document = duplicates_document(features, pairs, options["by"], threshold, options["split"] or "")
     if "-" not in (str(json_file), str(csv_file)):
         print_duplicates(document)
     if json_file:
         write_json(json_file, document)
     if csv_file:
         write_csv(csv_file, duplicates_csv(document))
+
+
+def _confirmed(
+    features: FeatureCache, pairs: list[Duplicates], threshold: float, options: dict[str, Any]
+) -> list[Duplicates]:
+    """Return the pairs that pixels take for the same; says which videos could not be read again."""
+    from ...pipeline.extraction import ExtractSettings
+    from ...pipeline.search import THRESHOLD, compare_pixels
+    from ..messages import warn
+    from ..output import count, printable, progress_bar
+
+    reading = ExtractSettings(options["workers"], options["timeout"], options["worker_memory"])
+    with progress_bar("reading videos") as advance:
+        pairs, unread = compare_pixels(
+            features, pairs, threshold, reading=reading, on_video=lambda done, total: advance(done, total, "")
+        )
+    if unread:
+        first = next(iter(unread))
+        warn(
+            f"{count(len(unread), 'video')} could not be read again, first {printable(features.ids[first])} "
+            f"({unread[first]}); there features decide, by {THRESHOLD:g}."
+        )
+    return pairs
 
 
 def _is_new_file(features: FeatureCache, name: str) -> bool:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from ...cache import FeatureCache
-from ..datasets import segment_of
-from ..extraction import ExtractSettings, stamp_of
-from ..video import ClipSpec, Decoded, DecodeFailure, DecodePool, Preprocess, Sampling, VideoRequest
+from ..extraction import ExtractSettings
+from ..search import read_again
+from ..video import ClipSpec, Preprocess, Sampling
 from .page import shown_view
 
 SIDES = (160, 128, 112, 96, 80, 64, 48, 32)
@@ -55,8 +55,8 @@ def read_thumbnails(
     side = next((side for side in SIDES if side**2 <= 1.5 * wanted), SIDES[-1])
     clip_spec = ClipSpec(Sampling(1, position="middle"), Preprocess((side, side), resize_mode="shortest"))
     found: list[np.ndarray | NoPicture] = [NoPicture("not read")] * len(indices)
-    for done, (place, decoded) in enumerate(_decode(cache, indices, clip_spec, reading), 1):
-        found[place] = decoded if isinstance(decoded, NoPicture) else decoded.pixels[0, 0].copy()
+    for done, (place, decoded) in enumerate(read_again(cache, indices, clip_spec, reading), 1):
+        found[place] = NoPicture(decoded) if isinstance(decoded, str) else decoded.pixels[0, 0].copy()
         if on_video:
             on_video(done)
     return found
@@ -77,9 +77,9 @@ def read_strips(
     view = shown_view(cache) if cache.view is None else cache.view
     stored = cache.frame_indices(np.asarray(indices, np.int64))[:, shown_view(cache)]  # [n, T]
     found: list[np.ndarray | NoPicture] = [NoPicture("not read")] * len(indices)
-    for place, decoded in _decode(cache, indices, clip_spec, reading):
-        if isinstance(decoded, NoPicture):
-            found[place] = decoded
+    for place, decoded in read_again(cache, indices, clip_spec, reading):
+        if isinstance(decoded, str):
+            found[place] = NoPicture(decoded)
             continue
         now = decoded.frame_indices[view // clip_spec.sampling.crops]
         if np.array_equal(now, stored[place]):
@@ -87,38 +87,6 @@ def read_strips(
         else:
             found[place] = NoPicture("the file has changed since it was read")
     return found
-
-
-def _decode(
-    cache: FeatureCache, indices: Sequence[int], clip_spec: ClipSpec, reading: ExtractSettings | None
-) -> Iterator[tuple[int, Decoded | NoPicture]]:
-    """Yield (place in `indices`, the video or why not). Pixels are read before the next is asked for."""
-    there: list[int] = []
-    requests: list[VideoRequest] = []
-    for place, index in enumerate(indices):
-        info = cache.videos[index]
-        stamp = stamp_of(info.path)
-        if not stamp.known:
-            yield place, NoPicture("the file is gone")
-        elif info.source_bytes >= 0 and stamp.size != info.source_bytes:
-            yield place, NoPicture("the file has changed since it was read")
-        else:
-            draw = clip_spec.sampling.draw_of(info.id)
-            there.append(place)
-            requests.append(VideoRequest(info.path, *segment_of(info.id, info.path), draw))
-    if not requests:
-        return
-    reading = reading or ExtractSettings()
-    with DecodePool(
-        clip_spec,
-        workers=min(reading.workers, len(requests)),
-        timeout_seconds=reading.timeout_seconds,
-        memory_gib=reading.memory_gib,
-    ) as pool:
-        for number, result in pool.decode(requests, ordered=False):
-            with result:
-                failed = isinstance(result, DecodeFailure)
-                yield there[number], NoPicture(result.reason) if failed else result
 
 
 def encode_within(images: Sequence[np.ndarray], budget: int) -> list[str]:

@@ -1,5 +1,6 @@
 from .compressed_index import CompressedIndex as CompressedIndex
 from .compressed_index import near_videos as near_videos
+from .duplicates import CANDIDATES as CANDIDATES
 from .duplicates import THRESHOLD as THRESHOLD
 from .duplicates import Duplicates as Duplicates
 from .duplicates import find_duplicates as find_duplicates
@@ -24,6 +25,10 @@ from .moments import mean_frame as mean_frame
 from .moments import moments_of as moments_of
 from .moments import spotted_moments as spotted_moments
 from .moments import timeline_of as timeline_of
+from .pixels import PIXELS_THRESHOLD as PIXELS_THRESHOLD
+from .pixels import compare_pixels as compare_pixels
+from .pixels import picture_similarity as picture_similarity
+from .pixels import read_again as read_again
 from .queries import file_queries as file_queries
 from .queries import sample_texts as sample_texts
 from .queries import text_queries as text_queries

@@ -17,18 +17,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import faiss
 import numpy as np
 import torch
 
 from ..devices import choose_device
 from ..scoring import FeatureSource, l2_normalize, mean_embeddings, read_frames
 
-THRESHOLD = 0.905
-"""Chosen among 960 validation videos of the demo's world and copies of them. In a cache of fewer videos than some times D
-the covariance is known less well, and copies look less alike."""
-FLOOR = 0.01
-"""Of whitening; chosen there too."""
+THRESHOLD = 0.93
+"""Where features alone decide: above all other pairs of 660 validation videos of the demo's world and copies of them; one
+copy of thirty lies below."""
+CANDIDATES = 0.75
+"""Where pixels decide: below all copies there, and in caches of 40 and 100 videos, of which the covariance is known less
+well, so that copies look less alike."""
+FLOOR = 0.1
+"""Of whitening: the less, the more copies of one video differ, and the more caches of few videos from those of many."""
+EXACT_BELOW = 65_536
+"""From how many videos on their means are searched with inverted lists."""
 _BLOCK = 2048
+_PROBES = 16
+_SLACK = 2e-3
+"""What float16 rounds of a cosine, at most."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class Duplicates:
     """Position in the source, the larger."""
     similarity: float
     """At most 1."""
+    by: str = "features"
+    """What was compared: `features` or `pixels`."""
 
 
 def find_duplicates(
@@ -49,13 +60,16 @@ def find_duplicates(
     *,
     indices: Sequence[int] | np.ndarray | None = None,
     device: str = "auto",
+    exact_below: int = EXACT_BELOW,
 ) -> list[Duplicates]:
-    """Return all pairs that are at least `threshold` alike, the most alike first.
+    """Return all pairs that are at least `threshold` alike by their features, the most alike first.
 
-    indices    the videos that are compared; None: all. The whitening is by these too
+    indices        the videos that are compared; None: all. The whitening is by these too
+    exact_below    of fewer videos, every pair of means is looked at: N^2 / 2 products of D numbers. Of more, each mean is
+                   compared with those in the 16 nearest of some sqrt(N) inverted lists, which may miss a pair
 
-    Every pair of means is looked at: N^2 / 2 products of D numbers. Memory is that of the mean embeddings [N, D] in
-    float16. Raises NotFinite for damaged features.
+    Memory is that of the mean embeddings [N, D] in float16, and with inverted lists twice that. Raises NotFinite for
+    damaged features.
     """
     wanted = np.arange(source.shape[0]) if indices is None else np.unique(np.asarray(indices, np.int64))
     if len(wanted) < 2:
@@ -66,17 +80,23 @@ def find_duplicates(
     whitening = Whitening.of(means)
     for start in range(0, len(means), 1024):
         means[start : start + 1024] = whitening.directions(means[start : start + 1024])
-    found = []
+    found: dict[tuple[int, int], float] = {}
     # Frames are 1 alike at most: means below 2 t - 1 are never enough.
-    for firsts, seconds in _alike(torch.from_numpy(means), 2 * threshold - 1, choose_device(device)):
+    least = 2 * threshold - 1
+    if len(means) < exact_below:
+        near = _alike(torch.from_numpy(means), least, choose_device(device))
+    else:
+        near = _alike_in_lists(means, least)
+    for firsts, seconds in near:
         for start in range(0, len(firsts), 512):
             pairs = wanted[np.stack([firsts[start : start + 512], seconds[start : start + 512]])]
             for first, second, similarity in zip(
                 *pairs.tolist(), similarities(source, pairs, whitening), strict=True
             ):
                 if similarity >= threshold:
-                    found.append(Duplicates(first, second, float(similarity)))
-    return sorted(found, key=lambda pair: (-pair.similarity, pair.first, pair.second))
+                    found[first, second] = float(similarity)
+    pairs = [Duplicates(*pair, similarity) for pair, similarity in found.items()]
+    return sorted(pairs, key=lambda pair: (-pair.similarity, pair.first, pair.second))
 
 
 @dataclass(frozen=True)
@@ -138,11 +158,37 @@ def _alike(
     means: torch.Tensor, threshold: float, device: torch.device
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (firsts, seconds) of the pairs of rows [N, D] whose cosine is at least the threshold, block by block."""
-    slack = 2e-3  # float16 has rounded them
     for start in range(0, len(means), _BLOCK):
         rows = means[start : start + _BLOCK].to(device).float()
         for other in range(start, len(means), _BLOCK):
             columns = means[other : other + _BLOCK].to(device).float()
-            hits = (rows @ columns.T >= threshold - slack).nonzero().cpu().numpy()
+            hits = (rows @ columns.T >= threshold - _SLACK).nonzero().cpu().numpy()
             firsts, seconds = hits[:, 0] + start, hits[:, 1] + other
             yield firsts[firsts < seconds], seconds[firsts < seconds]
+
+
+def _alike_in_lists(means: np.ndarray, threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield what `_alike` does of [N, D] float16, of the pairs that lie in neighboring inverted lists."""
+    n, dimension = means.shape
+    lists = max(1, int(np.sqrt(n)))
+    quantizer = faiss.IndexFlatIP(dimension)
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer, dimension, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
+    )
+    rng = np.random.default_rng(0)
+    index.cp.niter, index.cp.spherical, index.cp.min_points_per_centroid = 10, True, 1
+    index.train(means[np.sort(rng.permutation(n)[: 64 * lists])].astype(np.float32))
+    for start in range(0, n, _BLOCK):
+        index.add(means[start : start + _BLOCK].astype(np.float32))
+    index.nprobe = min(_PROBES, lists)
+    for start in range(0, n, _BLOCK):
+        rows = means[start : start + _BLOCK].astype(np.float32)
+        limits, _, seconds = index.range_search(rows, threshold - _SLACK)
+        firsts = np.repeat(np.arange(start, start + len(rows)), np.diff(limits.astype(np.int64)))
+        # A pair may be found from one side alone: the other's lists are not the same.
+        pairs = np.stack([np.minimum(firsts, seconds), np.maximum(firsts, seconds)], axis=1)[
+            firsts != seconds
+        ]
+        if len(pairs):
+            pairs = np.unique(pairs, axis=0)
+            yield pairs[:, 0], pairs[:, 1]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
 import pytest
 
 from helpers import vidclip
 from vidclip.cache import FeatureCache
+from vidclip.pipeline.extraction import ExtractSettings
 from vidclip.pipeline.scoring import ArrayFeatures
-from vidclip.pipeline.search import Duplicates, find_duplicates, groups_of
+from vidclip.pipeline.search import (
+    CANDIDATES,
+    PIXELS_THRESHOLD,
+    THRESHOLD,
+    Duplicates,
+    compare_pixels,
+    find_duplicates,
+    groups_of,
+    picture_similarity,
+)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -25,7 +32,7 @@ def test_similarities_are_those_of_whitened_means_and_nearest_frames(rng):
     rows = unit(frames.reshape(12, 6, 8).astype(np.float64))
     means = unit(frames.reshape(12, 6, 8).astype(np.float64).mean(axis=1))
     covariance = np.cov(means.T, bias=True)
-    inverse = np.linalg.inv(covariance + 0.01 * np.linalg.eigvalsh(covariance)[-1] * np.eye(8))
+    inverse = np.linalg.inv(covariance + 0.1 * np.linalg.eigvalsh(covariance)[-1] * np.eye(8))
     root = np.linalg.cholesky(inverse)  # any root gives the same products
     rows, means = (unit((each - means.mean(axis=0)) @ root) for each in (rows, means))
     pairs = find_duplicates(ArrayFeatures(frames), -1, device="cpu")
@@ -56,29 +63,11 @@ def test_groups_hold_what_pairs_hold_together():
     assert groups_of([]) == []
 
 
-def decode(path: Path) -> list[np.ndarray]:
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-
-
-def encode(
-    path: Path, frames: list[np.ndarray], *, fps: float = 10, codec: str = "libx264", crf: int = 23
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(100))
-        stream.options = {"crf": str(crf)} if codec == "libx264" else {"qscale": "5"}
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     """Test videos of all classes, three of four, and six copies of four of them."""
     from vidclip.demo.actions import ACTIONS
+    from vidclip.demo.copies import write_copies
     from vidclip.demo.videos import Clip, write_world
 
     folder = tmp_path_factory.mktemp("copies")
@@ -90,33 +79,90 @@ def world(tmp_path_factory) -> Path:
     for _ in write_world(folder, clips, workers=1):
         pass
     for clip in clips[:12:3]:
-        frames = decode(folder / clip.path)
-        height, width = frames[0].shape[:2]
-        copy = folder / "videos" / "copies" / clip.label
-        encode(copy / "crf.mp4", frames, crf=35)
-        smaller = (width * 3 // 8 * 2, height * 3 // 8 * 2)
-        encode(
-            copy / "scale.mp4", [cv2.resize(frame, smaller, interpolation=cv2.INTER_AREA) for frame in frames]
-        )
-        encode(copy / "rate.mp4", [frames[int(i / 1.5)] for i in range(int(1.5 * len(frames)))], fps=15)
-        encode(copy / "codec.mp4", frames, codec="mpeg4")
-        tenth = round(len(frames) / 10)
-        encode(copy / "start.mp4", frames[tenth:])
-        encode(copy / "end.mp4", frames[:-tenth])
+        write_copies(folder / clip.path, folder / "videos" / "copies" / clip.label)
     done = vidclip("extract", "videos", "--model", "demo", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def test_copies_are_found_and_no_other_pair(world):
-    """So few videos tell little of their covariance, and copies look less alike: most are found, and nothing else."""
+def name_of(id: str) -> str:
+    """The label of the video that a video is a copy of; its own id for all others."""
+    path = Path(id)
+    copied = path.parts[0] == "copies" or (path.stem == "trimmed_20000" and path.parent.name in COPIED)
+    return path.parent.name.replace(" ", "_") if copied else id
+
+
+COPIED = ("kicking_a_ball", "climbing_a_ladder", "carrying_a_box", "playing_a_drum")
+
+
+def test_all_copies_are_found_and_no_other_pair(world):
+    """By pixels, in a cache of so few videos that features alone find most copies only."""
     cache = FeatureCache(world / "features")
-    groups = groups_of(find_duplicates(cache, device="cpu"))
-    labels = [{cache.ids[video].split("/")[-2].replace("_", " ") for video in members} for members in groups]
-    assert all(len(own) == 1 for own in labels), labels
-    found = [cache.ids[video] for members in groups for video in members]
-    assert all(id.startswith("copies/") or id.endswith("trimmed_20000.mp4") for id in found), found
-    assert len(found) >= 20, "of 28"
+    candidates = find_duplicates(cache, CANDIDATES, device="cpu")
+    pairs, unread = compare_pixels(cache, candidates, reading=ExtractSettings(1))
+    assert not unread
+    assert {pair.by for pair in pairs} == {"pixels"}
+    names = {(name_of(cache.ids[pair.first]), name_of(cache.ids[pair.second])) for pair in pairs}
+    assert names == {(name, name) for name in COPIED}
+    assert len(pairs) == 4 * 7 * 6 / 2
+    every, _ = compare_pixels(cache, candidates, -1, reading=ExtractSettings(1))
+    assert len(every) == len(candidates)
+    others = [pair.similarity for pair in every if pair not in pairs]
+    assert max(others, default=-1) < PIXELS_THRESHOLD - 0.05
+    assert min(pair.similarity for pair in pairs) > PIXELS_THRESHOLD + 0.05
+    by_features = find_duplicates(cache, device="cpu")
+    assert all(name_of(cache.ids[pair.first]) == name_of(cache.ids[pair.second]) for pair in by_features)
+
+
+def test_where_files_are_gone_features_decide(world, tmp_path):
+    import shutil
+
+    gone = tmp_path / "features"
+    shutil.copytree(world / "features", gone)
+    copied = world / "videos" / "copies"
+    copied.rename(world / "elsewhere")
+    try:
+        cache = FeatureCache(gone)
+        candidates = find_duplicates(cache, CANDIDATES, device="cpu")
+        pairs, unread = compare_pixels(cache, candidates, reading=ExtractSettings(1))
+    finally:
+        (world / "elsewhere").rename(copied)
+    assert set(unread.values()) == {"the file is gone"}
+    assert all(cache.ids[video].startswith("copies/") for video in unread)
+    expected = [pair for pair in candidates if pair.similarity >= THRESHOLD]
+    assert 0 < len(pairs) == len(expected) < len(candidates), "each pair of copies has one whose file is gone"
+    assert pairs == expected
+
+
+def test_pictures_are_compared_by_their_edges_each_frame_with_the_nearest(rng):
+    frames = rng.integers(60, 180, (6, 8, 8)).astype(np.uint8)
+
+    def edges(frame: np.ndarray) -> np.ndarray:
+        gray = frame.astype(np.float64)
+        return unit(np.array([*(gray[:, 1:] - gray[:, :-1]).ravel(), *(gray[1:] - gray[:-1]).ravel(), 20.0]))
+
+    other = rng.integers(60, 180, (6, 8, 8)).astype(np.uint8)
+    cosines = np.array([[edges(a) @ edges(b) for b in other] for a in frames])
+    expected = (cosines.max(axis=0).mean() + cosines.max(axis=1).mean()) / 2
+    assert picture_similarity(frames, other) == pytest.approx(expected, abs=1e-5)
+    assert picture_similarity(frames, frames[::-1] + np.uint8(40)) == pytest.approx(1, abs=1e-5), (
+        "brighter, backwards"
+    )
+    flat = np.full((6, 8, 8), 16, np.uint8)
+    assert picture_similarity(flat, flat + np.uint8(3)) == pytest.approx(1, abs=1e-5)
+    assert picture_similarity(flat, frames) < 0.2
+
+
+def test_inverted_lists_find_the_copies_that_all_pairs_find(rng):
+    centers = rng.standard_normal((40, 24))
+    own = centers[rng.integers(40, size=3000)] + 0.7 * rng.standard_normal((3000, 24))
+    frames = (own[:, None, None] + 0.2 * rng.standard_normal((3000, 1, 2, 24))).astype(np.float16)
+    for one, other in [(0, 1), (5, 2900), (2047, 2048), (70, 71), (71, 72)]:
+        frames[other] = (frames[one] + 0.03 * rng.standard_normal(frames[one].shape)).astype(np.float16)
+    exact = find_duplicates(ArrayFeatures(frames), 0.9, device="cpu")
+    in_lists = find_duplicates(ArrayFeatures(frames), 0.9, device="cpu", exact_below=0)
+    assert len(exact) >= 6
+    assert in_lists == exact
 
 
 def test_the_command_shows_pairs_and_groups(world):
@@ -127,7 +173,7 @@ def test_the_command_shows_pairs_and_groups(world):
     done = vidclip("search", "--duplicates", "--json", "-", cwd=world)
     document = json.loads(done.stdout)
     videos = sum(map(len, document["groups"]))
-    assert videos == len({id for pair in document["pairs"] for id in pair["videos"]}) >= 20
+    assert videos == len({id for pair in document["pairs"] for id in pair["videos"]}) == 28
     table = vidclip("search", "--duplicates", "--csv", "-", cwd=world).stdout
     rows = list(csv.DictReader(io.StringIO(table)))
     assert [(row["path"], row["other_path"]) for row in rows] == [
@@ -137,6 +183,12 @@ def test_the_command_shows_pairs_and_groups(world):
     shown = vidclip("search", "--duplicates", cwd=world).stdout
     n_groups = len(document["groups"])
     assert f"of near-duplicates, {videos} videos in {n_groups} groups" in shown
+    assert [(row["by"], float(row["score"])) for row in rows] == [
+        ("pixels", pytest.approx(pair["score"], abs=1e-6)) for pair in document["pairs"]
+    ]
+    features = vidclip("search", "--duplicates", "--by", "features", "--json", "-", cwd=world)
+    settings = json.loads(features.stdout)["settings"]
+    assert (settings["by"], settings["threshold"]) == ("features", THRESHOLD)
     none = vidclip("search", "--duplicates", "--threshold", "1", "--split", "train", cwd=world)
     assert none.returncode == 2
     assert "its videos have no splits" in none.stderr
