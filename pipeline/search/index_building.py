@@ -146,8 +146,12 @@ def _enough(
             [np.flatnonzero(row == video) for video in best] for row, best in zip(found, own, strict=True)
         ]
         ranks[name] = np.array([[at[0] if len(at) else DEPTHS[-1] for at in row] for row in place])
-    for depth in DEPTHS:
-        recall = {name: float((own < depth).mean()) for name, own in ranks.items()}
-        if min(recall.values()) >= AIM:
-            break
-    return depth, recall
+    recalls = [{name: float((own < depth).mean()) for name, own in ranks.items()} for depth in DEPTHS]
+    return next(
+        (
+            (depth, recall)
+            for depth, recall in zip(DEPTHS, recalls, strict=True)
+            if min(recall.values()) >= AIM
+        ),
+        (DEPTHS[-1], recalls[-1]),
+    )
