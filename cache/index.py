@@ -30,10 +30,10 @@ from .columns import CodedColumn, TextColumn
 from .errors import CacheError
 from .files import whole_file
 from .hdf5 import BLOCK_BYTES, FORMAT_VERSION, HEADER, HEADER_BYTES, MAGIC, Columns, checksums_of, to_arrays
-from .layout import DETAIL_NUMBERS, NUMBER_COLUMNS
+from .layout import DETAIL_NUMBERS, NUMBER_COLUMNS, OPTIONAL_COLUMNS
 from .open_file import OpenFile, header_digest
 from .shards import Shard
-from .table import CODED, TEXTS, Table
+from .table import CODED, TEXTS, Table, no_texts
 
 INDEX_FILE = "cache.index"
 INDEX_FORMAT = "vidclip-index"
@@ -214,6 +214,8 @@ class _Reader:
         return np.frombuffer(data, column.dtype)
 
     def text(self, name: str, n: int | None = None) -> TextColumn:
+        if n is not None and name in OPTIONAL_COLUMNS and f"{name}/bytes" not in self._contents.columns:
+            return no_texts(n)  # written before there was such a column
         data = self.numbers(f"{name}/bytes", np.uint8)
         offsets = self.numbers(f"{name}/offsets", np.int64, None if n is None else n + 1)
         try:

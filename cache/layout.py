@@ -10,6 +10,7 @@ A shard holds n videos, V views each, T frames a view, D dimensions:
     labels, label_offsets            [L], [n + 1]   labels of video i: labels[offsets[i]:offsets[i+1]]
     duration_seconds, n_frames, readable_frames, repeated   [n]
     root, source_bytes, source_modified_ns   [n]    of the file it was read from; absent in older shards
+    source_digest                    [n]      UTF-8 text, of the content of that file; absent in older shards
     generation                       [n]      of a video that is there twice the highest counts; absent in older shards
 
 and the attributes `format`, `version`, `identity` (digest of encoder and sampling), `precision` (in which
@@ -30,7 +31,7 @@ from .version1 import content_digest
 FRAMES_FORMAT = "vidclip-frames"
 TEXT_FORMAT = "vidclip-text"
 
-STRING_COLUMNS = ("id", "path", "split", "decoder", "note", "root", "labels")
+STRING_COLUMNS = ("id", "path", "split", "decoder", "note", "root", "source_digest", "labels")
 NUMBER_COLUMNS: Mapping[str, type[np.generic]] = {
     "frames": np.float16,
     "frame_indices": np.int64,
@@ -58,6 +59,7 @@ OPTIONAL_COLUMNS: Mapping[str, str | int] = {
     "root": "",
     "source_bytes": -1,
     "source_modified_ns": -1,
+    "source_digest": "",
     "generation": 0,
 }
 """Columns that older shards lack, and the value that takes their place."""
@@ -92,6 +94,8 @@ class VideoInfo:
     """Size of the file when it was read; -1 where it is not known."""
     source_modified_ns: int = -1
     """When the file was last modified, in nanoseconds since 1970; -1 where it is not known."""
+    source_digest: str = ""
+    """Of the content of the file, `KIND:DIGITS` (docs/cache.md); empty where it is not known."""
     generation: int = 0
     """How often the video has been read anew, because its file had changed: the highest one counts."""
 
@@ -170,4 +174,4 @@ def read_details(file: OpenFile, n: int) -> Columns:
 
 def facts_of(video: VideoInfo) -> VideoInfo:
     """Return what two readings of one video have in common, wherever and by whatever it was read."""
-    return replace(video, path="", root="", source_modified_ns=-1, decoder="", note="")
+    return replace(video, path="", root="", source_modified_ns=-1, source_digest="", decoder="", note="")

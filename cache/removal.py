@@ -18,13 +18,25 @@ def remove_videos(folder: str | Path, ids: Iterable[str]) -> list[str]:
     Raises CacheBusy while another writes to the cache, CacheError, OSError.
     """
     with _sole_writer(Path(folder)) as cache:
-        gone = [id for id in dict.fromkeys(ids) if id in cache]
-        removed = cache.removals
-        number = 1 + max((each.removal for each in removed.values()), default=0)
-        now = {id: Removed(cache.next_generation(id), number) for id in gone}
-        if now:
-            write_removed(cache.folder, {**removed, **now})
-        return gone
+        return list(_remove(cache, ids))
+
+
+def remove_while_writing(folder: Path, ids: Iterable[str]) -> dict[str, Removed]:
+    """Take videos out of a cache under the lock of a writer that the caller holds; jobs that share it take turns.
+
+    Raises CacheError, OSError.
+    """
+    with folder_turn(folder):
+        return _remove(FeatureCache(folder), ids)
+
+
+def _remove(cache: FeatureCache, ids: Iterable[str]) -> dict[str, Removed]:
+    removed = cache.removals
+    number = 1 + max((each.removal for each in removed.values()), default=0)
+    now = {id: Removed(cache.next_generation(id), number) for id in ids if id in cache}
+    if now:
+        write_removed(cache.folder, {**removed, **now})
+    return now
 
 
 def restore_videos(folder: str | Path, ids: Iterable[str] | None = None) -> list[str]:

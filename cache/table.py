@@ -13,7 +13,7 @@ from .columns import CodedColumn, Rows, TextColumn, joined_codes, joined_texts
 from .hdf5 import Columns
 from .layout import DETAIL_NUMBERS, NUMBER_COLUMNS, OPTIONAL_COLUMNS, VideoInfo
 
-TEXTS = ("id", "path")
+TEXTS = ("id", "path", "source_digest")
 """Texts that differ from row to row."""
 CODED = ("split", "decoder", "note", "root")
 """Texts that many rows share."""
@@ -21,7 +21,7 @@ COLUMN_NAMES = tuple(field.name for field in fields(VideoInfo))
 
 
 class Table:
-    """The columns of n rows, each made when it is asked for: `id`, `path` TextColumn; `split`, `decoder`, `note`, `root`
+    """The columns of n rows, each made when it is asked for: `id`, `path`, `source_digest` TextColumn; `split`, `decoder`, `note`, `root`
     CodedColumn of str; `labels` CodedColumn of tuples; the numbers of `layout.DETAIL_NUMBERS`, arrays [n].
     """
 
@@ -49,7 +49,7 @@ class Table:
 def table_of(details: Columns) -> Table:
     """Return the table of a shard, from what `layout.read_details` read of it."""
     n = len(details["id"])
-    columns: dict[str, Any] = {name: details[name] for name in TEXTS}
+    columns: dict[str, Any] = {name: details.get(name, no_texts(n)) for name in TEXTS}
     for name in CODED:
         absent = CodedColumn([OPTIONAL_COLUMNS.get(name)], np.zeros(n, np.int32))
         columns[name] = CodedColumn.of_texts(details[name]) if name in details else absent
@@ -60,6 +60,11 @@ def table_of(details: Columns) -> Table:
         )
     columns["labels"] = _label_sets(details["labels"], details["label_offsets"])
     return Table(n, {name: (lambda column=column: column) for name, column in columns.items()})
+
+
+def no_texts(n: int) -> TextColumn:
+    """Return n empty texts."""
+    return TextColumn(np.empty(0, np.uint8), np.zeros(n + 1, np.int64))
 
 
 def _label_sets(labels: TextColumn, offsets: np.ndarray) -> CodedColumn[tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from .files import folder_turn, remove_abandoned_files, write_whole, writer_lock
 from .hdf5 import file_parts
 from .identity import Identity
 from .layout import FRAMES_FORMAT, VideoRecord, columns_of
+from .removal import remove_while_writing
 
 INDEX_FROM = 20_000
 """Videos from which on a writer leaves an index behind: fewer are opened as fast without."""
@@ -161,6 +163,23 @@ class CacheWriter:
             or time.monotonic() - self._gathering_since >= seconds
         ):
             self.flush()
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Take videos out of the cache, as `remove_videos` does; what was added before is on disk then.
+
+        Raises CacheError, OSError.
+        """
+        self.flush()
+        gone = remove_while_writing(self.folder, ids)
+        self._added.difference_update(gone)
+        self._hidden.update(gone)
+        self._removed.update({id: each.generation for id, each in gone.items()})
+
+    def use_precision(self, precision: str) -> None:
+        """Say in which precision the features that are added from now on were computed. Raises OSError."""
+        if precision != self._attributes["precision"]:
+            self.flush()
+            self._attributes = {**self._attributes, "precision": precision}
 
     def add_failure(self, failure: Failure) -> None:
         """Record a video that could not be read, at once."""

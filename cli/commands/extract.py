@@ -227,6 +227,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, images: bool, 
     for n, noun, before, after in (
         (len(summary.changed), "video", "Read again:", f" whose files had changed, such as {example}"),
         (len(summary.plan.kept), "video", "Left as before:", f" whose files have changed, such as {example}"),
+        *_recognized(summary),
         (summary.plan.relabeled, "video", "Labels or splits: those of", " now follow this list"),
         (summary.plan.unknown, "video", "Not known: whether the files of", " have changed. An older vidclip read them, "
          "which did not write down their sizes and times"),
@@ -244,6 +245,24 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, images: bool, 
         )
         return 130
     return _report_failures(summary, folder, strict=strict)
+
+
+def _recognized(summary: Summary) -> Iterator[tuple[int, str, str, str]]:
+    """Yield the lines on videos whose content the cache had: number, noun, and the words around them."""
+    from ..output import printable
+
+    known = summary.plan.known
+    again = [each for each in known if each.same_id]
+    renamed = [each for each in known if each.gone]
+    copies = [each for each in known if not each.same_id and not each.gone]
+    for found, what in (
+        (renamed, "renamed or moved, by content, such as {}. Features were taken over; the earlier ids are out of the "
+         "cache, and `vidclip remove --undo` gives them back"),
+        (copies, "with the content of others in the cache, such as {}. Their features were copied"),
+        (again, "with another time or place and the same content, such as {}. Not read again"),
+    ):  # fmt: skip
+        example = found[0].video.id if found is again and found else next(map(str, found), "")
+        yield len(found), "video", "Recognized:", f" {what.format(printable(example))}"
 
 
 def _report_failures(summary: Summary, folder: Path, *, strict: bool) -> int:

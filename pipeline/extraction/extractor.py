@@ -21,8 +21,18 @@ import numpy as np
 from ...cache import CacheMismatch, CacheWriter, Failure, FeatureCache, Identity, VideoRecord
 from ..datasets import Video, VideoList
 from ..encoders import Encoder, EncoderError
-from ..video import DAMAGED, ClipSpec, Decoded, DecodeFailure, DecodePool, Sampling, VideoRequest
+from ..video import (
+    DAMAGED,
+    DECODE_WITH_DIGEST,
+    ClipSpec,
+    Decoded,
+    DecodeFailure,
+    DecodePool,
+    Sampling,
+    VideoRequest,
+)
 from .batches import FrameBatches
+from .known_content import copy_known_content
 from .plan import Plan, plan_extraction
 from .progress import Progress, Summary, summarize
 from .settings import ExtractSettings
@@ -58,7 +68,7 @@ def extract(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Bring the features of `videos` into the cache `folder`; videos that are there, and whose files have not
-    changed, are left alone. Their labels and splits become those of the list, where it says any.
+    changed, are left alone; those whose content is there under another id are not read either (see `plan_extraction`). Their labels and splits become those of the list, where it says any.
 
     A video may be a file, a segment of a file, or a folder of images. The frames of a segment are chosen inside it
     alone; `frame_indices`, `timestamps`, `duration_seconds` and `n_frames` are those of its whole file.
@@ -105,6 +115,8 @@ def extract(
                 else f"{stored.folder} holds patch tokens.\nLeave --no-patches out, or use another --cache."
             )
         plan = plan_extraction(videos, stored, settings)
+        copy_known_content(plan.known, plan.generations, stored, writer)
+        writer.use_precision(encoder.precision)
         requests = [
             _request(video, clip.sampling) for video in plan.todo
         ]  # now, not hours later: one may be wrong
@@ -123,6 +135,7 @@ def extract(
                         workers=min(settings.workers, len(plan.todo)),
                         timeout_seconds=settings.timeout_seconds,
                         memory_gib=settings.memory_gib,
+                        decode=DECODE_WITH_DIGEST,
                     ) as pool,
                 ):
                     empty = _Empty(encoder.dimension, patch_shape)
@@ -313,6 +326,7 @@ def _record(video: Video, decoded: Decoded, empty: _Empty, source: tuple[int, in
         root=root_of(video),
         source_bytes=source[0],
         source_modified_ns=source[1],
+        source_digest=decoded.content_digest,
         generation=source[2],
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ...cache import (
@@ -20,6 +21,7 @@ from ...cache import (
     update_missing,
 )
 from ..datasets import Video, VideoList
+from .known_content import KnownContent, find_known_content
 from .settings import ExtractSettings
 from .stamps import Stamp, stamp_of, stamps_of
 
@@ -65,6 +67,8 @@ class Plan:
     """Labels and splits in which the list differs from the cache, by id."""
     relabeled: int
     """Videos of the cache whose labels or split change."""
+    known: Sequence[KnownContent] = ()
+    """Those whose content the cache has: they are not read, their features are copied."""
 
     def apply_list(self, cache: FeatureCache) -> None:
         """Write down what the list says; nothing of it needs an encoder."""
@@ -90,7 +94,8 @@ def videos_of_part(videos: VideoList, part: tuple[int, int] | None) -> VideoList
 
 
 def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSettings) -> Plan:
-    """Compare a list with a cache; nothing is read but the sizes and times of files that the cache knows.
+    """Compare a list with a cache; nothing is read but the sizes and times of files, and the content of new or changed
+    files of a size that the cache knows.
 
     Raises SourceChanged where files have changed and `settings.changed` does not say what to do.
     """
@@ -129,6 +134,16 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
             or (settings.changed != "keep" and _mended(failed[video.id], stamps[str(video.path)]))
         ):
             todo.append(wanted)
+    known = find_known_content(
+        todo,
+        cache,
+        lambda: {video.id for each in (videos, videos.missing) for video in each},
+        keep_labels=not (has_labels or has_splits),
+    )
+    # Such files have another time, and no other content.
+    same = {id for id, each in known.items() if each.same_id}
+    changes = [change for change in changes if change.video.id not in same]
+    collisions = [change for change in collisions if change.video.id not in same]
     kept: list[Change] = []
     if settings.changed == "keep":
         kept, changes = changes, []
@@ -140,7 +155,9 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
     elif collisions and settings.changed == "encode":
         raise SourceChanged(_collision_message(cache, collisions))
     generations = {video.id: number for video in todo if (number := cache.next_generation(video.id))}
-    return Plan(mine, todo, generations, changes, kept, unknown, facts, relabeled)
+    todo = [video for video in todo if video.id not in known]
+    changes = [change for change in changes if change.video.id not in known]
+    return Plan(mine, todo, generations, changes, kept, unknown, facts, relabeled, tuple(known.values()))
 
 
 def _compare(info: VideoInfo, video: Video, now: Stamp) -> str:

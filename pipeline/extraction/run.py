@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
-from ...cache import FeatureCache, Identity
-from ...cache.cache_json import IDENTITY_FILE
-from ...cache.files import folder_turn, writer_lock
+from ...cache import CacheWriter, FeatureCache, Identity
+from ...cache.cache_json import IDENTITY_FILE, read_identity
 from ..datasets import VideoList
 from ..encoders import EncoderRequest, is_known_encoder
 from ..video import ClipSpec, Sampling
+from .known_content import copy_known_content
 from .plan import plan_extraction
 from .progress import Progress, Summary, summarize
 from .settings import ExtractSettings
@@ -82,10 +82,9 @@ def _without_encoder(
     """
     if not (folder / IDENTITY_FILE).exists():
         return None, precision, None
-    with contextlib.ExitStack() as held:
-        with folder_turn(folder):
-            held.enter_context(writer_lock(folder, settings.part))
-        cache = FeatureCache(folder)
+    program = f"vidclip {version('vidclip')}"
+    with CacheWriter(folder, read_identity(folder), part=settings.part, created_by=program) as writer:
+        cache = writer.stored
         stored = cache.precisions
         if precision == "auto" and stored:
             precision = stored[0]
@@ -100,6 +99,7 @@ def _without_encoder(
         plan = plan_extraction(videos, cache, settings)
         if plan.todo:
             return None, precision, cache
+        copy_known_content(plan.known, plan.generations, cache, writer)
         plan.apply_list(cache)
         progress = Progress(listed=len(plan.videos), present=len(plan.videos))
         return summarize(plan, progress, cache), precision, cache

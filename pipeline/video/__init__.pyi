@@ -1,6 +1,9 @@
 from .augmentation import Augmentation as Augmentation
 from .clip_spec import ClipSpec as ClipSpec
+from .digest import content_digest as content_digest
+from .digest import is_whole as is_whole
 from .frame_selection import FrameSelection as FrameSelection
+from .pool import DECODE_WITH_DIGEST as DECODE_WITH_DIGEST
 from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
 from .pool import DecodePool as DecodePool
 from .preprocess import Preprocess as Preprocess

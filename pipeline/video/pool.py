@@ -30,6 +30,8 @@ STUCK_SECONDS = 60.0
 WORKER_MEMORY_GIB = 4.0
 """What a worker may take by default. A frame of 8K video (7680 x 4320) and the sixteen that a codec may keep
 beside it take 1 GiB; the same on every machine, so that the same videos fail everywhere."""
+DECODE_WITH_DIGEST = f"{__package__}.digest:decode_with_digest"
+"""For `DecodePool(decode=...)`: each file is digested too."""
 MIN_WORKER_MEMORY_GIB = 0.25
 """Less does not do for a worker's own libraries."""
 

@@ -113,6 +113,8 @@ class Decoded:
     note: str = ""
     """Why decord was not used, how many frames could not be read, that the segment ends after the video, or
     that images have no times; empty when there is nothing to say. It may begin with DAMAGED."""
+    content_digest: str = ""
+    """Of its file, where it was asked for (see `digest.py`)."""
     on_release: Callable[[], None] | None = field(default=None, repr=False)
 
     def facts(self) -> dict[str, Any]:

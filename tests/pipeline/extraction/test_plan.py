@@ -431,6 +431,11 @@ def test_with_nothing_to_do_no_weights_are_loaded(days, settled):
     assert (status, loaded) == (0, False)
     assert "0 videos encoded" in printed
     assert "2 done before" in printed
+    (days / "monday/clip002.mp4").rename(days / "monday/renamed.mp4")
+    status, printed, loaded = alone("extract", "monday", *settled, cwd=days)
+    assert (status, loaded) == (0, False)
+    assert "Recognized: 1 video renamed or moved, by content, such as clip002.mp4 -> renamed.mp4." in printed
+    assert FeatureCache(days / "features").ids == ["clip001.mp4", "renamed.mp4"]
     write_list(days / "list.csv", {"clip001.mp4": ("run", "test")})
     status, printed, loaded = alone("extract", "list.csv", "--root", "monday", *settled, cwd=days)
     assert (status, loaded) == (0, False)
