@@ -21,7 +21,7 @@ def _reads_dataset(call: Call) -> bool:
 
 def _reads_folder(call: Call) -> bool:
     source = call.values("source")
-    return not _reads_dataset(call) and len(source) == 1 and not source[0].is_file()
+    return not _reads_dataset(call) and bool(source) and not any(path.is_file() for path in source)
 
 
 _OF_DATASET = {
@@ -36,9 +36,9 @@ source_options: Decorator = options(
         help="Where ids begin, and what a list's paths are relative to; of --dataset, the folder of its videos.",
     ),
     option(
-        "--images", is_flag=True, needs=Condition(_reads_folder, "one folder as SOURCE"),
+        "--images", is_flag=True, needs=Condition(_reads_folder, "folders as SOURCE"),
         hint="Images that are named, or listed, are videos of one frame without it.",
-        help="Take each image below the folder SOURCE as a video of one frame. Otherwise the images of a folder are "
+        help="Take each image below the folders SOURCE as a video of one frame. Otherwise the images of a folder are "
         "the frames of one video.",
     ),
     option(

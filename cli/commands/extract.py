@@ -123,7 +123,8 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
 
     SOURCE is a folder (ROOT/LABEL/VIDEO gives labels), a CSV with the header path,label,split, a .txt list of the
-    BIKE, Text4Vis or X-CLIP repositories (with --lexicon), or video files. An image is a video of one frame; a folder of
+    BIKE, Text4Vis or X-CLIP repositories (with --lexicon), video files, or several of these, whose ids then begin with
+    the names of their folders. An image is a video of one frame; a folder of
     images is one video with these frames, or with --images as many videos. In place of SOURCE, --dataset and --root
     read a public data set from its own split and label files.
 

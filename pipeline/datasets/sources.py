@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...lexicons import Lexicon
 from .csv_lists import read_csv_list
-from .folders import Found, find_in_folder, is_frame_folder
+from .folders import SPLIT_FOLDERS, Found, find_in_folder, is_frame_folder
 from .ids import check_unicode, id_below, without_dots
 from .presence import without_file
 from .repository_lists import read_list
@@ -45,18 +46,23 @@ def read_videos(
                    or ``path label``, the labels numbers that count the classes of `lexicon` from 0.
                    Any other file, or several, or one folder of frames: videos without labels.
                    An image that a list names, or that is named itself, is a video of one frame.
+                   Several folders and lists, and files among them: the videos of all, each read as if it were named
+                   alone. Their ids begin with the name of the folder, of the folder of the list or of the file, where
+                   these are not the same folder; so they do not depend on what else is named, nor on the order.
+                   Folders that are all called like splits give their names as splits.
     root           The folder where ids begin, and to which the paths of a list are relative. Default:
                    the folder itself, the folder of the list, or the deepest folder that holds all the
-                   named files. A video elsewhere keeps its absolute path as id; one that a list
+                   named files; of several folders or lists, the folder above each. A video elsewhere keeps its absolute path as id; one that a list
                    reaches with ``../`` keeps that.
     allow_missing  Leave out videos whose file is not there, and name them in `VideoList.missing`.
     lexicon        The classes of a ``.txt`` list. Other sources name their labels; see `check_labels`.
-    images         Take each image below the folder `source` as a video. Other sources are refused.
+    images         Take each image below the folders of `source` as a video. Other sources are refused.
 
     Returns the videos in natural order of their ids (``clip2`` before ``clip10``), whatever the order
     on disk or in the list, so that the same videos always make the same list.
     Raises DatasetError when the source cannot be read or holds no video, when a video is listed
-    twice or missing, and when rows do not fit their header.
+    twice or missing, when rows do not fit their header, and when several folders have one name and no `root`
+    tells them apart.
     """
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(each) for each in source]
     if not sources:
@@ -66,12 +72,14 @@ def read_videos(
     base = None if root is None else without_dots(str(root))
     first, single = sources[0], len(sources) == 1
     beside = base or os.path.dirname(without_dots(str(first)))
+    if images and (others := [str(each) for each in sources if not each.is_dir()]):
+        raise DatasetError(
+            f"Images are looked for in folders, and {preview(others)} is none: an image that is named, or listed, "
+            f"is a video of one frame without --images."
+        )
+    if not single and any(_holds_several(each) or images for each in sources):
+        return _read_several(sources, base, allow_missing=allow_missing, lexicon=lexicon, images=images)
     if images:
-        if not (single and first.is_dir()):
-            raise DatasetError(
-                f"Images are looked for in one folder, and {preview([str(each) for each in sources])} is none: an "
-                f"image that is named, or listed, is a video of one frame without --images."
-            )
         found = find_in_folder(first, base, images=True)
     elif single and first.is_dir() and not is_frame_folder(first):
         found = find_in_folder(first, base)
@@ -89,24 +97,16 @@ def read_videos(
 
 
 def read_paths(paths: Sequence[str | Path]) -> VideoList:
-    """Return the videos of several sources at once: files, and folders with all videos below them.
+    """Return the videos of one or several sources, as `read_videos` does, for use without a cache.
 
-    A single source is read as `read_videos` does. Of several, ids begin at the deepest folder that holds them all, and the
-    names of folders are no labels. Raises DatasetError as `read_videos` does, for a list among several sources, and for a
-    video that two of them bring.
+    Where folders of several have one name, ids begin at the deepest folder that holds them all. Raises DatasetError as
+    `read_videos` does.
     """
-    sources = list(dict.fromkeys(Path(path) for path in paths))
-    trees = [source for source in sources if source.is_dir() and not is_frame_folder(source)]
-    if len(sources) == 1 or not trees:
-        return read_videos(sources[0] if len(sources) == 1 else sources)
-    files = [source for source in sources if source not in trees]
-    tops = [without_dots(str(tree)) for tree in trees]
-    root = os.path.commonpath([*tops, *(os.path.dirname(without_dots(str(file))) for file in files)])
-    found = [read_videos(tree, root=root) for tree in trees]
-    if files:
-        found.append(read_videos(files, root=root))
-    videos = [Video(each.id, each.path, origin=each.origin) for listed in found for each in listed]
-    return VideoList(sorted(videos, key=lambda video: natural_key(video.id)))
+    sources = [Path(path) for path in paths]
+    several = len(sources) > 1 and any(_holds_several(source) for source in sources)
+    bases = {_base_of(source) for source in sources} if several else set()
+    meet = len({os.path.basename(base) for base in bases}) < len(bases)
+    return read_videos(sources, root=os.path.commonpath(bases) if meet else None)
 
 
 def read_rows(path: str | Path, *, root: str | Path | None = None) -> VideoList:
@@ -125,15 +125,100 @@ def read_rows(path: str | Path, *, root: str | Path | None = None) -> VideoList:
     return VideoList(videos, source=f"{path.absolute()} below {base}")
 
 
+def _read_several(
+    sources: Sequence[Path],
+    root: str | None,
+    *,
+    allow_missing: bool,
+    lexicon: Lexicon | None,
+    images: bool,
+) -> VideoList:
+    """Return the videos of several sources, each read by itself.
+
+    root    where all ids begin. None: each begins with the name of its own base, unless all have the same base
+    """
+    sources = list(dict.fromkeys(sources))
+    bases = {source: _base_of(source) for source in sources}
+    prefixes = dict.fromkeys(sources, "") if root else _prefixes(bases)
+    names = {source: os.path.basename(base) for source, base in bases.items()}
+    are_splits = all(
+        source.is_dir() and _holds_several(source) and names[source].lower() in SPLIT_FOLDERS
+        for source in sources
+    )
+    videos: list[Video] = []
+    missing: list[Video] = []
+    notes: list[str] = []
+    n_other_files = 0
+    for source in sources:
+        found = read_videos(source, root=root, allow_missing=allow_missing, lexicon=lexicon, images=images)
+
+        def renamed(video: Video, source: Path = source) -> Video:
+            id = video.id if os.path.isabs(video.id) else prefixes[source] + video.id
+            split = video.split or (names[source] if are_splits else "")
+            return replace(video, id=id, split=split, origin=video.origin or str(video.path))
+
+        videos += map(renamed, found)
+        missing += map(renamed, found.missing)
+        notes += found.notes
+        n_other_files += found.n_other_files
+    _check_once(videos)
+    return VideoList(
+        sorted(videos, key=lambda video: natural_key(video.id)),
+        n_other_files=n_other_files,
+        missing=sorted(missing, key=lambda video: natural_key(video.id)),
+        notes=notes,
+        source=" ".join([*sorted(str(source.absolute()) for source in sources), f"below {root or ''}"]),
+    )
+
+
+def _base_of(source: Path) -> str:
+    """Return the folder below which the ids of a source begin."""
+    path = without_dots(str(source))
+    return path if source.is_dir() and not is_frame_folder(source) else os.path.dirname(path)
+
+
+def _prefixes(bases: Mapping[Path, str]) -> dict[Path, str]:
+    """Return what stands before the ids of each source. Raises DatasetError where two bases have one name."""
+    different = sorted(set(bases.values()))
+    if len(different) == 1:
+        return dict.fromkeys(bases, "")
+    by_name: dict[str, str] = {}
+    for base in different:
+        name = os.path.basename(base)
+        other = by_name.setdefault(name, base)
+        if not name or other != base:
+            raise DatasetError(
+                f"The folders {other} and {base} have one name, which ids would begin with: name a folder that holds "
+                f"both, where ids begin instead (--root {os.path.commonpath(different)})."
+            )
+    return {source: f"{os.path.basename(base)}/" for source, base in bases.items()}
+
+
+def _check_once(videos: Sequence[Video]) -> None:
+    """Raise DatasetError for a file, or a segment of one, that two sources bring under two ids."""
+    first: dict[tuple[object, ...], Video] = {}
+    twice = []
+    for video in videos:
+        other = first.setdefault((str(video.path), video.start_seconds, video.end_seconds), video)
+        if other.id != video.id:
+            twice.append(f"{video.path} ({other.id!r} and {video.id!r})")
+    if twice:
+        raise DatasetError(
+            f"Videos that two of the sources bring: {preview(twice)}. Leave out the source that another one holds."
+        )
+
+
+def _holds_several(source: Path) -> bool:
+    """Return whether a source is a folder of videos or a list, and no video itself."""
+    if source.is_dir():
+        return not is_frame_folder(source)
+    return source.suffix.lower() in (".csv", ".txt")
+
+
 def _take_files(files: list[Path], root: str | None) -> list[Video]:
     for file in files:
         if not os.path.lexists(file):
             raise DatasetError(f"There is no file or folder {file}.")
-        if (file.is_dir() and not is_frame_folder(file)) or file.suffix.lower() == ".csv":
-            kind = "folder" if file.is_dir() else "CSV file"
-            raise DatasetError(
-                f"{file} is a {kind} among several sources: give one folder, or one CSV file, or video files."
-            )
         if file.suffix.lower() in _NO_VIDEO_SUFFIXES and not file.is_dir():
             raise DatasetError(
                 f"{file} is not a video. A list of videos is a .csv file with the header path,label,split."

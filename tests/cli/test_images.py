@@ -94,7 +94,7 @@ def test_images_are_asked_for_of_a_folder(imagenet, extracted):
     picture = imagenet / "val/n01440764/n01440764_0.JPEG"
     for arguments in ((picture, "--images"), ("--dataset", "ucf101", "--root", imagenet, "--images")):
         done = run("extract", *arguments, cwd=extracted, status=2)
-        assert "--images goes with one folder as SOURCE alone: it has no part here." in done.stderr
+        assert "--images goes with folders as SOURCE alone: it has no part here." in done.stderr
 
 
 def test_an_encoder_can_be_trained_on_images(imagenet, extracted):

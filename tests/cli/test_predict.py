@@ -101,9 +101,9 @@ def test_several_paths_and_folders_at_once(world, tmp_path):
     paths = [tmp_path / name for name in ("c.mp4", "two", "one")]
     done, document = predicted(*paths, "--workers", 1, "--top", 1, cwd=world)
     assert [each["video"] for each in document["predictions"]] == [
-        "c.mp4",
         "one/a.mp4",
         "one/deep/b.mp4",
+        f"{tmp_path.name}/c.mp4",
         "two/a.mp4",
     ]
     assert "one/deep/b.mp4" in done.stdout

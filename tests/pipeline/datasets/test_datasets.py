@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidclip.lexicons import Lexicon
-from vidclip.pipeline.datasets import DatasetError, Video, VideoList, check_labels, natural_key, read_videos
+from vidclip.pipeline.datasets import (
+    DatasetError,
+    Video,
+    VideoList,
+    check_labels,
+    natural_key,
+    read_paths,
+    read_videos,
+)
 
 
 @pytest.fixture
@@ -378,8 +386,8 @@ def test_rejects_sources_that_are_not_videos(make):
         ([root / "a.mp4", root / "no.mp4"], r"There is no file or folder .*/no\.mp4"),
         (root / "no.csv", r"no\.csv cannot be read: No such file"),
         (root / "list.txt", r"list.txt is not a video\. A list of videos is a \.csv file"),
-        ([root / "a.mp4", root / "run"], r"run is a folder among several sources: give one folder"),
-        ([root / "a.mp4", root / "list.csv"], r"list.csv is a CSV file among several sources"),
+        ([root / "a.mp4", root / "list.csv"], r"list.csv is empty"),
+        ([root / "a.mp4", root / "list.txt"], r"list.txt is not a video\. A list of videos"),
         ([root / "a.mp4", root / "run/../a.mp4"], r"listed twice: 'a.mp4' \(.*a.mp4 and .*a.mp4\)"),
         (root / "gone.mp4", r"1 listed video cannot be found: .*gone.mp4"),
     ]:
@@ -387,6 +395,80 @@ def test_rejects_sources_that_are_not_videos(make):
             read_videos(sources)
     with pytest.raises(DatasetError, match=r"The root .*/none is not a folder"):
         read_videos(root / "a.mp4", root=root / "none")
+
+
+# --- several folders and lists
+
+
+def test_ids_of_several_folders_do_not_meet(make):
+    root = make("one/x/1.mp4", "two/x/1.mp4", "two/2.mp4", "three/x/1.mp4", "three/clip.mp4")
+    two = [("two/2.mp4", (), ""), ("two/x/1.mp4", ("x",), "")]
+    one = [("one/x/1.mp4", ("x",), "")]
+    assert told(read_videos([root / "two", root / "one"])) == one + two
+    assert told(read_videos([root / "one", root / "two"])) == one + two
+    more = read_videos([root / "two", root / "three/clip.mp4", root / "one", root / "one"])
+    assert told(more) == [*one, ("three/clip.mp4", (), ""), *two], "no id depends on the others"
+    assert [video.path for video in more] == [root / video.id for video in more]
+    assert (
+        told(read_videos([root / "one", root / "two"], root=root.parent))[0][0] == f"{root.name}/one/x/1.mp4"
+    )
+
+
+def test_folders_of_one_name_need_a_root(make):
+    root = make("monday/v/1.mp4", "tuesday/v/1.mp4")
+    days = [root / "monday/v", root / "tuesday/v"]
+    with pytest.raises(DatasetError, match=f"have one name, .*where ids begin instead \\(--root {root}\\)"):
+        read_videos(days)
+    assert ids(read_videos(days, root=root)) == ["monday/v/1.mp4", "tuesday/v/1.mp4"], "as the message says"
+    assert ids(read_paths(days)) == ["monday/v/1.mp4", "tuesday/v/1.mp4"], "of no part for what keeps no ids"
+
+
+def test_a_folder_and_one_inside_it(make):
+    root = make("v/run/b.mp4")
+    message = r"Videos that two of the sources bring: .*b.mp4 \('run/b.mp4' and 'v/run/b.mp4'\)"
+    with pytest.raises(DatasetError, match=message):
+        read_videos([root / "v/run", root / "v"])
+
+
+def test_lists_of_one_folder_are_one_list(make):
+    root = make("v/1.mp4", "v/2.mp4", "w/1.mp4")
+    (root / "train.csv").write_text("path,label,split\nv/1.mp4,a,train\n")
+    (root / "test.csv").write_text("path,label,split\nv/2.mp4,a,test\nv/3.mp4,a,test\n")
+    (root / "w/list.csv").write_text("path,label,start\nw/1.mp4,b,2\n")
+    lists = [root / "train.csv", root / "test.csv"]
+    with pytest.raises(DatasetError, match="1 listed video cannot be found"):
+        read_videos(lists)
+    both = read_videos(lists, allow_missing=True)
+    assert told(both) == [("v/1.mp4", ("a",), "train"), ("v/2.mp4", ("a",), "test")]
+    assert [video.id for video in both.missing] == ["v/3.mp4"]
+    assert both.source == read_videos(lists[::-1], allow_missing=True).source, "whose missing videos they are"
+    three = read_videos([*lists, root / "w/list.csv"], root=root, allow_missing=True)
+    assert told(three)[-1] == ("w/1.mp4#t=2", ("b",), "")
+    (root / "test.csv").write_text("path,label\nv/1.mp4,b\n")
+    with pytest.raises(
+        DatasetError, match=r"listed twice: 'v/1.mp4' \(.*train.csv, row 2 and .*test.csv, row 2\)"
+    ):
+        read_videos(lists)
+
+
+def test_folders_called_like_splits_are_splits(make):
+    root = make("train/run/a.mp4", "test/run/b.mp4", "more/run/c.mp4")
+    folders = [root / "train", root / "test"]
+    whole = [row for row in told(read_videos(root, root=root)) if not row[0].startswith("more")]
+    assert told(read_videos(folders)) == [
+        ("test/run/b.mp4", ("run",), "test"),
+        ("train/run/a.mp4", ("run",), "train"),
+    ]
+    assert [id for id, _, _ in whole] == ["test/run/b.mp4", "train/run/a.mp4"], "the ids of the folder above"
+    assert {split for _, _, split in told(read_videos([*folders, root / "more"]))} == {""}
+
+
+def test_images_of_several_folders(make):
+    root = make("a/cat/1.jpg", "b/cat/1.jpg")
+    assert told(read_videos([root / "a", root / "b"], images=True)) == [
+        ("a/cat/1.jpg", ("cat",), ""),
+        ("b/cat/1.jpg", ("cat",), ""),
+    ]
 
 
 # --- folders of frames
@@ -482,10 +564,10 @@ def test_named_and_listed_images_are_videos(make_csv, tmp_path):
     ]
 
 
-def test_images_are_looked_for_in_one_folder(make_csv, tmp_path):
+def test_images_are_looked_for_in_folders(make_csv, tmp_path):
     path = make_csv("path,label\n1.jpg,cat\n", "1.jpg", "b/c.mp4")
-    for source in (path, tmp_path / "1.jpg", [tmp_path, tmp_path / "b"], tmp_path / "none"):
-        with pytest.raises(DatasetError, match="Images are looked for in one folder, and .* is none: "):
+    for source in (path, tmp_path / "1.jpg", [tmp_path, tmp_path / "1.jpg"], tmp_path / "none"):
+        with pytest.raises(DatasetError, match="Images are looked for in folders, and .* is none: "):
             read_videos(source, images=True)
     with pytest.raises(DatasetError, match=r"no image below .*b \(1 other file: \.mp4\).* \.bmp, \.jpeg"):
         read_videos(tmp_path / "b", images=True)
