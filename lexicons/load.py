@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .lexicon import CONTROL, Lexicon, LexiconError, close_names, loose
 from .registry import ABSENT, ENTRIES, Entry
@@ -42,7 +43,8 @@ def load_lexicon(name_or_path: str | Path) -> Lexicon:
     set spells the class in another way. Blank lines are skipped, and white space around an entry is
     removed. Everything else stands for itself: there are no comments, because names such as
     ``#1 fan`` exist, and markup such as ``[b]`` is kept. A byte order mark and CRLF line ends are
-    tolerated.
+    tolerated. A ``.json`` file is an object of class names and their numbers from 0, as Something-Something v2 is published
+    with: ``{"Holding something": "17", ...}``.
 
     Raises LexiconError for an unknown name, and for a file that is missing, empty, not UTF-8 text,
     or says the same label twice; the message names the line.
@@ -56,7 +58,8 @@ def load_lexicon(name_or_path: str | Path) -> Lexicon:
     if absent and not path.exists():
         raise LexiconError(
             f"The class names of {absent} do not come with vidclip, and those of no other list are used in their place. "
-            "Give the path of a text file with one phrase a line."
+            "Give the path of a text file with one phrase a line, or of its own label file in JSON "
+            '({"Holding something": "17", ...}), if it has one.'
         )
     try:
         if path.is_file():
@@ -112,6 +115,9 @@ def _read_file(path: Path, *, name: str, source: str) -> Lexicon:
             f"a lexicon is a text file with one phrase a line, of at most 1 GiB."
         )
     text = _decoded(path, path.read_bytes())
+    if path.suffix.lower() == ".json":
+        names = _numbered_names(path, text)
+        return Lexicon(name=name, phrases=names, labels=names, source=source)
     labels: list[str] = []
     phrases: list[str] = []
     line_of_label: dict[str, int] = {}
@@ -134,6 +140,39 @@ def _read_file(path: Path, *, name: str, source: str) -> Lexicon:
     if not labels:
         raise LexiconError(f"{path} is empty; a lexicon has one phrase a line.")
     return Lexicon(name=name, phrases=tuple(phrases), labels=tuple(labels), source=source)
+
+
+def _numbered_names(path: Path, text: str) -> tuple[str, ...]:
+    """Return the names of a JSON object {name: number}, in the order of the numbers: each from 0 once."""
+    form = 'a JSON lexicon is an object of names and their numbers, such as {"Holding something": "0"}'
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(key for key, _ in pairs if [each for each, _ in pairs].count(key) > 1)
+            raise LexiconError(f"{path} says the name {twice!r} twice: remove one of them.")
+        return found
+
+    try:
+        document = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, LexiconError):
+            raise
+        raise LexiconError(f"{path} is not JSON that can be read ({error}); {form}.") from error
+    if not isinstance(document, dict) or not document:
+        raise LexiconError(f"{path}: {form}.")
+    by_number: dict[int, str] = {}
+    for name, number in document.items():
+        digits = number if isinstance(number, str) else str(number) if type(number) is int else ""
+        place = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 10 else -1
+        if not 0 <= place < len(document):
+            raise LexiconError(
+                f"{path} gives {name!r} the number {number!r}, where {len(document)} names have 0 to {len(document) - 1}; {form}."
+            )
+        other = by_number.setdefault(place, name)
+        if other != name:
+            raise LexiconError(f"{path} gives {other!r} and {name!r} the same number {place}.")
+    return tuple(by_number[place].strip() for place in range(len(document)))
 
 
 def _decoded(path: Path, content: bytes) -> str:

@@ -32,7 +32,7 @@ ABSENT = {
     "ucf50": "",
     "activitynet100": "activitynet1.2 anet1.2",
 }
-"""Lists that do not come with vidclip, though their names are close to some that do -> their other names. Nobody means
+"""Class names that do not come with vidclip, though their names are close to some that do -> their other names. Nobody means
 version 1 who writes version 2."""
 
 ENTRIES = (

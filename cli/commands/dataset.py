@@ -71,8 +71,8 @@ def check(
     """Compares the lists of the data set NAME with the files below its root: how many videos of each split are
     listed, there and missing. No video is opened.
 
-    NAME is ucf101, hmdb51, kinetics400, kinetics600, kinetics700, activitynet, charades or
-    something-something-v1; short names such as k400 do as well.
+    NAME is ucf101, hmdb51, kinetics400, kinetics600, kinetics700, activitynet, charades,
+    something-something-v1 or something-something-v2; short names such as k400 do as well.
 
     Exit status: 0 all videos are there; 1 some are missing; 2 could not tell.
     """
@@ -87,7 +87,7 @@ def check(
 
         write_json(json_file, _document(dataset.name, root, videos))
     if "-" not in (str(list_missing), str(json_file)):
-        _print(dataset.name, root, videos)
+        _print(dataset.name, root, videos, len(dataset.classes(root, annotations)))
     ctx.exit(1 if videos.missing else 0)
 
 
@@ -131,8 +131,7 @@ def _document(name: str, root: Path, videos: VideoList) -> dict[str, Any]:
     }
 
 
-def _print(name: str, root: Path, videos: VideoList) -> None:
-    from ...lexicons import load_lexicon
+def _print(name: str, root: Path, videos: VideoList, n_official: int) -> None:
     from ..output import console, count, echo_some, printable, table
 
     everything = (*videos, *videos.missing)
@@ -147,7 +146,6 @@ def _print(name: str, root: Path, videos: VideoList) -> None:
         rows.append(["all videos", *(f"{total:,}" for total in totals)])
     title = f"{name} below {printable(root)}"
     console().print(table(title, ["split", *columns], rows))
-    n_official = len(load_lexicon(name))
     if n_classes < n_official:
         click.echo(f"The lists name {n_classes:,} of the {n_official:,} classes.")
     for note in videos.notes:

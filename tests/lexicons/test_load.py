@@ -253,3 +253,24 @@ def test_unknown_names_and_paths(tmp_path):
         load_lexicon(" ")
     with pytest.raises(LexiconError, match=r"cannot be read: File name too long"):
         load_lexicon("a" * 5000)
+
+
+def test_names_and_numbers_in_json(tmp_path):
+    path = tmp_path / "labels.json"
+    path.write_text('{"b": "1", "a": 2, "\\u00e4": "0"}', encoding="utf-8")
+    assert load_lexicon(path).labels == load_lexicon(str(path)).phrases == ("ä", "b", "a")
+    for text, message in (
+        ("{", r"labels.json is not JSON that can be read \(.*\); a JSON lexicon is an object of names"),
+        ('["a"]', "labels.json: a JSON lexicon is an object"),
+        ("{}", "labels.json: a JSON lexicon is an object"),
+        ('{"a": 0, "b": 2}', "gives 'b' the number 2, where 2 names have 0 to 1"),
+        ('{"a": true}', "gives 'a' the number True"),
+        ('{"a": "-0"}', "gives 'a' the number '-0'"),
+        ('{"a": 0, "b": "0"}', "gives 'a' and 'b' the same number 0"),
+        ('{"a": 0, "a": 1}', "says the name 'a' twice"),
+        ('{"a\\u0007": 0}', "holds a control character"),
+        ('{" ": 0}', "label|phrase 0 is blank"),
+    ):
+        path.write_text(text)
+        with pytest.raises(LexiconError, match=message):
+            load_lexicon(path)

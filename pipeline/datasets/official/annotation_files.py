@@ -29,13 +29,19 @@ SPLIT_WORDS = {
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of the reader of a data set."""
+class Place:
+    """Where a data set is."""
 
     root: Path
     """The folder of the videos."""
     annotations: Path | None
     """Where the data set's own files are, a folder or one of them; None: below the root."""
+
+
+@dataclass(frozen=True)
+class Request(Place):
+    """What is asked of the reader of a data set."""
+
     lexicon: Lexicon
     """Its classes in the official order."""
     segments: bool | None = None
@@ -43,7 +49,7 @@ class Request:
 
 
 def find_annotations(
-    request: Request,
+    request: Place,
     *,
     accept: Callable[[str], object],
     folders: Sequence[str] = (),

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ....lexicons import load_lexicon
+from ....lexicons import Lexicon, load_lexicon
 from ....lexicons.lexicon import close_names, loose
 from ....lexicons.load import absent_name
-from ....lexicons.registry import ENTRIES
+from ....lexicons.registry import ABSENT, ENTRIES
 from ..video_list import DatasetError, VideoList
 from .activitynet import read_activitynet
-from .annotation_files import SPLIT_WORDS, Request
+from .annotation_files import SPLIT_WORDS, Place, Request
 from .charades import read_charades
 from .hmdb51 import read_hmdb51
 from .kinetics import read_kinetics
 from .matching import Listed, Listing, match
-from .something_something import read_something_something
+from .something_something import read_classes_v2, read_something_something, read_something_something_v2
 from .ucf101 import read_ucf101
 
 _NUMBERED = ("1", "2", "3")
@@ -29,7 +29,7 @@ class Dataset:
     """A data set whose own files can be read."""
 
     name: str
-    """That of its lexicon, which has the official order of its classes."""
+    """That of its lexicon, which has the official order of its classes; of one that reads its own classes, just a name."""
 
     read: Callable[[Request], Listing]
     """Reads the rows of all its lists."""
@@ -42,6 +42,13 @@ class Dataset:
 
     trains_on_segments: bool = False
     """Whether a whole video has several classes, so that its segments are trained on."""
+
+    read_classes: Callable[[Place], Lexicon] | None = None
+    """Reads its classes from its own files, where no lexicon of the package has them."""
+
+    def classes(self, root: Path, annotations: Path | None) -> Lexicon:
+        """Return its classes in the official order. Raises DatasetError where its own files must say them, and do not."""
+        return self.read_classes(Place(root, annotations)) if self.read_classes else load_lexicon(self.name)
 
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType(
@@ -56,6 +63,7 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType(
             Dataset("activitynet", read_activitynet, has_segments=True),
             Dataset("charades", read_charades, ("train", "test"), has_segments=True, trains_on_segments=True),
             Dataset("something-something-v1", read_something_something),
+            Dataset("something-something-v2", read_something_something_v2, read_classes=read_classes_v2),
         )
     }
 )
@@ -67,12 +75,9 @@ def find_dataset(name: str) -> Dataset:
 
     Raises DatasetError for a name that none has.
     """
-    by_key = {
-        _key(each): DATASETS[entry.name]
-        for entry in ENTRIES
-        if entry.name in DATASETS
-        for each in (entry.name, *entry.aliases)
-    }
+    aliases = {entry.name: entry.aliases for entry in ENTRIES}
+    aliases |= {each: tuple(also.split()) for each, also in ABSENT.items()}
+    by_key = {_key(each): DATASETS[one] for one in DATASETS for each in (one, *aliases[one])}
     if (found := by_key.get(_key(name))) is not None:
         return found
     elsewhere = (
@@ -101,7 +106,7 @@ def read_dataset(
     """Return the videos of a public data set, as its own split and label files list them.
 
     name         ucf101, hmdb51, kinetics400, kinetics600, kinetics700, activitynet, charades,
-                 something-something-v1, or an alias of one
+                 something-something-v1, something-something-v2, or an alias of one
     root         The folder of its videos, or of their folders of frames, at any depth; ids begin here.
     split        None: all its lists. UCF101 and HMDB51 have three splits: each video then carries its place
                  in all of them, ``train1 test2 train3``; a number from 1 to 3 gives the videos of that split
@@ -112,7 +117,7 @@ def read_dataset(
                  YouTube id alone; of ActivityNet and Charades not, where a video has all its labels.
 
     Returns the videos that are there, in natural order of their ids, with the labels as the package's lexicon of
-    the data set spells them; the others are in `missing` under the names they are published with. `notes`
+    the data set spells them, or of Something-Something v2 its own label file; the others are in `missing` under the names they are published with. `notes`
     says what else is worth knowing.
     Raises DatasetError, with file and row, for files that are not there or not as published, labels that the
     lexicon does not have, a split that does not exist, and when no video at all is there.
@@ -126,10 +131,9 @@ def read_dataset(
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"The root {root} is not a folder: give the folder that holds {dataset.name}.")
-    lexicon = load_lexicon(dataset.name)
-    listing = dataset.read(
-        Request(root, None if annotations is None else Path(annotations), lexicon, segments)
-    )
+    place = None if annotations is None else Path(annotations)
+    lexicon = dataset.classes(root, place)
+    listing = dataset.read(Request(root, place, lexicon, segments))
     if not listing.rows:
         raise DatasetError(f"The lists of {dataset.name} name no video: download them again.")
     rows = _of_split(listing.rows, wanted) if wanted else listing.rows

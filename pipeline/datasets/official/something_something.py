@@ -1,25 +1,41 @@
 """Something-Something: lists of ids and labels as CSV (version 1) or as JSON (as version 2 has them).
 
     100218;Something falling like a feather or paper            something-something-v1-train.csv
-    [{"id": "78687", "template": "Holding [something]"}]        ...-train.json
+    [{"id": "78687", "template": "Holding [something]"}]        something-something-v2-train.json, or train.json
+    {"Approaching something with your camera": "0", ...}        something-something-v2-labels.json, or labels.json
                         -> frames 20bn-something-something-v1/100218/00001.jpg, or 100218.webm
 
-Of a template the brackets are taken away: that is the label.
+Of a template the brackets are taken away: that is the label. The class names of version 2, and their order, are those of its
+own label file: they differ from version 1's in wording and in order.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from ....lexicons import Lexicon, LexiconError, load_lexicon
 from ..text_files import read_json, read_lines
 from ..video_list import DatasetError
-from .annotation_files import Request, check_order, find_annotations, matched_lines, one_each, split_of
+from .annotation_files import (
+    Place,
+    Request,
+    check_order,
+    find_annotations,
+    matched_lines,
+    one_each,
+    split_of,
+)
 from .matching import Listed, Listing
 
 _LABELS = "something-something-v1-labels.csv"
 _HEADERS = {"id", "video_id", "video"}
+_FOLDERS_V2 = ("something-something-v2", "20bn-something-something-download-package-labels")
+_LABELS_V2 = ("something-something-v2-labels.json", "labels.json")
+_N_CLASSES = 174
+_ADVICE = "Download the labels of Something-Something from Qualcomm's developer pages"
 
 
 def read_something_something(request: Request) -> Listing:
@@ -37,7 +53,7 @@ def read_something_something(request: Request) -> Listing:
         accept=accept,
         folders=("something-something-v1", "20bn-something-something-v1-annotations"),
         what="list such as something-something-v1-train.csv",
-        advice="Download the labels of Something-Something from Qualcomm's developer pages",
+        advice=_ADVICE,
     )
     labels_file = files[0].with_name(_LABELS)
     if labels_file.is_file():
@@ -45,6 +61,48 @@ def read_something_something(request: Request) -> Listing:
         check_order(((where, index, line[0].strip('"')) for index, (where, line) in lines), request.lexicon)
     by_split = one_each(files)
     return Listing([row for split, path in by_split.items() for row in _read_file(path, split)])
+
+
+def read_something_something_v2(request: Request) -> Listing:
+    """Return the rows of all lists of version 2; their labels are templates without brackets. Test lists have no labels."""
+
+    def accept(name: str) -> object:
+        lowered = name.lower()
+        return lowered.endswith(".json") and split_of(name) and "v1" not in lowered
+
+    files = find_annotations(
+        request,
+        accept=accept,
+        folders=_FOLDERS_V2,
+        what="list such as something-something-v2-train.json",
+        advice=_ADVICE,
+    )
+    rows: list[Listed] = []
+    for split, path in one_each(files).items():
+        rows += (replace(row, published=f"{row.published}.webm") for row in _read_file(path, split))
+    n_classes = len(request.lexicon)
+    notes = [f"The label file names {n_classes} classes; the published one has {_N_CLASSES}."]
+    return Listing(rows, notes if n_classes != _N_CLASSES else [])
+
+
+def read_classes_v2(place: Place) -> Lexicon:
+    """Return the classes of version 2 from its own label file, in the order of its numbers.
+
+    Raises DatasetError where there is none, or it is not as published.
+    """
+    if place.annotations is not None and place.annotations.is_file():
+        place = Place(place.root, place.annotations.parent)
+    (path, *_) = find_annotations(
+        place,
+        accept=lambda name: name.lower() in _LABELS_V2,
+        folders=_FOLDERS_V2,
+        what="file something-something-v2-labels.json or labels.json",
+        advice=_ADVICE,
+    )
+    try:
+        return replace(load_lexicon(path), name="something-something-v2")
+    except LexiconError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _read_file(path: Path, split: str) -> Iterator[Listed]:

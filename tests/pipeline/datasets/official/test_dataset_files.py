@@ -647,6 +647,64 @@ def test_rejects_wrong_files_of_something_something(make, file, text, message):
     refused(message, "ssv1", make("7.webm", **texts))
 
 
+CLASSES_V2 = {"Pushing something so it spins": "2", "Holding something": "0", "Throwing something": "1"}
+SOMETHING_V2 = {
+    "labels/something-something-v2-labels.json": json.dumps(CLASSES_V2),
+    "labels/something-something-v2-train.json": json.dumps(
+        [
+            {
+                "id": "78687",
+                "label": "holding cup",
+                "template": "Holding [something]",
+                "placeholders": ["cup"],
+            },
+            {"id": "9", "label": "pushing pen so it spins", "template": "Pushing [something] so it spins"},
+        ]
+    ),
+    "labels/something-something-v2-validation.json": '[{"id": "74225", "template": "Throwing [something]"}]',
+    "labels/something-something-v2-test.json": '[{"id": "1420"}]',
+    "labels/something-something-v1-train.json": "not this one",
+}
+
+
+@pytest.mark.parametrize("prefix", ["something-something-v2-", ""])
+def test_something_something_v2(make, prefix):
+    texts = {name.replace("something-something-v2-", prefix): text for name, text in SOMETHING_V2.items()}
+    folder = "20bn-something-something-v2"
+    videos = read_dataset("ssv2", make(*(f"{folder}/{n}.webm" for n in (78687, 74225, 1420)), **texts))
+    assert told(videos) == [
+        (f"{folder}/1420.webm", (), "test"),
+        (f"{folder}/74225.webm", ("Throwing something",), "val"),
+        (f"{folder}/78687.webm", ("Holding something",), "train"),
+    ]
+    assert told(videos.missing) == [("9.webm", ("Pushing something so it spins",), "train")]
+    assert videos.notes == ("The label file names 3 classes; the published one has 174.",)
+
+
+def test_classes_of_something_something_v2_are_in_the_order_of_their_numbers(make):
+    path = make(**SOMETHING_V2) / "labels/something-something-v2-labels.json"
+    expected = ("Holding something", "Throwing something", "Pushing something so it spins")
+    assert load_lexicon(path).labels == load_lexicon(path).phrases == expected
+    assert find_dataset("sthv2").classes(path.parents[1], None).labels == expected
+    of_a_file = find_dataset("sthv2").classes(
+        path.parents[1], path.with_name("something-something-v2-train.json")
+    )
+    assert of_a_file.labels == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("train", '[{"id": "1", "template": "Holding [nothing]"}]', "Labels that the lexicon something-something-v2 does not have: 'Holding nothing' (something-something-v2-train.json, entry 0; closest: 'Holding something', 'Throwing something'). Correct them, or use the lexicon they come from."),
+        ("train", '[{"id": "1"}]', "something-something-v2-train.json, entry 0 gives no label, which videos of the split train need."),
+        ("labels", '{"Holding something": "7"}', "something-something-v2-labels.json gives 'Holding something' the number '7', where 1 names have 0 to 0; a JSON lexicon is an object of names and their numbers, such as {\"Holding something\": \"0\"}."),
+    ],
+)  # fmt: skip
+def test_rejects_wrong_files_of_something_something_v2(make, file, text, message):
+    texts = {**SOMETHING_V2, f"labels/something-something-v2-{file}.json": text}
+    refused(message, "ssv2", make("78687.webm", **texts))
+
+
 # --- all of them
 
 
