@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..pipeline.choices import CLASSIFIERS, HEAD_POOLS, LOSSES, TEMPORAL, TEMPORAL_STARTS
+from ..pipeline.choices import (
+    CLASSIFIERS,
+    HEAD_POOLS,
+    LOSSES,
+    MULTI_LABEL_LOSS,
+    TEMPORAL,
+    TEMPORAL_STARTS,
+)
 from .conditions import Condition, with_option, without_option
 from .parameters import Decorator, FiniteRange, option, options
 
@@ -87,8 +94,10 @@ def head_options(*, several: bool, design: Condition, training: Condition | None
             help="A Hugging Face text encoder for the text classifier.",
         ),
         option(
-            "--loss", type=click.Choice(LOSSES), needs=training,
-            help="Or BIKE's contrastive loss, of the paper or as released.  [default: cross-entropy]",
+            "--loss", type=click.Choice(LOSSES if several else (*LOSSES, MULTI_LABEL_LOSS)), needs=training,
+            help="Or BIKE's contrastive loss, of the paper or as released"
+            + (".  [default: cross-entropy]" if several else
+               "; for videos with several labels binary-cross-entropy.  [default: cross-entropy]"),
         ),
         option(
             "--epochs", type=click.IntRange(1, 100_000), needs=training, help="[default: 30; few-shot 10]"

@@ -27,7 +27,7 @@ def print_predictions(predictor: Predictor, predictions: Sequence[VideoPredictio
         return
     console().print(table("", ["video", "class", "%"], rows, left=2))
     none = sum(each.none_of_these for each in predictions)
-    if predictor.rejection is not None:
+    if predictor.rejection is not None or predictor.multi_label:
         click.echo(f"None of these: {none:,} of {count(len(predictions), 'video')}.")
     for line in explanations(predictor):
         click.echo(printable(line))
@@ -36,6 +36,8 @@ def print_predictions(predictor: Predictor, predictions: Sequence[VideoPredictio
 def explanations(predictor: Predictor) -> list[str]:
     """Return how the probabilities and the threshold were made, a sentence or two each."""
     found = predictor.calibration
+    if predictor.multi_label:
+        return [_of_several(predictor)]
     if found is None:
         lines = [
             "%: a softmax at the temperature of the scorer, not calibrated. --calibrate SPLIT fits it on labeled videos."
@@ -49,6 +51,24 @@ def explanations(predictor: Predictor) -> list[str]:
     if predictor.rejection is not None:
         lines.append(_of_threshold(predictor.rejection))
     return lines
+
+
+def _of_several(predictor: Predictor) -> str:
+    """Return how the probabilities of a multi-label head were made, and which classes are shown."""
+    from ..pipeline.evaluation import MULTI_LABEL_THRESHOLD
+
+    found = predictor.calibration
+    threshold = predictor.rejection.threshold if predictor.rejection else MULTI_LABEL_THRESHOLD
+    shown = f"Every class above {100 * threshold:.4g} % is named (--threshold)."
+    if found is None:
+        return (
+            f"%: each class by itself, as the head was trained, not calibrated (--calibrate SPLIT). {shown}"
+        )
+    return (
+        f"%: each class by itself, calibrated on {count(found.n_videos, 'video')} of {found.split}: logits over "
+        f"{found.temperature:.3g} plus {found.offset:.3g}; expected calibration error over all classes "
+        f"{found.error_before:.2f} % before, {found.error_after:.2f} % after (each half by the other). {shown}"
+    )
 
 
 def _of_threshold(found: Rejection) -> str:
@@ -79,6 +99,7 @@ def to_json(predictor: Predictor, predictions: Sequence[VideoPrediction]) -> dic
     """Return the predictions and what shaped them."""
     return {
         "lexicon": predictor.lexicon.name,
+        "multi_label": predictor.multi_label,
         "calibration": asdict(predictor.calibration) if predictor.calibration else None,
         "rejection": asdict(predictor.rejection) if predictor.rejection else None,
         "notes": list(predictor.notes),

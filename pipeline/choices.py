@@ -66,6 +66,8 @@ TEMPORAL_STARTS = ("quiet", "released")
 VIDEO_PROMPTS = ("on", "off")
 """Whether the class embeddings of X-CLIP's head look at the video."""
 LOSSES = ("cross-entropy", "paper", "released")
+MULTI_LABEL_LOSS = "binary-cross-entropy"
+"""The loss of heads for videos with any number of labels; it makes a head a multi-label one."""
 
 # fine-tuning
 FINETUNE_RECIPES = ("text4vis", "bike", "x-clip", "temporal-prompts")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...pipeline.choices import HEAD_POOLS
+from ...pipeline.choices import HEAD_POOLS, MULTI_LABEL_LOSS
 from ..conditions import with_option
 from ..head_options import SEED, Shots, head_configs, head_options, texts_for_heads, train_settings
 from ..language_options import GROUP, language_options, language_settings
@@ -135,8 +135,16 @@ def command(
     features, lexicon = open_cache(cache, options["lexicon"])
     options["temporal_heads"] = as_released.temporal_heads(features)
     shots, seed, device = options["shots"], options["seed"], choose_device(options["device"])
+    several = options["loss"] == MULTI_LABEL_LOSS
+    if several and (shots or head == "attributes"):
+        raise click.UsageError(
+            f"--loss {MULTI_LABEL_LOSS} goes with video heads and all training videos: --shots draws so many of every class, "
+            "and a video with several labels is of several."
+            if shots
+            else f"--loss {MULTI_LABEL_LOSS} goes with --head video."
+        )
     train, test, drawn, notes = sides_to_fit(
-        features, lexicon, options["train_split"], options["test_share"], seed=seed
+        features, lexicon, options["train_split"], options["test_share"], seed=seed, multi_label=several
     )
     for message in notes:
         note(message)
@@ -149,7 +157,8 @@ def command(
     with progress_bar("training") as advance:
 
         def show(epoch: Epoch) -> None:
-            held = "" if epoch.held_out_top1 is None else f", held out {epoch.held_out_top1:.1f} %"
+            what = "mAP " if several else ""
+            held = "" if epoch.held_out_top1 is None else f", held out {what}{epoch.held_out_top1:.1f} %"
             advance(epoch.number, settings.epochs, f"loss {epoch.loss:.3f}{held}")
 
         if head == "video":
@@ -206,8 +215,11 @@ def command(
     save_head(output, stored)
     best = fitted.epochs[fitted.best_epoch - 1]
     held = "" if best.held_out_top1 is None else f", {best.held_out_top1:.1f} % of the held-out videos right"
+    if several and held:
+        held = f", mean average precision {best.held_out_top1:.1f} % on the held-out videos"
+    n_classes = int(train.targets.any(axis=0).sum()) if several else len(set(train.targets.tolist()))
     say(
-        f"{printable(output)}: {name} head, {count(n_train, 'video')} of {len(set(train.targets.tolist()))} "
+        f"{printable(output)}: {name} head, {count(n_train, 'video')} of {n_classes} "
         f"classes; epoch {best.number} of {len(fitted.epochs)} kept, loss {best.loss:.3f}{held}."
     )
     as_released.echo()
@@ -218,7 +230,8 @@ def command(
         say(f"{printable(plot)}: the loss of each epoch.")
     if test is not None and head == "video":
         _test(features, lexicon, stored, test, load)
-    say(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}")
+    protocol = " --protocol multi-label" if several else ""
+    say(f"Next: vidclip eval --head {printable(shlex.quote(str(output)))}{protocol}")
 
 
 def _test(
@@ -226,19 +239,22 @@ def _test(
 ) -> None:
     """Print how the head does on the test videos, beside the mean frame embedding without training."""
     from ...pipeline.encoders import EncoderError, text_embeddings
-    from ...pipeline.evaluation import evaluate
-    from ...pipeline.heads import HeadScorer, VideoHead
+    from ...pipeline.evaluation import evaluate, evaluate_multi_label
+    from ...pipeline.heads import VideoHead, scorer_of_head
     from ...pipeline.scoring import MeanScorer, Scorer
     from ..output import count, printable, warn
     from ..tables import figures_table
 
     head = stored.module
     assert isinstance(head, VideoHead)
-    scorers: list[Scorer] = [HeadScorer(head, temperature=stored.temperature, name=head.config.name)]
+    scorers: list[Scorer] = [scorer_of_head(head, cache, temperature=stored.temperature)]
     try:
         texts = text_embeddings(cache, lexicon, stored.prompts, words="none", load=load)
         scorers.insert(0, MeanScorer(texts.sentence, "mean, untrained"))
     except EncoderError as error:  # a head that reads no names is trained without the encoder
         warn(f"there is no zero-shot row to compare with: {error}")
-    results = evaluate(cache, test, scorers, "full-classes", len(lexicon))
+    if head.multi_label is not None:
+        results = evaluate_multi_label(cache, test, scorers)
+    else:
+        results = evaluate(cache, test, scorers, "full-classes", len(lexicon))
     figures_table(f"{count(len(test), 'video')} of split {printable(test.split)}", results)

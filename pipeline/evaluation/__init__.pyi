@@ -42,6 +42,9 @@ from .metrics import classification_metrics as classification_metrics
 from .metrics import label_ranks as label_ranks
 from .multi_label import evaluate_multi_label as evaluate_multi_label
 from .multi_label import released_convention as released_convention
+from .multi_label_calibration import calibrate_multi_label as calibrate_multi_label
+from .multi_label_calibration import fit_scaling as fit_scaling
+from .multi_label_calibration import probability_error as probability_error
 from .per_class import ClassFigures as ClassFigures
 from .per_class import class_figures as class_figures
 from .per_class import wilson_interval as wilson_interval
@@ -53,6 +56,7 @@ from .predictions import encode_predictions as encode_predictions
 from .predictions import prediction_rows as prediction_rows
 from .predictions import read_predictions as read_predictions
 from .predictions_results import results_of_predictions as results_of_predictions
+from .predictor import MULTI_LABEL_THRESHOLD as MULTI_LABEL_THRESHOLD
 from .predictor import Guess as Guess
 from .predictor import Predictor as Predictor
 from .predictor import VideoPrediction as VideoPrediction

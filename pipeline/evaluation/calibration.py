@@ -34,6 +34,8 @@ class Calibration:
     """Expected calibration error in percent, as the scorer has it."""
     error_after: float
     """The same after the scaling; each half of the videos at the temperature of the other half."""
+    offset: float = 0.0
+    """Of multi-label heads: what is added to the scaled logits; see `multi_label_calibration`."""
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:

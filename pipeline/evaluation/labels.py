@@ -113,7 +113,7 @@ def select_videos(
         if len(several) > _FEW_SEVERAL * len(labeled):
             raise EvaluationError(
                 f"{len(several)} videos have several labels (the first is {cache.ids[several[0]]!r}): accuracy among "
-                "single labels is not defined for them. Use --protocol multi-label."
+                "single labels is not defined for them. Use --protocol multi-label; train with --loss binary-cross-entropy."
             )
         if len(several):
             labeled = labeled[n_labels[labeled] == 1]

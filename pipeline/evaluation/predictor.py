@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,16 +20,19 @@ from ...lexicons import Lexicon, lexicon_of_labels
 from ..datasets import VideoList
 from ..encoders import Encoder, EncoderLoader
 from ..extraction import ExtractSettings, Progress
-from ..heads import StoredHead, XClipHead, head_over, scorer_of_head
+from ..heads import StoredHead, VideoHead, XClipHead, head_over, scorer_of_head, sigmoid
 from ..scoring import Scorer, scan_scores
 from .build import ScoringSettings, build_scorers
 from .calibration import Calibration, calibrate, scaled_softmax
-from .labels import ALL, LabeledVideos, choose_split
+from .labels import ALL, LabeledVideos, choose_split, select_videos
+from .multi_label_calibration import calibrate_multi_label
 from .prediction import check_readable, features_of
 from .rejection import Rejection, choose_rejection, known_and_outside
 from .results import EvaluationError
 from .splits import leave_out_trained
 
+MULTI_LABEL_THRESHOLD = 0.5
+"""The probability above which a multi-label head names a class, where none is said."""
 RATE = 0.05
 """The share of videos of no class that may be named, where none is said."""
 
@@ -52,9 +56,10 @@ class VideoPrediction:
     labels: tuple[str, ...]
     """Its own, where the cache has some."""
     best: tuple[Guess, ...]
-    """The likeliest classes, best first; of equals, the first in the lexicon."""
+    """The likeliest classes, best first; of equals, the first in the lexicon. Of a multi-label head those above the threshold,
+    all of them; where there is none, the likeliest."""
     none_of_these: bool
-    """Whether the best is below the threshold of the predictor."""
+    """Whether the best is not above the threshold of the predictor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +77,8 @@ class Predictor:
     """Of a head: its name, and fingerprints of its training videos. Nothing is chosen on them."""
     calibration: Calibration | None = None
     rejection: Rejection | None = None
+    multi_label: bool = False
+    """Whether each class has a probability of its own: then every class above the threshold is named."""
     notes: tuple[str, ...] = ()
     """What a reader should know of how it was calibrated, and of how its threshold was chosen."""
 
@@ -119,6 +126,15 @@ class Predictor:
 
         Raises EvaluationError for no such videos, and as `calibrate` does.
         """
+        if self.multi_label:
+            self._check_features(cache)
+            labeled = self._without_trained(
+                cache, select_videos(cache, self.lexicon, split, multi_label=True)
+            )
+            found = calibrate_multi_label(
+                self._logits(cache, labeled.indices), labeled.targets, labeled.split or ALL
+            )
+            return replace(self, calibration=found, notes=(*self.notes, *labeled.notes))
         known, _, _ = self._known_and_outside(cache, split)
         if not len(known):
             raise EvaluationError(
@@ -143,6 +159,10 @@ class Predictor:
         the threshold is the higher for it. Calibrate before: the threshold is on the probabilities as they are then.
         Raises EvaluationError for too few such videos; see `rejection`.
         """
+        if self.multi_label:
+            raise EvaluationError(
+                "a multi-label head names every class above the threshold: give it, and no split to choose it on."
+            )
         known, outside, groups = self._known_and_outside(cache, split)
         split = known.split or ALL
         confidence = self.confidences(cache, known.indices)
@@ -163,15 +183,19 @@ class Predictor:
     def _predict(self, cache: FeatureCache, indices: np.ndarray, top: int) -> list[VideoPrediction]:
         scorer, every = self.scorer_of(cache), np.arange(len(self.lexicon))
         found: list[Any] = [None] * len(indices)
-        threshold = self.rejection.threshold if self.rejection else -1.0
+        threshold = MULTI_LABEL_THRESHOLD if self.multi_label else -1.0
+        if self.rejection:
+            threshold = self.rejection.threshold
         for places, (similarities,) in scan_scores(cache, [scorer], indices):
             scores = scorer.scores(similarities, every)
             probabilities = self._probabilities(scorer, similarities, every)
-            best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+            best = np.argsort(-scores, axis=1, kind="stable")
+            named = probabilities > threshold if self.multi_label else np.zeros(scores.shape, bool)
+            n_named = named.sum(axis=1)
             for row, place in enumerate(places):
                 guesses = tuple(
                     Guess(self.lexicon.labels[c], float(scores[row, c]), float(probabilities[row, c]))
-                    for c in best[row]
+                    for c in best[row, : n_named[row] or top]
                 )
                 video = cache.videos[indices[place]]
                 none = guesses[0].probability <= threshold
@@ -179,14 +203,18 @@ class Predictor:
         return found
 
     def _probabilities(self, scorer: Scorer, similarities: Any, classes: np.ndarray) -> np.ndarray:
+        if self.multi_label:
+            found = self.calibration or Calibration(1.0, "", 0, 0.0, 0.0)
+            return sigmoid(scorer.scores(similarities, classes) / found.temperature + found.offset)
         logits = log_probabilities(scorer, similarities, classes)
         return scaled_softmax(logits, self.calibration.temperature if self.calibration else 1.0)
 
     def _logits(self, cache: FeatureCache, indices: np.ndarray) -> np.ndarray:
         scorer, every = self.scorer_of(cache), np.arange(len(self.lexicon))
+        read = scorer.scores if self.multi_label else partial(log_probabilities, scorer)
         found = np.empty((len(indices), len(every)))
         for places, (similarities,) in scan_scores(cache, [scorer], indices):
-            found[places] = log_probabilities(scorer, similarities, every)
+            found[places] = read(similarities, every)
         return found
 
     def confidences(self, cache: FeatureCache, indices: np.ndarray) -> np.ndarray:
@@ -214,13 +242,16 @@ class Predictor:
     ) -> tuple[LabeledVideos, np.ndarray, list[str]]:
         self._check_features(cache)
         known, outside, groups = known_and_outside(cache, self.lexicon, split)
+        return self._without_trained(cache, known), outside, groups
+
+    def _without_trained(self, cache: FeatureCache, known: LabeledVideos) -> LabeledVideos:
         for name, trained_on in self.trained_on.items():
             n = len(known)
             if n and trained_on is not None:
                 left = leave_out_trained(cache, replace(known, notes=()), {name: trained_on}, asked_for=False)
                 told = [f"{n - len(left)} of {n} videos are left out of it: {name} was trained on them."]
                 known = replace(left, notes=[*known.notes, *(told if len(left) < n else ())])
-        return known, outside, groups
+        return known
 
     def _check_features(self, cache: FeatureCache) -> None:
         if cache.identity.encoder_digest != self.identity.encoder_digest:
@@ -297,7 +328,9 @@ def head_predictor(
 
     classes = lexicon or _lexicon_of(stored.classes)
     trained = {f"the head {name}".strip(): stored.trained_on}
-    return Predictor(classes, stored.identity, scorer_of, isinstance(head, XClipHead), trained)
+    several = isinstance(head, VideoHead) and head.multi_label is not None
+    patches = isinstance(head, XClipHead)
+    return Predictor(classes, stored.identity, scorer_of, patches, trained, multi_label=several)
 
 
 def _lexicon_of(classes: tuple[str, ...]) -> Lexicon:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...cache import FeatureCache
 from ...lexicons import Lexicon
+from ..heads import strata
 from .labels import ALL, LabeledVideos, default_split, select_videos, split_names
 from .results import EvaluationError
 
@@ -99,15 +100,20 @@ def train_and_test(
     share: float | None = None,
     *,
     seed: int = 0,
+    multi_label: bool = False,
 ) -> TrainTest:
     """Return what is trained on and what is tested: the list's splits, or where there are none a random split by `seed`.
 
+    multi_label    any number of labels; see `select_videos` and `training_set`
     Raises EvaluationError as `drawn_split`, `training_set`, `select_videos` and `check_disjoint` do.
     """
     if draws_test_set(cache, share, train_split, split):
-        sides = drawn_split(cache, lexicon, train_split, share, seed=seed)
+        sides = drawn_split(cache, lexicon, train_split, share, seed=seed, multi_label=multi_label)
     else:
-        sides = TrainTest(training_set(cache, lexicon, train_split), select_videos(cache, lexicon, split))
+        sides = TrainTest(
+            training_set(cache, lexicon, train_split, multi_label=multi_label),
+            select_videos(cache, lexicon, split, multi_label=multi_label),
+        )
     notes = check_disjoint(cache, sides.train, sides.test)
     return replace(sides, test=replace(sides.test, notes=[*sides.test.notes, *notes]))
 
@@ -119,6 +125,7 @@ def sides_to_fit(
     share: float | None = None,
     *,
     seed: int = 0,
+    multi_label: bool = False,
 ) -> tuple[LabeledVideos, LabeledVideos | None, dict[str, float | int | None], list[str]]:
     """Return (videos to train on, videos to test where there are any, how they were drawn, notes).
 
@@ -128,18 +135,20 @@ def sides_to_fit(
     notes: list[str] = []
     if draws_test_set(cache, share, train_split):
         try:
-            sides = train_and_test(cache, lexicon, train_split, None, share, seed=seed)
+            sides = train_and_test(
+                cache, lexicon, train_split, None, share, seed=seed, multi_label=multi_label
+            )
             return sides.train, sides.test, sides.settings, list(sides.test.notes)
         except EvaluationError as error:
             if share is not None:
                 raise
             notes.append(f"{error} The head is not tested.")
-    train, test = training_set(cache, lexicon, train_split), None
+    train, test = training_set(cache, lexicon, train_split, multi_label=multi_label), None
     notes += train.notes
     split = default_split(cache)
     if split and split in split_names(cache, labeled=True):
         try:
-            test = select_videos(cache, lexicon, split)
+            test = select_videos(cache, lexicon, split, multi_label=multi_label)
             notes += check_disjoint(cache, train, test)
         except EvaluationError as error:
             test = None
@@ -147,15 +156,24 @@ def sides_to_fit(
     return train, test, {"test_share": None, "split_seed": None}, notes
 
 
-def training_set(cache: FeatureCache, lexicon: Lexicon, train_split: str | None = None) -> LabeledVideos:
+def training_set(
+    cache: FeatureCache, lexicon: Lexicon, train_split: str | None = None, *, multi_label: bool = False
+) -> LabeledVideos:
     """Return the labeled videos of the split that is trained on.
 
     train_split    None: `train`; of a cache without splits, all
+    multi_label    any number of labels, but one at least: targets are [n, C]
     Raises EvaluationError as `select_videos` does.
     """
     if train_split is None:
         train_split = TRAIN if split_names(cache) else ALL
-    return select_videos(cache, lexicon, train_split)
+    found = select_videos(cache, lexicon, train_split, multi_label=multi_label)
+    if not multi_label:
+        return found
+    labeled = np.asarray(found.targets.any(axis=1))
+    n_unlabeled = int((~labeled).sum())
+    notes = [f"{n_unlabeled} videos without a label are not trained on."] if n_unlabeled else []
+    return replace(found.take(labeled), notes=notes)
 
 
 def drawn_split(
@@ -165,17 +183,19 @@ def drawn_split(
     share: float | None = None,
     *,
     seed: int = 0,
+    multi_label: bool = False,
 ) -> TrainTest:
     """Return a stratified random split of the videos of `train_split`, or of all of a cache without splits.
 
-    share    None: TEST_SHARE
+    share    None: TEST_SHARE; of videos with several labels, of those whose rarest label is the same
     Raises EvaluationError where no class has two files.
     """
     share = TEST_SHARE if share is None else share
-    pool = training_set(cache, lexicon, train_split)
+    pool = training_set(cache, lexicon, train_split, multi_label=multi_label)
     videos = [cache.videos[i] for i in pool.indices]
+    classes = strata(pool.targets) if multi_label else pool.targets
     tested = stratified_split(
-        [video.id for video in videos], pool.targets, share, seed=seed, sources=[v.path for v in videos]
+        [video.id for video in videos], classes, share, seed=seed, sources=[v.path for v in videos]
     )
     if not tested.any():
         raise EvaluationError(
@@ -188,7 +208,7 @@ def drawn_split(
         f"{why}{100 * share:g} % of each class's videos{of}, drawn with seed {seed}, are kept for testing (--test-share).",
         *pool.notes,
     ]
-    single = len(np.setdiff1d(train.targets, test.targets))
+    single = len(np.setdiff1d(classes[~tested], classes[tested]))
     if single:
         notes.append(f"{single} classes have a single video: it is trained on, and they are not tested.")
     return TrainTest(

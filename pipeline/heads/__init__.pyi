@@ -19,8 +19,10 @@ from .fit import fit_head as fit_head
 from .fit import some_examples as some_examples
 from .fit import untrained_head as untrained_head
 from .head_scorer import HeadScorer as HeadScorer
+from .head_scorer import MultiLabelScorer as MultiLabelScorer
 from .head_scorer import NoScores as NoScores
 from .head_scorer import head_scores as head_scores
+from .head_scorer import sigmoid as sigmoid
 from .languages import FOREIGN_AGREEMENT as FOREIGN_AGREEMENT
 from .languages import FUSION_WEIGHTS as FUSION_WEIGHTS
 from .languages import SecondLanguage as SecondLanguage
@@ -31,6 +33,8 @@ from .losses import contrastive_loss as contrastive_loss
 from .losses import cross_entropy_loss as cross_entropy_loss
 from .losses import languages_loss as languages_loss
 from .losses import scores_loss as scores_loss
+from .multi_label import multi_label_loss as multi_label_loss
+from .multi_label import strata as strata
 from .prompt_learner import PromptLearner as PromptLearner
 from .prompt_learner import PromptUnavailable as PromptUnavailable
 from .temporal import temporal_module as temporal_module

@@ -155,7 +155,7 @@ def head_over(
         position = {name: i for i, name in enumerate(stored.classes)}
         return head.select([position[own.labels[index]] for (index,) in found])
     unknown = [label for label, indices in zip(lexicon.labels, found, strict=True) if len(indices) != 1]
-    fixed = isinstance(head, VideoHead) and head.config.classifier != "text"
+    fixed = isinstance(head, VideoHead) and (head.config.classifier != "text" or head.multi_label is not None)
     if isinstance(head, VideoHead) and head.second is not None:
         raise HeadError(
             f"the head reads its {len(stored.classes)} classes in two languages, and {unknown[0]!r} is none of them "

@@ -14,13 +14,25 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..choices import MULTI_LABEL_LOSS
 from ..scoring import mean_embeddings
 from .attributes_head import AttributesHead
 from .classes import ClassTexts
 from .head_scorer import head_scores
 from .languages import choose_weight
 from .losses import languages_loss, scores_loss
-from .training import Batches, Epoch, FitError, TrainSettings, Validation, split_validation, train, val_count
+from .multi_label import multi_label_loss, strata
+from .training import (
+    Batches,
+    Epoch,
+    FitError,
+    MultiLabelValidation,
+    TrainSettings,
+    Validation,
+    split_validation,
+    train,
+    val_count,
+)
 from .video_head import HeadConfig, VideoHead, head_inputs, word_queries
 from .weights import classifier_weights
 
@@ -56,7 +68,7 @@ def fit_head(
     """Train a temporal module and, where the config has them, a projection, a classifier or a prompt.
 
     frames        [N, V, T, D] as the cache has them; every view is an example
-    labels        [N] class indices
+    labels        [N] class indices; with the loss binary-cross-entropy, which makes a multi-label head, [N, C] booleans
     epoch_size    examples in an epoch, repeated where there are fewer: few-shot training has as many iterations as
                   that on the full set (Text4Vis, B.1; `epoch_size`). Default: all, once
 
@@ -66,11 +78,15 @@ def fit_head(
     Source: Wu et al. 2023 (Text4Vis), 2.2, 4.3, A.4, B.1.
     """
     config, settings = config or HeadConfig(), settings or TrainSettings()
+    try:
+        config = replace(config, multi_label=settings.loss == MULTI_LABEL_LOSS)
+    except ValueError as error:
+        raise FitError(str(error)) from error
     if config.second and config.second_weight is None and not settings.held_out:
         raise FitError(NO_VALIDATION)
     if frames.ndim != 4:
         raise FitError(f"frames must be [N, V, T, D], got shape {frames.shape}")
-    _check_examples(frames, labels, len(classes.names))
+    _check_examples(frames, labels, len(classes.names), several=config.multi_label)
     rng = np.random.default_rng(settings.seed)
     training, validation = split_validation(labels, settings.held_out, rng)
     # LDA reads all training videos; positions are as large as a share of the elements of some.
@@ -96,12 +112,18 @@ def fit_head(
     x = head_inputs(frames, config)
     with contextlib.suppress(torch.OutOfMemoryError):  # then batches are brought over one by one
         x = x.to(device)
-    y = torch.from_numpy(np.repeat(labels.astype(np.int64), views)).to(device)
+    of_views = np.repeat(labels, views, axis=0)
+    y = torch.from_numpy(of_views.astype(np.float32 if config.multi_label else np.int64)).to(device)
+    if head.multi_label is not None:
+        some = _views(some_examples(training), views)
+        head.multi_label.start(head.scores(x[some]), labels[training], settings.temperature)
     examples = _views(training, views)
 
     def loss_of(batch: torch.Tensor) -> torch.Tensor:
         embeddings = None if context is None else classes.class_embeddings(context)
         scores = head.language_scores(x[batch].to(device, torch.float32), embeddings)
+        if head.multi_label is not None:
+            return multi_label_loss(head.multi_label(scores[0]), y[batch])
         return languages_loss(
             scores,
             y[batch],
@@ -119,12 +141,14 @@ def fit_head(
         sync_prompt()
         return head_scores(head, x[_views(validation, views)], views)
 
+    held_out = labels[validation]
+    validate = Validation(val_scores, held_out, settings.temperature, config.view_average)
     epochs, best_epoch = train(
         trained,
         loss_of,
         Batches(examples, len(examples) if epoch_size is None else epoch_size, settings, rng),
         settings,
-        Validation(val_scores, labels[validation], settings.temperature, config.view_average),
+        MultiLabelValidation(val_scores, held_out) if config.multi_label else validate,
         on_epoch=on_epoch,
     )
     sync_prompt()
@@ -146,7 +170,11 @@ def fit_head(
 
 def epoch_size(labels: np.ndarray, views: int, held_out: float) -> int:
     """Return the examples in an epoch of training on all videos of `labels` [N]: the views of those that do not
-    validate. Training on some of them sees as many, so that it has as many iterations."""
+    validate. Training on some of them sees as many, so that it has as many iterations.
+
+    labels    [N] class indices, or [N, C] booleans
+    """
+    labels = strata(labels) if labels.ndim == 2 else labels
     return (len(labels) - sum(val_count(int(n), held_out) for n in np.bincount(labels))) * views
 
 
@@ -278,12 +306,18 @@ def _views(videos: np.ndarray, views: int) -> np.ndarray:
     return (videos[:, None] * views + np.arange(views)).reshape(-1)
 
 
-def _check_examples(embeddings: np.ndarray, labels: np.ndarray, n_classes: int) -> None:
-    """Raise FitError for examples [N, ...] and labels [N] that cannot be trained on."""
+def _check_examples(
+    embeddings: np.ndarray, labels: np.ndarray, n_classes: int, *, several: bool = False
+) -> None:
+    """Raise FitError for examples [N, ...] and labels [N], or of `several` [N, C], that cannot be trained on."""
     what = "sentences" if embeddings.ndim == 2 else "videos"
-    if labels.shape != embeddings.shape[:1]:
+    if several and (labels.dtype != bool or labels.shape != (len(embeddings), n_classes)):
+        raise FitError(
+            f"labels of videos with several must be booleans {(len(embeddings), n_classes)}, not {labels.dtype} {labels.shape}"
+        )
+    if not several and labels.shape != embeddings.shape[:1]:
         raise FitError(f"{len(embeddings)} {what}, but labels {labels.shape}")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
+    if not several and len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
         raise FitError(
             f"labels lie between {labels.min()} and {labels.max()}, but there are {n_classes} classes"
         )
@@ -295,5 +329,7 @@ def _check_examples(embeddings: np.ndarray, labels: np.ndarray, n_classes: int) 
                 f"the embeddings of the training {what[:-1]} {start + int(finite.argmin())} hold numbers that are not "
                 "finite; `vidclip verify` says where"
             )
-    if len(np.unique(labels)) < 2:
+    if several and not (labels.any(axis=0) & ~labels.all(axis=0)).any():
+        raise FitError("every class has all of the training videos or none; there is nothing to tell apart")
+    if not several and len(np.unique(labels)) < 2:
         raise FitError("the training videos are all of one class; there is nothing to tell apart")

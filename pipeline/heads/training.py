@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..choices import LOSSES, TEMPORAL_STARTS, check_choice
+from ..choices import LOSSES, MULTI_LABEL_LOSS, TEMPORAL_STARTS, check_choice
 from ..scoring import check_temperature, view_scores
+from .multi_label import strata, validation_of
 
 CLASSIFIER_LR_MULTIPLIER = 10
 """Learning rate of a trained classifier, as a multiple of the others': it begins as noise, the rest at what the
@@ -32,7 +33,8 @@ class TrainSettings:
     alone."""
 
     loss: str = "cross-entropy"
-    """cross-entropy, or a contrastive loss over the batch in the paper's or the released code's form."""
+    """cross-entropy, or a contrastive loss over the batch in the paper's or the released code's form; or for any number
+    of labels binary-cross-entropy."""
     epochs: int = 30
     warm_up_epochs: float | None = None
     """None: a sixth of the epochs, the papers' 5 of 30."""
@@ -56,7 +58,7 @@ class TrainSettings:
     """How the temporal modules transformer and mit begin, one of TEMPORAL_STARTS."""
 
     def __post_init__(self) -> None:
-        check_choice("loss", self.loss, LOSSES)
+        check_choice("loss", self.loss, (*LOSSES, MULTI_LABEL_LOSS))
         check_choice("temporal_start", self.temporal_start, TEMPORAL_STARTS)
         for name in ("epochs", "batch_size", "patience"):
             value = getattr(self, name)
@@ -85,9 +87,9 @@ class Epoch:
     number: int
     loss: float
     held_out_top1: float | None
-    """Top-1 in percent on the validation part; None where there is none."""
+    """Top-1 in percent on the validation part, of a multi-label head the mean average precision; None where there is none."""
     held_out_loss: float | None = None
-    """Cross entropy there."""
+    """Cross entropy there, of a multi-label head binary."""
     n_examples: int = 0
     """Views of videos that were trained on in it; some several times in few-shot training."""
     n_held_out: int = 0
@@ -116,6 +118,18 @@ class Validation:
         loss = torch.nn.functional.nll_loss(log_probabilities, torch.from_numpy(self.labels.astype(np.int64)))
         best = view_scores(scores, self.temperature, self.view_average).argmax(axis=1)
         return 100 * float((best == self.labels).mean()), float(loss)
+
+
+@dataclass(frozen=True)
+class MultiLabelValidation:
+    """Mean average precision in percent and binary cross entropy of the validation part, from its logits [n, V, C]."""
+
+    logits: Callable[[], np.ndarray]
+    labels: np.ndarray
+    """[n, C] booleans."""
+
+    def __call__(self) -> tuple[float, float]:
+        return validation_of(self.logits(), self.labels)
 
 
 class Batches:
@@ -147,7 +161,7 @@ def train(
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     batches: Batches,
     settings: TrainSettings,
-    validation: Validation,
+    validation: Validation | MultiLabelValidation,
     *,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> tuple[list[Epoch], int]:
@@ -216,7 +230,7 @@ def parameter_groups(module: nn.Module, learning_rate: float, weight_decay: floa
     classifier has CLASSIFIER_LR_MULTIPLIER times the learning rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
-        is_classifier = name.rpartition(".")[2] == "class_embeddings"
+        is_classifier = name.rpartition(".")[2] == "class_embeddings" or "multi_label." in name
         rate = learning_rate * (CLASSIFIER_LR_MULTIPLIER if is_classifier else 1)
         decay = weight_decay if is_matrix(name, parameter) else 0.0
         if parameter.requires_grad:
@@ -255,7 +269,11 @@ def val_count(n_videos: int, share: float) -> int:
 def split_validation(
     labels: np.ndarray, share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (indices to train on, indices that validate), ascending: a random share of each class validates."""
+    """Return (indices to train on, indices that validate), ascending: a random share of each class validates.
+
+    labels    [n] class indices, or [n, C] booleans; see `strata`
+    """
+    labels = strata(labels) if labels.ndim == 2 else labels
     chosen = []
     for label in np.unique(labels):
         own = rng.permutation(np.flatnonzero(labels == label))

@@ -33,6 +33,7 @@ from ..choices import (
 )
 from ..scoring import NO_FEATURES, check_owners, check_temperature, check_weight, spotting_scores
 from .languages import SecondBranch, SecondLanguage, fuse_scores, select_words
+from .multi_label import MultiLabelLogits
 from .projection import Projection
 from .temporal import temporal_module
 
@@ -74,6 +75,8 @@ class HeadConfig:
     """Weight of the first language in the fusion; None: to be chosen on validation videos."""
     second_form: str = "scores"
     """What is fused: one of LANGUAGE_FUSIONS."""
+    multi_label: bool = False
+    """Whether each class has a probability of its own; see `multi_label.py`."""
 
     def __post_init__(self) -> None:
         choices = {
@@ -105,6 +108,8 @@ class HeadConfig:
             raise ValueError(
                 "a second language goes with the text classifier, and without a learned prompt, which is of one language"
             )
+        if self.multi_label and (self.second or self.classifier == "lda" or self.view_average == "unscaled"):
+            raise ValueError("a multi-label head has one language, no softmax to leave unscaled, and no lda")
         if self.second_weight is not None:
             check_weight(self.second_weight)
 
@@ -122,7 +127,7 @@ class HeadConfig:
         if self.second:
             weight = "auto" if self.second_weight is None else f"{self.second_weight:g}"
             words += f" + {self.second} ({weight})"
-        return words
+        return words + (", multi-label" if self.multi_label else "")
 
 
 class VideoHead(nn.Module):
@@ -195,6 +200,7 @@ class VideoHead(nn.Module):
                 f"{len(second.class_embeddings)} classes in the second language, {len(embeddings)} in the first"
             )
         self.second = second
+        self.multi_label = MultiLabelLogits(len(embeddings)) if config.multi_label else None
 
     def forward(
         self,
@@ -271,8 +277,8 @@ class VideoHead(nn.Module):
         and for a classifier that does not read names."""
         if self.config.classifier != "text":
             raise ValueError(f"the classes of a head with the classifier {self.config.classifier} are fixed")
-        if self.second is not None:
-            raise ValueError("the classes of a head of two languages are fixed")
+        if self.second is not None or self.multi_label is not None:
+            raise ValueError("the classes of a head of two languages, and of a multi-label one, are fixed")
         own, other = self.class_embeddings, class_embeddings
         if other.shape[1] != own.shape[1]:
             raise ValueError(f"the classes have {other.shape[1]} dimensions, the head's {own.shape[1]}")
@@ -291,14 +297,18 @@ class VideoHead(nn.Module):
             state |= select_words(state["queries"], state["owners"], classes)
         if self.second is not None:
             state |= {f"second.{name}": tensor for name, tensor in self.second.select(classes).items()}
+        if self.multi_label is not None:
+            state |= {f"multi_label.{name}": own for name, own in self.multi_label.select(classes).items()}
         return VideoHead.from_structure(self.structure, state)
 
     @property
     def structure(self) -> dict[str, Any]:
         """What `from_structure` needs beside the state; JSON-able."""
         built = vars(replace(self.config, projection=self.projection is not None))
-        if self.second is None:  # a head of one language is read by older versions
+        if self.second is None:  # older versions read a head without what they do not know
             built = {name: value for name, value in built.items() if not name.startswith("second")}
+        if self.multi_label is None:
+            del built["multi_label"]
         return {**built, "dimension": self.dimension, "num_frames": self.num_frames}
 
     @classmethod

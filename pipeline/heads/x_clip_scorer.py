@@ -8,7 +8,7 @@ from ...cache import FeatureCache
 from ..devices import choose_device
 from ..scoring import TEMPERATURE, ViewsScorer, check_view_average
 from .checkpoint import HeadError
-from .head_scorer import HeadScorer, check_scores
+from .head_scorer import HeadScorer, MultiLabelScorer, check_scores
 from .video_head import VideoHead
 from .video_prompts import XClipHead
 
@@ -90,9 +90,7 @@ def scorer_of_head(
             name=" ".join(filter(None, ("x-clip", name))),
             device=device,
         )
-    return HeadScorer(
-        head,
-        temperature=temperature,
-        view_average=view_average,
-        name=" ".join(filter(None, (head.config.name, name))),
-    )
+    name = " ".join(filter(None, (head.config.name, name)))
+    if head.multi_label is not None:
+        return MultiLabelScorer(head, view_average=view_average, name=name)
+    return HeadScorer(head, temperature=temperature, view_average=view_average, name=name)
