@@ -16,6 +16,7 @@ from .request import DecodeError as DecodeError
 from .request import DecodeFailure as DecodeFailure
 from .request import VideoRequest as VideoRequest
 from .sampling import Sampling as Sampling
+from .sampling import middle_frames as middle_frames
 from .whole import decode_whole as decode_whole
 from .whole import whole_frames as whole_frames
 from .worker_thread import DecodeWorkerError as DecodeWorkerError

@@ -1,8 +1,9 @@
 """From a decoded frame to the pixels a model sees, as open_clip's own preprocessing makes them.
 
 Decoding workers import this module, which needs Pillow and numpy, never torch. The geometry
-is that of `open_clip.transform.image_transform(is_train=False)` (open_clip 3), byte for byte; the
-normalization that follows it (`mean`, `std`) is left to the encoder.
+is that of `open_clip.transform.image_transform(is_train=False)` (open_clip 3), byte for byte, or that of
+the image processors of transformers on Pillow (`crop_rounding` down); the normalization that follows it
+(`mean`, `std`) is left to the encoder.
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ from .sampling import CROPS, check_names
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 RESIZE_MODES = ("shortest", "longest", "squash")
+CROP_ROUNDINGS = ("nearest", "down")
 EXTREME_RATIO = 16
 """A frame whose longer side is more than so many times the shorter is cropped before it is resized: one of 2 x
 65000 pixels would be resized to 224 x 7,280,000."""
+_LONGEST_SIDE = 10_000
+
+_LATER = {"short_side": None, "crop_rounding": "nearest"}
+"""Settings that caches did not always have, and what they stood at."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,11 @@ class Preprocess:
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     """Mean of red, green and blue, in [0, 1]; default, as that of `std`: OpenAI's."""
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    short_side: int | None = None
+    """The model's own length of the short side before the crop; None: as long as what it sees. `shortest` alone."""
+    crop_rounding: str = "nearest"
+    """Where a center crop begins that half a pixel is left over for: at the `nearest` even pixel, as torchvision
+    rounds, or `down`, as transformers does."""
 
     def __post_init__(self) -> None:
         # Lists (from JSON, from open_clip) become tuples, so that equal settings compare equal.
@@ -56,6 +67,16 @@ class Preprocess:
             raise ValueError(f"resize must be at least the size {max(self.size)}, got {self.resize}")
         check_choice("interpolation", self.interpolation, tuple(RESAMPLING))
         check_choice("resize_mode", self.resize_mode, RESIZE_MODES)
+        check_choice("crop_rounding", self.crop_rounding, CROP_ROUNDINGS)
+        if self.short_side is not None and (
+            self.resize_mode != "shortest"
+            or not isinstance(self.short_side, int)
+            or not max(self.size) <= self.short_side <= _LONGEST_SIDE
+        ):
+            raise ValueError(
+                f"short_side must be from {max(self.size)}, the size, to {_LONGEST_SIDE}, with the resize mode shortest; got "
+                f"{self.short_side} with {self.resize_mode}"
+            )
         if not 0 <= self.fill_color <= 255:
             raise ValueError(f"fill_color must be in 0..255, got {self.fill_color}")
         if any(value <= 0 for value in self.std):
@@ -80,9 +101,9 @@ class Preprocess:
         image = Image.fromarray(np.ascontiguousarray(frame))
         if crops == 1 and self.resize is None:
             return np.asarray(self._as_the_model_does(image))[None]
-        resized = self._shortest_to(image, self.resize or max(self.size))
+        resized = self._shortest_to(image, self.resize or self.short_side or max(self.size))
         spare_width, spare_height = resized.width - self.size[1], resized.height - self.size[0]
-        middle = (round(spare_width / 2), round(spare_height / 2))
+        middle = (self._half(spare_width), self._half(spare_height))
         corners = [middle]
         if crops == 3 and positions == "width":
             top = 2 * (spare_height // 4)
@@ -101,14 +122,17 @@ class Preprocess:
         if self.resize_mode == "longest":
             ratio = max(image.height / height, image.width / width)
             return _padded(image.resize(_scaled(image, ratio), resampling), self.size, self.fill_color)
-        if height == width:
-            resized = self._shortest_to(image, height)
+        if height == width or self.short_side is not None:
+            resized = self._shortest_to(image, self.short_side or height)
         else:
             # open_clip drops the interpolation here: always bicubic.
             ratio = min(image.height / height, image.width / width)
             resized = _Resized(image, _scaled(image, ratio), Image.Resampling.BICUBIC)
-        left, top = round((resized.width - width) / 2), round((resized.height - height) / 2)
+        left, top = self._half(resized.width - width), self._half(resized.height - height)
         return resized.window(self.size, left, top)
+
+    def _half(self, spare: int) -> int:
+        return spare // 2 if self.crop_rounding == "down" else round(spare / 2)
 
     def _shortest_to(self, image: Image.Image, length: int) -> _Resized:
         # torchvision's Resize: the longer side is rounded down.
@@ -120,15 +144,24 @@ class Preprocess:
         return _Resized(image, target, RESAMPLING[self.interpolation])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, words and lists, for JSON; `from_dict` reads them back."""
+        """Return plain numbers, words and lists, for JSON; `from_dict` reads them back.
+
+        `short_side` and `crop_rounding` are there when they are not the default: older caches have none.
+        """
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name not in _LATER or value != _LATER[name]
         }
+
+    def to_identity(self) -> dict[str, Any]:
+        """Return what is part of an encoder's identity: all but `resize`, which the sampling of a cache has."""
+        return {name: value for name, value in self.to_dict().items() if name != "resize"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
         """Return the preprocessing that `to_dict` wrote. Raises ValueError on an unknown or missing name."""
-        check_names(data, {field.name for field in fields(cls)}, "preprocessing")
+        check_names({**_LATER, **data}, {field.name for field in fields(cls)}, "preprocessing")
         return cls(**data)
 
 

@@ -170,6 +170,15 @@ class Sampling:
         return cls(**data)
 
 
+def middle_frames(frames: int, embeddings: int) -> np.ndarray:
+    """Return which of the T frames of a view each of its T' embeddings is called by, [T'] int64: T / T' neighbors make
+    one, and of these it is the middle one, or the earlier of two. Raises ValueError where T' does not divide T."""
+    if embeddings < 1 or frames % embeddings:
+        raise ValueError(f"{embeddings} embeddings cannot be made of {frames} frames evenly")
+    each = frames // embeddings
+    return np.arange(embeddings, dtype=np.int64) * each + (each - 1) // 2
+
+
 def check_names(data: Mapping[str, Any], expected: set[str], what: str) -> None:
     """Raise ValueError unless `data` has exactly the names `expected`; `what` is for the message."""
     unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))
