@@ -237,7 +237,7 @@ def plain_loop(training: Finetuning, workers: int) -> Measured:
 
 def main() -> None:
     from vidclip.pipeline.datasets import read_videos
-    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.encoders import load_open_clip
     from vidclip.pipeline.extraction import ExtractSettings
     from vidclip.pipeline.finetune import Finetuning, find_recipe, training_videos
 
@@ -254,7 +254,7 @@ def main() -> None:
                 arguments.recipe, frames=arguments.frames, batch_size=arguments.batch_size, held_out=0.0,
                 epochs=2, precision=precision,
             )  # fmt: skip
-            encoder = load_encoder(
+            encoder = load_open_clip(
                 arguments.model, arguments.pretrained, device=arguments.device, precision="fp32"
             )
             output = Path(tempfile.mkdtemp(dir=folder)) / "model"

@@ -88,6 +88,7 @@ class CacheEvaluation:
         self._options = {**options, "temporal_heads": as_released.temporal_heads(self.features)}
         self._device = options["device"]
         self._scoring = scoring_settings(**self._options)
+        self._check_encoder()
         self._second = language_settings(self.lexicon, **self._options)
         self._languages: dict[bool, Languages] = {}
         self._shaped_by: dict[str, Any] = {
@@ -101,6 +102,17 @@ class CacheEvaluation:
             "as_released": copy.deepcopy(as_released.to_dict()),  # of this cache: the next may set others
             **(self._second.to_dict() if self._second else {}),
         }
+
+    def _check_encoder(self) -> None:
+        """Raise EncoderError where the encoder of the cache lacks texts, or several embeddings a video, that are asked for."""
+        from ..pipeline.encoders import check_has_text, check_has_time
+
+        identity, source = self.features.identity, click.get_current_context().get_parameter_source("pools")
+        typed = source is click.core.ParameterSource.COMMANDLINE
+        if set(self._options["protocols"]) - set(TRAINING_PROTOCOLS) and (typed or not self._heads):
+            check_has_text(identity)
+        if "vcs" in self._options["pools"]:
+            check_has_time(identity, self.features.shape[2], "Concept spotting (--pool vcs)")
 
     def plan(self, protocol: str, keep: int) -> CacheTest:
         """Return what a protocol tests, after checks of all that it needs.

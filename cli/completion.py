@@ -41,11 +41,13 @@ def _splits(ctx: click.Context) -> Iterable[str]:
 
 
 def _models(_: click.Context) -> Iterable[str]:
-    """Of open_clip, by the files that describe them."""
+    """Of open_clip, by the files that describe them, and of other packages."""
+    from ..pipeline.encoders import plugin_names
+
     found = find_spec("open_clip")
     folders = found.submodule_search_locations if found else None
     names = {path.stem for folder in folders or () for path in Path(folder, "model_configs").glob("*.json")}
-    return names | {"demo", "demo-vit"}
+    return names | {"demo", "demo-vit"} | plugin_names()
 
 
 _OFFERS: dict[str, Callable[[click.Context], Iterable[str]]] = {

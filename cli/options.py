@@ -68,7 +68,7 @@ def share_cores() -> None:
 model_options: Decorator = options(
     option(
         "--model", "models", multiple=True,
-        help="The encoder of the cache or head, where it is a local-dir:, hf-hub: or a file: these are loaded only "
+        help="The encoder of the cache or head, where it is a local-dir:, hf:, hf-hub: or a file: these are loaded only "
         "where they are named here.",
     ),
     option(
@@ -82,7 +82,8 @@ model_options: Decorator = options(
 encoder_options: Decorator = options(
     option(
         "--model", default="ViT-B-16", show_default=True,
-        help="An open_clip model, local-dir:FOLDER, demo or demo-vit.",
+        help="An open_clip model, local-dir:FOLDER, demo or demo-vit; of extract also hf:NAME or "
+        "hf:FOLDER (transformers), and encoders of other packages.",
     ),
     option(
         "--pretrained", default="",
@@ -105,7 +106,7 @@ def encoder_loader() -> EncoderLoader:
     typed = click.core.ParameterSource.COMMANDLINE
     if checkpoints and ctx.get_parameter_source("checkpoints") is typed:
         raise click.UsageError(
-            f"--pretrained {checkpoints[0]} belongs to no --model: local-dir:, hf-hub:, demo and demo-vit bring "
+            f"--pretrained {checkpoints[0]} belongs to no --model: local-dir:, hf:, hf-hub:, demo and demo-vit bring "
             "their weights."
         )
     insist = ctx.get_parameter_source("models") is typed

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 
-from ..pipeline.encoders import load_encoder
+from ..pipeline.encoders import load_open_clip
 from .captions import fact_vector
 from .distill import TEACHER_WEIGHTS, VIT_CONFIG
 from .languages import Language, load_language, sentence, tokenize
@@ -52,7 +52,7 @@ STILLS_SEED = 2000
 
 def embedded_stills(count: int, workers: int) -> tuple[torch.Tensor, np.ndarray]:
     """Return (embeddings [n, D] by demo-vit, L2-normalized, facts [n, F] uint8) of freshly drawn stills."""
-    visual = load_encoder("demo-vit", device="cpu", precision="fp32").network.visual
+    visual = load_open_clip("demo-vit", device="cpu", precision="fp32").network.visual
     embeddings, facts = [], []
     for number, batch in enumerate(rendered(-(-count // BATCH), STILLS_SEED, workers, BATCH)):
         with torch.inference_mode():

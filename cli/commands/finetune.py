@@ -259,7 +259,7 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
     """
     share_cores()
     from ...lexicons import load_lexicon
-    from ...pipeline.encoders import load_encoder
+    from ...pipeline.encoders import load_open_clip
     from ...pipeline.extraction import ExtractSettings
     from ...pipeline.finetune import Finetuning, few_shot_batch, join_world, training_videos
     from ..messages import note, warn
@@ -285,7 +285,7 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
     )
     with join_world(options["device"]) as world:
         speaks = world.rank == 0
-        encoder = load_encoder(
+        encoder = load_open_clip(
             options["model"],
             options["pretrained"],
             device=str(world.device),

@@ -18,7 +18,7 @@ from ..parameters import argument, option
 @option(
     "--model",
     required=True,
-    help="The encoder that made them: an open_clip model, local-dir:FOLDER, demo or demo-vit.",
+    help="The encoder that made them: an open_clip model, local-dir:FOLDER, hf:NAME or hf:FOLDER, demo or demo-vit.",
 )
 @option(
     "--pretrained", default="",

@@ -85,7 +85,7 @@ def command(
 
     from ...cache import FeatureCache
     from ...lexicons import Lexicon
-    from ...pipeline.encoders import collapse_note
+    from ...pipeline.encoders import check_has_text, check_has_time, collapse_note
     from ...pipeline.report import VideoSaliency, read_cached_frames, read_dense_frames
     from ...pipeline.scoring import ConceptSpotter, ConceptSpottingConfig
     from ..files import check_writable
@@ -96,6 +96,9 @@ def command(
         check_writable(beside, "--output")
     prompts = prompts_of(options["prompt"])
     features = FeatureCache(cache)
+    check_has_text(features.identity)
+    if not options["frames"]:
+        check_has_time(features.identity, features.shape[2], "Saliency")
     found = [
         find_video(features, video, "VIDEO"),
         *(find_video(features, each, "--video") for each in others),

@@ -182,6 +182,7 @@ def _queries(
     words: str,
 ) -> tuple[TextEmbeddings | None, list[Query]]:
     """Return (the embedded texts, the queries): texts first, then videos, each once."""
+    from ...pipeline.encoders import check_has_text
     from ...pipeline.search import Query, file_queries, text_queries, text_query_list, video_query
 
     load = encoder_loader()
@@ -190,6 +191,7 @@ def _queries(
     own = [find_video(features, name, "--like") for name in likes if Path(name) not in files]
     embedded, queries = None, []
     if texts:
+        check_has_text(features.identity)
         different = tuple(dict.fromkeys(texts))
         embedded = text_queries(load(features.identity), different, prompts, words=words)
         queries = text_query_list(embedded)
@@ -203,15 +205,17 @@ def _queries(
 
 def _index(features: FeatureCache, pool: str, device: str) -> CompressedIndex:
     """Return the index of the cache, built where there is none or the cache has changed; warns where its recall is low."""
+    from ...pipeline.encoders import has_text
     from ...pipeline.scoring import LEAST_RECALL
     from ...pipeline.search import CompressedIndex, StaleIndex, build_index, sample_texts
     from ..messages import note, warn
 
+    reads_texts = has_text(features.identity)
     try:
-        index = CompressedIndex(features, pool, measured=("text", "video"))
+        index = CompressedIndex(features, pool, measured=("text", "video") if reads_texts else ("video",))
     except (FileNotFoundError, StaleIndex):
-        texts = sample_texts(features, encoder_loader())
-        index = build_index(features, pool, {"text": texts}, device=device)
+        texts = {"text": sample_texts(features, encoder_loader())} if reads_texts else {}
+        index = build_index(features, pool, texts, device=device)
         note(f"built an index of {index.facts.n_vectors:,} vectors, which the cache keeps.")
     worst = min(index.facts.recall, key=lambda kind: index.facts.recall[kind])
     recall = index.facts.recall[worst]

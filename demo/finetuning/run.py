@@ -14,7 +14,7 @@ import numpy as np
 from ...cache import FeatureCache
 from ...lexicons import Lexicon, load_lexicon
 from ...pipeline.datasets import VideoList, read_videos
-from ...pipeline.encoders import EncoderLoader, load_encoder
+from ...pipeline.encoders import EncoderLoader, load_open_clip
 from ...pipeline.evaluation import (
     FEW_SHOT_SETTINGS,
     ScoringSettings,
@@ -90,7 +90,7 @@ def _train(world: Path, run: Run, seed: int) -> None:
         second = settings_of(run.second, f"local-dir:{tower}")
     recipe = find_recipe("text4vis", **run.changes, second=second, seed=seed)
     chosen = training_videos(listed, classes, split="all", shots=run.shots, held_out=0, seed=seed)
-    encoder = load_encoder(MODEL, device="cpu", precision="fp32")
+    encoder = load_open_clip(MODEL, device="cpu", precision="fp32")
     folder = run.place(world, seed)
     training = Finetuning(chosen, encoder, recipe, folder, reading=ExtractSettings(workers=1))
     training.run(lambda report: print(f"{folder.name}: {report}", file=sys.stderr, flush=True))
@@ -105,7 +105,7 @@ def _extract(world: Path, run: Run, seed: int, split: str) -> FeatureCache:
     order = run.videos == "order"
     splits = {f"{split}-order"} if order else {split_of(kind, split) for kind in KINDS}
     sampling = Sampling(run.changes.get("frames", 8), position="middle" if order else "start")
-    encoder = load_encoder(f"local-dir:{run.place(world, seed)}", device="cpu", precision="fp32")
+    encoder = load_open_clip(f"local-dir:{run.place(world, seed)}", device="cpu", precision="fp32")
     features = run.place(world, seed, f".{split}")
     videos = read_videos(world / LIST_FILE)
     chosen = VideoList(video for video in videos if video.split in splits)

@@ -30,7 +30,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class OpenClipEncoder:
-    """An open_clip model on a device, with its preprocessing, tokenizer and identity; `load_encoder` makes one."""
+    """An open_clip model on a device, with its preprocessing, tokenizer and identity; `load_open_clip` makes one."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class OpenClipEncoder:
         """What a user should know before trusting the features; empty where nothing is suspicious."""
         self.tower = tower
         """What is inside the visual tower of `network`, where its frames see each other."""
-        self.frames_per_sample = tower.frames if tower else 1
+        self.frames_per_sample = self.embeddings_per_sample = tower.frames if tower else 1
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         digest = weights_digest(self.network)  # before precision or device change a single bit
@@ -69,7 +69,7 @@ class OpenClipEncoder:
             "architecture": {**architecture, **({"tower": tower.to_dict()} if tower else {})},
             "weights_sha256": digest,
             "activation": activation_of(self.network),
-            "preprocess": {k: v for k, v in preprocess.to_dict().items() if k != "resize"},
+            "preprocess": preprocess.to_identity(),
             "tokenizer": tokenizer_identity(self.tokenizer),
             "dimension": self.dimension,
         }
@@ -82,7 +82,8 @@ class OpenClipEncoder:
         if self.tower is None:
             change_tower(self.network.visual, config, seed)
             self.network.to(self.device).eval()
-            self.tower, self.frames_per_sample = config, config.frames
+            self.tower = config
+            self.frames_per_sample = self.embeddings_per_sample = config.frames
 
     def change_normalization(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         """Read colors with another mean and standard deviation, in 0..1: the identity is that of the weights as they

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...cache import Identity, write_whole
 from ...cache.files import read_regular
+from .plugins import is_plugin
 from .towers.config import FrozenWeights, read_tower
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ SETTLED_NS = 2 * 10**9
 """A file that was written so shortly before it was read may have been written again within the same time stamp."""
 _MOST_FILES = 200
 """Files of a model folder; a folder that has more is none, and is not looked through."""
+HUGGING_FACE = "hf"
+"""`hf:FOLDER` or `hf:OWNER/NAME`: a model of transformers."""
 PACKAGED = {"demo": "encoder", "demo-vit": "vit"}
 """Encoders that come with the package, and their folders in vidclip.demo."""
 DEMO_CHINESE = "demo-zh"
 """As a second text tower: the packaged one, with the tokens of Chinese."""
 _PROGRAMS = ("vidclip", "open_clip_torch", "torch")
+_OF_TRANSFORMERS = ("transformers", "tokenizers", "timm", "torchvision", "sentencepiece")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def remember_encoder(
         "version": VERSION,
         "identity": identity.digest,
         "asked": asdict(asked.absolute()),
-        "programs": _programs(),
+        "programs": _programs(asked.model),
         "files": stamps,
     }
     data = (json.dumps(document, indent=2) + "\n").encode()
@@ -99,7 +103,7 @@ def is_known_encoder(folder: Path, identity: Identity, asked: EncoderRequest) ->
         fetched = _frozen_weights(asked.model, packaged=False) is not None
         return (
             all(document.get(key) == value for key, value in expected.items())
-            and document.get("programs") == _programs()
+            and document.get("programs") == _programs(asked.model)
             and 0 < len(files) <= 2 * _MOST_FILES
             and all(_stamp(Path(entry[0])) == entry for entry in files)
             # A new file in a model folder may be loaded in the place of another.
@@ -117,20 +121,23 @@ def _are_files_of(folder: list[Path], listed: set[str], fetched: bool) -> bool:
 def remembered(model: str) -> str:
     """Return `--model` as a cache keeps it: with the absolute path of a folder."""
     schema, _, place = model.partition(":")
-    return f"local-dir:{os.path.abspath(place)}" if schema == "local-dir" else model  # noqa: PTH100
+    of_folder = schema == "local-dir" or (schema == HUGGING_FACE and Path(place).is_dir())
+    return f"{schema}:{os.path.abspath(place)}" if of_folder else model  # noqa: PTH100
 
 
 def model_folder(model: str) -> Path | None:
     """Return the folder that a model is loaded from, where its name says it."""
     if model in PACKAGED:
         return Path(str(importlib.resources.files("vidclip.demo"))) / PACKAGED[model]
-    schema, _, place = model.partition(":")
-    return Path(os.path.abspath(place)) if schema == "local-dir" else None  # noqa: PTH100
+    schema, _, place = remembered(model).partition(":")
+    return Path(place) if schema == "local-dir" or (schema == HUGGING_FACE and Path(place).is_dir()) else None
 
 
 def brings_its_weights(model: str) -> bool:
     """Return whether a model's name says where its weights are, so that no `--pretrained` goes with it."""
-    return model in PACKAGED or model.partition(":")[0] in ("local-dir", "hf-hub")
+    if model in PACKAGED or model.partition(":")[0] in ("local-dir", "hf-hub", HUGGING_FACE):
+        return True
+    return is_plugin(model)
 
 
 def weights_of_demo_vit() -> tuple[Path, Path]:
@@ -185,12 +192,22 @@ def _stamp(path: Path) -> list[Any] | None:
     return [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def _programs() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PROGRAMS}
+def _programs(model: str) -> dict[str, str]:
+    of_transformers = model.partition(":")[0] == HUGGING_FACE
+    names = (*_PROGRAMS, *(_OF_TRANSFORMERS if of_transformers else ()))
+    found: dict[str, str] = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def files_of(encoder: Encoder) -> list[Path]:
     """Return the files that shape an encoder that has been loaded; none where they are not all known."""
+    if "plugin" in encoder.identity:
+        return []
+    if encoder.model.partition(":")[0] == HUGGING_FACE:
+        return _files_of_folder(encoder.model) or []
     text = encoder.identity["architecture"].get("text_cfg", {})
     elsewhere = [key for key in text if key.startswith("hf_")]  # a tokenizer or tower of transformers
     if elsewhere or encoder.identity["tokenizer"]["kind"] != "SimpleTokenizer":

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import re
 import socket
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
 import huggingface_hub
+
+from .protocol import EncoderError
+
+_SETTINGS = ["*.json", "*.txt", "*.model"]
+"""Patterns of the files that say what a model is, and of its tokenizer."""
+_ELSEWHERE = ["*/*", "open_clip*", "*.onnx*"]
+"""What other programs read, and other precisions and adapters in folders of their own."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*/[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 OFFLINE_HELP = (
     "Give the weights as a file (--pretrained FILE) or a folder (--model local-dir:FOLDER); or try --model demo "
@@ -38,6 +51,39 @@ def hub_client(wanted: bool) -> Iterator[None]:
         huggingface_hub.constants.HF_HUB_OFFLINE = offline
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
+
+
+def fetch_transformers(name: str, check: Callable[[dict[str, Any]], object]) -> Path:
+    """Return the folder of a model of the hub, fetched where it has not been before: its settings, and then its weights.
+
+    check    is given config.json before the weights are fetched, and raises ValueError for a model that is of no use
+
+    Raises ValueError for what is no name, EncoderError where nothing can be fetched, and what `check` raises.
+    """
+    if not _HUB_NAME.fullmatch(name) or ".." in name:
+        raise ValueError(f"{name!r} is neither a folder that is there nor OWNER/NAME of the hub")
+
+    def fetch(patterns: list[str]) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(name, allow_patterns=patterns, ignore_patterns=_ELSEWHERE)
+        )
+
+    with hub_client(True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            folder = fetch(_SETTINGS)
+            check(dict(json.loads((folder / "config.json").read_text("utf-8"))))
+            folder = fetch([*_SETTINGS, "*.safetensors"])
+            if not list(folder.glob("*.safetensors")):
+                folder = fetch([*_SETTINGS, "pytorch_model*.bin", "*.bin.index.json"])
+        except ValueError:
+            raise
+        except Exception as error:  # the client of the hub and its parts throw their own
+            raise EncoderError(
+                f"{name} cannot be fetched from the hub: {first_line(error)}\nWhere there is no network, download the model "
+                "elsewhere, and give its folder (--model hf:FOLDER)."
+            ) from error
+    return folder
 
 
 def first_line(error: BaseException) -> str:

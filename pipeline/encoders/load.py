@@ -1,4 +1,4 @@
-"""Encoders by name, file, folder or hub page, with help where there is no network."""
+"""Models of open_clip by name, file, folder or hub page, with help where there is no network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from ..choices import PRECISIONS, check_choice
 from ..devices import DeviceError, choose_device
 from .encoder import OpenClipEncoder
-from .files import PACKAGED, model_folder, remembered, weights_of_demo_vit
+from .files import HUGGING_FACE, PACKAGED, model_folder, remembered, weights_of_demo_vit
 from .frozen import add_trained_prompts, check_frozen
 from .hub import OFFLINE_HELP, first_line, hub_client
 from .identity import activation_of
@@ -34,7 +34,7 @@ from .towers.config import FrozenWeights, TowerConfig, read_tower
 _log = logging.getLogger(__name__)
 
 
-def load_encoder(
+def load_open_clip(
     model: str,
     pretrained: str = "",
     *,
@@ -167,12 +167,17 @@ def _reference(model: str) -> str:
                 "and the weights, as open_clip saves them."
             )
         return model
+    if schema == HUGGING_FACE:
+        raise EncoderError(
+            f"{model} is a model of transformers, which features are made with; what this does takes models of open_clip."
+        )
     name = model.replace("/", "-")
     if name not in open_clip.list_models():
         close = difflib.get_close_matches(name, open_clip.list_models(), n=4, cutoff=0.5)
         hint = f" Did you mean {', '.join(close)}?" if close else ""
         raise EncoderError(
-            f"open_clip knows no model {model!r}.{hint} A folder with a model is given as local-dir:FOLDER."
+            f"open_clip knows no model {model!r}.{hint} A folder with a model is given as local-dir:FOLDER, one of "
+            "transformers as hf:FOLDER."
         )
     return name
 
@@ -195,8 +200,8 @@ def load_outline(model: str, *, image_size: int | None = None, tower: TowerConfi
     return network.visual.eval().requires_grad_(False)
 
 
-def brings_own_files(model: str, pretrained: str) -> bool:
-    """Return whether a model is read from a folder, a file or a hub page, and not by a name that open_clip knows."""
+def has_own_files(model: str, pretrained: str) -> bool:
+    """Return whether a model of open_clip is read from a folder, a file or a hub page, and not by a name that it knows."""
     if model.partition(":")[0] in ("local-dir", "hf-hub"):
         return True
     return bool(pretrained) and not get_pretrained_cfg(model.replace("/", "-"), pretrained)

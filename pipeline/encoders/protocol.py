@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...cache import TextEmbeddings
+from ...cache import Identity, TextEmbeddings
 from ..video import Preprocess
 
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ class ModelNotNamed(EncoderError):
         )
 
 
+class TextUnavailable(EncoderError):
+    """Texts are asked of an encoder that has no text tower."""
+
+    def __init__(self, encoder: str) -> None:
+        super().__init__(
+            f"{encoder} embeds no texts: it has no text tower. What reads class names or phrases cannot be done with its "
+            "features; heads with --classifier linear, lda, random or orthogonal can, and search with --like."
+        )
+
+
 def full_name(model: str, pretrained: str) -> str:
     """Return `ViT-B-16 (openai)`, or the model alone where it brings its weights."""
     return f"{model} ({pretrained})" if pretrained else model
@@ -53,7 +63,11 @@ class Encoder(Protocol):
     identity: dict[str, Any]
     """What shapes its embeddings, JSON-able: equal identities give equal embeddings."""
     frames_per_sample: int
-    """How many neighbors in a batch see each other: 1 where frames are embedded one by one."""
+    """n: how many neighbors in a batch see each other, 1 where frames are embedded one by one."""
+    embeddings_per_sample: int
+    """n': how many embeddings these give: n, or fewer of a clip encoder, each of n / n' neighbors."""
+    warnings: tuple[str, ...]
+    """What a user should know before trusting the features."""
 
     @property
     def name(self) -> str:
@@ -67,15 +81,59 @@ class Encoder(Protocol):
 
     def encode_clips(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (frame embeddings [B, T, D], patch tokens [B, P, d]), float32 on the device, of pixels
-        [B, T, height, width, 3] uint8."""
+        [B, T, height, width, 3] uint8. Asked of an encoder with `patch_shape` alone."""
         ...
 
     def encode_frames(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return embeddings [B, D] float32 on the device, not normalized, of pixels [B, height, width, 3] uint8."""
+        """Return embeddings [B n' / n, D] float32 on the device, not normalized, of pixels [B, height, width, 3] uint8."""
         ...
 
     def encode_text(
         self, phrases: Sequence[str], prompts: Sequence[str] = ("{}",), *, words: str = "name"
     ) -> TextEmbeddings:
-        """Return sentence embeddings of phrases, and those of their words."""
+        """Return sentence embeddings of phrases, and those of their words. Raises TextUnavailable without text tower."""
         ...
+
+
+def embeddings_of_view(encoder: Encoder, frames: int) -> int:
+    """Return T': how many embeddings a view of T frames has. Raises EncoderError for a T that the encoder cannot read."""
+    size, given = encoder.frames_per_sample, encoder.embeddings_per_sample
+    if size == given:
+        if size not in (1, frames):
+            raise EncoderError(
+                f"the frames of a clip see each other in {encoder.name}, which reads clips of {size} frames, not of "
+                f"{frames}. Use --frames {size}."
+            )
+        return frames
+    if frames % size:
+        raise EncoderError(
+            f"{encoder.name} embeds clips of {size} frames, and {frames} frames are no whole number of these. Use "
+            f"--frames {size}, or a multiple of it."
+        )
+    return frames // size * given
+
+
+def has_text(identity: Identity) -> bool:
+    """Return whether the encoder of an identity has a text tower, without loading it."""
+    return identity.encoder.get("tokenizer", "unknown") is not None
+
+
+def check_has_text(identity: Identity) -> None:
+    """Raise TextUnavailable where the encoder of an identity has no text tower."""
+    if not has_text(identity):
+        raise TextUnavailable(identity.encoder_name)
+
+
+def check_has_time(identity: Identity, embeddings: int, what: str) -> None:
+    """Raise EncoderError where a clip encoder gives each view a single embedding, in which nothing is at any time.
+
+    embeddings    T' of the features
+    what          what is asked for, as the beginning of a sentence
+    """
+    sample = identity.encoder.get("sample")
+    if embeddings == 1 and isinstance(sample, Mapping):
+        size = sample.get("frames", "?")
+        raise EncoderError(
+            f"{what} needs several embeddings of each video, and {identity.encoder_name} gives one for a clip of {size} "
+            f"frames. Extract with a multiple of --frames {size}, or use the pool mean."
+        )

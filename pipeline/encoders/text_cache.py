@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +21,7 @@ from ...cache import (
 )
 from ...lexicons import Lexicon
 from .files import remembered
-from .protocol import Encoder, EncoderError, ModelNotNamed, full_name
-
-if TYPE_CHECKING:  # it brings torch and open_clip
-    from .encoder import OpenClipEncoder
+from .protocol import Encoder, EncoderError, ModelNotNamed, check_has_text, full_name
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +44,9 @@ def text_embeddings(
 
     A file from before precision was part of the key may hold what a GPU computed in half precision: it is used only
     where the encoder cannot be had.
-    Raises EncoderError where the encoder cannot be had, CacheError for a damaged file.
+    Raises EncoderError where the encoder cannot be had, or embeds no texts; CacheError for a damaged file.
     """
+    check_has_text(cache.identity)
     load = load or EncoderLoader()
     digest = cache.identity.encoder_digest
 
@@ -115,9 +112,9 @@ class EncoderLoader:
         self._insist = insist
         self._on_note = on_note
         self._noted: set[str] = set()
-        self._loaded: dict[tuple[str, str], OpenClipEncoder] = {}
+        self._loaded: dict[tuple[str, str], Encoder] = {}
 
-    def __call__(self, identity: Identity, precision: str = PRECISION) -> OpenClipEncoder:
+    def __call__(self, identity: Identity, precision: str = PRECISION) -> Encoder:
         """Return the encoder. Raises ModelNotNamed where the user has to name it, EncoderError where it cannot be had
         or has changed."""
         key = (identity.encoder_digest, precision)
@@ -131,17 +128,19 @@ class EncoderLoader:
             self._noted.add(message)
             self._on_note(message)
 
-    def _load(self, identity: Identity, precision: str) -> OpenClipEncoder:
-        from .load import brings_own_files, load_encoder
+    def _load(self, identity: Identity, precision: str) -> Encoder:
+        from .by_name import brings_own_files, load_encoder
 
         own = [named for named in self._models if _is_named(identity, named)][:1]
         from_elsewhere = brings_own_files(identity.model, identity.pretrained)
         if not own and not from_elsewhere and not (self._insist and self._models):
             own = [(identity.model, identity.pretrained)]
-        size = image_size_of(identity)
+        size, clip = image_size_of(identity), clip_size_of(identity)
         for named in own or self._models:  # the same weights may lie elsewhere now
             try:
-                encoder = load_encoder(*named, device=self._device, precision=precision, image_size=size)
+                encoder = load_encoder(
+                    *named, device=self._device, precision=precision, image_size=size, frames=clip
+                )
             except EncoderError as error:
                 raise EncoderError(
                     f"the encoder of these features, {identity.encoder_name}, is needed: {error}"
@@ -172,6 +171,13 @@ def image_size_of(identity: Identity) -> int | None:
     except (KeyError, TypeError, LookupError, AttributeError):
         return None
     return size if size != natural and isinstance(size, int) and 0 < size <= 4096 else None
+
+
+def clip_size_of(identity: Identity) -> int | None:
+    """Return how many frames a clip encoder read at once; None for other encoders."""
+    sample = identity.encoder.get("sample")
+    size = sample.get("frames") if isinstance(sample, Mapping) else None
+    return size if isinstance(size, int) and 0 < size <= 10_000 else None
 
 
 def _is_named(identity: Identity, named: tuple[str, str]) -> bool:

@@ -72,7 +72,7 @@ def load_text_tower(
     """Load a text tower, in float32 on the CPU.
 
     reference         folder of transformers, as `save_pretrained` writes it: nothing is downloaded, no code of it is
-                      run. Or, as text, an open_clip model, as `load_encoder` takes it: `local-dir:FOLDER`, `demo`, a name
+                      run. Or, as text, an open_clip model, as `load_open_clip` takes it: `local-dir:FOLDER`, `demo`, a name
     pretrained        weights of an open_clip model, where it does not bring its own
     cache_identity    that of the cache beside whose encoder the tower stands: an open_clip model of the same identity
                       is `same`, every other one `related`
@@ -109,11 +109,11 @@ def _of_folder(folder: Path) -> TextTower:
 
 
 def _of_open_clip(name: str, pretrained: str, cache_identity: Identity | None) -> TextTower:
-    from .load import load_encoder
+    from .load import load_open_clip
     from .open_clip_tower import OpenClipTextTower
 
     size = image_size_of(cache_identity) if cache_identity else None
-    encoder = load_encoder(name, pretrained, device="cpu", precision=PRECISION, image_size=size)
+    encoder = load_open_clip(name, pretrained, device="cpu", precision=PRECISION, image_size=size)
     digest = Identity(encoder.identity, {}, "").encoder_digest
     same = cache_identity is not None and digest == cache_identity.encoder_digest
     return OpenClipTextTower(encoder, "same" if same else "related")
@@ -124,10 +124,10 @@ def _demo_in_chinese() -> TextTower:
     import torch
     from safetensors.torch import load_file
 
-    from .load import load_encoder
+    from .load import load_open_clip
     from .open_clip_tower import OpenClipTextTower
 
-    encoder = load_encoder("demo", device="cpu", precision=PRECISION)
+    encoder = load_open_clip("demo", device="cpu", precision=PRECISION)
     extra = load_file(chinese_of_demo())
     with torch.no_grad():
         encoder.network.token_embedding.weight[extra["tokens"]] = extra["rows"].float()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...cache import FeatureCache
 from ...lexicons import Lexicon, load_lexicon
 from ..choices import FUSION_FORMS, MULTI_LABEL, POOLS, VIDEO_PROMPTS
-from ..encoders import EncoderLoader, text_embeddings
+from ..encoders import EncoderLoader, check_has_time, has_text, text_embeddings
 from ..scoring import (
     NO_FEATURES,
     PROMPT,
@@ -118,20 +118,26 @@ def build_scorers(
     for _, stored in heads:
         stored.check_encoder(cache.identity.encoder_digest, str(cache.folder))
         stored.check_features(cache.shape, str(cache.folder))
-    spots = "vcs" in settings.pools
-    texts = text_embeddings(
-        cache, lexicon, settings.prompts, words=settings.words if spots else "none", load=load
-    )
-    for phrase in texts.truncated[:3]:
-        load.note(f"{phrase!r} is longer than the text encoder's context, and was cut.")
+    spots, texts = "vcs" in settings.pools, None
+    if spots:
+        check_has_time(cache.identity, cache.shape[2], "Concept spotting (the pool vcs)")
+    if has_text(cache.identity) or not heads or settings.attributes or settings.pools != ("mean",):
+        texts = text_embeddings(
+            cache, lexicon, settings.prompts, words=settings.words if spots else "none", load=load
+        )
+        for phrase in texts.truncated[:3]:
+            load.note(f"{phrase!r} is longer than the text encoder's context, and was cut.")
+    else:  # of the row that nobody asked for, there is none
+        load.note(f"{cache.identity.encoder_name} embeds no texts: no row is without training.")
     view_average = settings.view_average
     if view_average == "features" and cache.shape[1] == 1:
         view_average = None  # one view is its own mean: concept spotting need not have features
     if view_average == "features" and spots:
         raise EvaluationError(f"view average 'features': {NO_FEATURES}.")
-    sentence = texts.sentence
     videos: list[Scorer] = []
     for pool in dict.fromkeys(settings.pools):
+        if texts is None:
+            break
         make = partial(pool_scorer, pool, config=settings.spotting, view_average=view_average, device=device)
         videos.append(make(texts))
         if languages is not None:
@@ -162,12 +168,12 @@ def build_scorers(
             videos.append(scorer)
     read: list[Scorer] = []
     found = None
-    if settings.attributes:
+    if texts is not None and settings.attributes:
         found = find_attributes(
             cache, settings.attributes, settings.attribute_settings, retriever=retriever, load=load
         )
         load.note(found.without_note(cache))
-        read.append(AttributesScorer(sentences_by_row(found.stored, cache), sentence))
+        read.append(AttributesScorer(sentences_by_row(found.stored, cache), texts.sentence))
     given = found.stored if found else None
     for name, stored in heads:
         if stored.kind == "attributes":

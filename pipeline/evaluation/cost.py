@@ -71,7 +71,7 @@ def model_cost(
 ) -> ModelCost:
     """Return what a clip of T frames costs.
 
-    model       as in `load_encoder`
+    model       as in `load_open_clip`
     image_size  side of the square that the model sees; None: its own
     tower       what is put inside the visual tower, one of TOWERS; none: what a model folder has inside
     prompts     of temporal-prompts; None: as the paper has them

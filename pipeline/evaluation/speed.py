@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..datasets import VideoList
-from ..encoders import OpenClipEncoder, PromptConfig, TowerConfig, load_encoder
+from ..encoders import OpenClipEncoder, PromptConfig, TowerConfig, load_open_clip
 from ..extraction import ExtractSettings, extract
 from ..video import Sampling
 
@@ -73,7 +73,7 @@ def _measure(
     precision: str,
     videos: VideoList | None,
 ) -> Speed:
-    encoder = load_encoder(model, device=device, precision=precision, image_size=image_size, weights=False)
+    encoder = load_open_clip(model, device=device, precision=precision, image_size=image_size, weights=False)
     if tower is not None:
         encoder.change_tower(tower)
     batch = _BATCH.get(encoder.device.type, 16)

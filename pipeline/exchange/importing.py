@@ -64,9 +64,11 @@ def import_features(
     else:
         exported = False
         identity = _stated_identity(encoder, shape)
-    if encoder.frames_per_sample not in (1, shape[1]):
+    size, given = encoder.frames_per_sample, encoder.embeddings_per_sample
+    if shape[1] % given if size != given else size not in (1, shape[1]):
+        gives = f" and gives {given} embeddings of each" if size != given else ""
         raise ExchangeError(
-            f"{encoder.model} reads clips of {encoder.frames_per_sample} frames, and {first.where} has {shape[1]}."
+            f"{encoder.model} reads clips of {size} frames{gives}, and {first.where} has {shape[1]}."
         )
     precision = "+".join(map(str, (metadata or {}).get("precisions") or [])) if exported else IMPORTED
     taken = already = 0

@@ -19,9 +19,9 @@ class _Unfinished:
 
     record: VideoRecord
     embeddings: np.ndarray
-    """[V * T, D] float32: the record's frames, filled batch by batch."""
+    """[V * T', D] float32: the record's frames, filled batch by batch."""
     missing: int
-    """How many of them are not there yet."""
+    """How many frames are not embedded yet."""
 
 
 class _Part(NamedTuple):
@@ -61,12 +61,12 @@ class FrameBatches:
     def add(self, record: VideoRecord, pixels: np.ndarray) -> list[VideoRecord]:
         """Take a video in, and return the videos that became complete.
 
-        record    its `frames` [V, T, D] float32, and `patches` [V, P, d] where they are wanted, are filled in place
+        record    its `frames` [V, T', D] float32, and `patches` [V, P, d] where they are wanted, are filled in place
         pixels    [V, T, height, width, 3] uint8, copied
         Raises EncoderError when the encoder runs out of memory.
         """
         pixels = pixels.reshape(-1, *pixels.shape[2:])
-        embeddings = record.frames.reshape(len(pixels), -1)
+        embeddings = record.frames.reshape(-1, record.frames.shape[-1])
         video = _Unfinished(record, embeddings, missing=len(pixels))
         complete: list[VideoRecord] = []
         taken = 0
@@ -105,7 +105,7 @@ class FrameBatches:
         return complete
 
     def _embed(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return frame embeddings [B, D] of a batch, and the patch tokens [B / T, P, d] of its clips."""
+        """Return the embeddings [B n' / n, D] of a batch, and the patch tokens [B / T, P, d] of its clips."""
         if not self._patches:
             return self._encoder.encode_frames(pixels), None
         clips = pixels.unflatten(0, (-1, self._encoder.frames_per_sample))
@@ -115,14 +115,20 @@ class FrameBatches:
     def _collect(self) -> list[VideoRecord]:
         embeddings, patches, parts = self._running.popleft()
         host = embeddings.cpu().numpy()
-        tokens, size = None if patches is None else patches.cpu().numpy(), self._encoder.frames_per_sample
+        tokens = None if patches is None else patches.cpu().numpy()
+        size, given = self._encoder.frames_per_sample, self._encoder.embeddings_per_sample
         complete = []
-        for video, start, stop, place in parts:
-            video.embeddings[start:stop] = host[place : place + stop - start]
+        for video, start, stop, place in parts:  # of whole samples
+            samples = slice(start // size, stop // size)
+            found = slice(place // size, (place + stop - start) // size)
+            video.embeddings[_times(samples, given)] = host[_times(found, given)]
             if tokens is not None and video.record.patches is not None:
-                clips = slice(place // size, (place + stop - start) // size)
-                video.record.patches[start // size : stop // size] = tokens[clips]
+                video.record.patches[samples] = tokens[found]
             video.missing -= stop - start
             if not video.missing:
                 complete.append(video.record)
         return complete
+
+
+def _times(samples: slice, given: int) -> slice:
+    return slice(samples.start * given, samples.stop * given)

@@ -20,7 +20,7 @@ import numpy as np
 
 from ...cache import CacheMismatch, CacheWriter, Failure, FeatureCache, Identity, VideoRecord
 from ..datasets import Video, VideoList
-from ..encoders import Encoder, EncoderError
+from ..encoders import Encoder, EncoderError, embeddings_of_view
 from ..video import (
     DAMAGED,
     DECODE_WITH_DIGEST,
@@ -30,6 +30,7 @@ from ..video import (
     DecodePool,
     Sampling,
     VideoRequest,
+    middle_frames,
 )
 from .batches import FrameBatches
 from .known_content import copy_known_content
@@ -68,10 +69,12 @@ def extract(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Bring the features of `videos` into the cache `folder`; videos that are there, and whose files have not
-    changed, are left alone; those whose content is there under another id are not read either (see `plan_extraction`). Their labels and splits become those of the list, where it says any.
+    changed, are left alone; those whose content is there under another id are not read either (see
+    `plan_extraction`). Their labels and splits become those of the list, where it says any.
 
     A video may be a file, a segment of a file, or a folder of images. The frames of a segment are chosen inside it
-    alone; `frame_indices`, `timestamps`, `duration_seconds` and `n_frames` are those of its whole file.
+    alone; `frame_indices`, `timestamps`, `duration_seconds` and `n_frames` are those of its whole file. Embeddings of
+    several frames have the mean of their times, and the index of the middle one.
 
     clip           which frames and which of their pixels; of a sampling alone, the pixels are the encoder's own
     stored         the cache, where it is open already
@@ -84,12 +87,8 @@ def extract(
     for a segment that ends before it begins. The cache is whole in any case.
     """
     clip, settings = _clip_spec(encoder, clip), settings or ExtractSettings()
-    if encoder.frames_per_sample not in (1, clip.sampling.frames):
-        raise EncoderError(
-            f"the frames of a clip see each other in {encoder.name}, which reads clips of {encoder.frames_per_sample} "
-            f"frames, not of {clip.sampling.frames}. Use --frames {encoder.frames_per_sample}."
-        )
-    report = _Reporter(Progress(), on_progress)
+    times = embeddings_of_view(encoder, clip.sampling.frames)
+    report = _Reporter(Progress(), on_progress, clip.sampling.frames // times)
     interrupted = False
     with CacheWriter(
         folder,
@@ -138,7 +137,7 @@ def extract(
                         decode=DECODE_WITH_DIGEST,
                     ) as pool,
                 ):
-                    empty = _Empty(encoder.dimension, patch_shape)
+                    empty = _Empty(times, encoder.dimension, patch_shape)
                     _encode_all(plan, requests, pool, batches, empty, thread, report)
             except KeyboardInterrupt:
                 interrupted = True
@@ -171,9 +170,12 @@ def _check_all_accounted(videos: VideoList, cache: FeatureCache) -> None:
 class _Reporter:
     """Calls back a few times a second, not for every video."""
 
-    def __init__(self, progress: Progress, callback: Callable[[Progress], None] | None) -> None:
+    def __init__(
+        self, progress: Progress, callback: Callable[[Progress], None] | None, frames_per_embedding: int
+    ) -> None:
         self.progress = progress
         self._callback = callback
+        self._frames_per_embedding = frames_per_embedding
         self._last = 0.0
 
     def __call__(self, *, force: bool = False) -> None:
@@ -195,7 +197,8 @@ class _Reporter:
             self.progress.failed += 1
         else:
             self.progress.encoded += 1
-            self.progress.frames += item.frames.shape[0] * item.frames.shape[1]
+            views, times, _ = item.frames.shape
+            self.progress.frames += views * times * self._frames_per_embedding
             self.progress.damaged += item.note.startswith(DAMAGED)
 
 
@@ -249,11 +252,13 @@ class _WriterThread:
 class _Empty(NamedTuple):
     """The sizes of what the encoder is to fill."""
 
+    times: int
+    """T': embeddings of a view."""
     dimension: int
     patch_shape: tuple[int, int] | None
 
-    def frames(self, views: int, times: int) -> np.ndarray:
-        return np.empty((views, times, self.dimension), np.float32)
+    def frames(self, views: int) -> np.ndarray:
+        return np.empty((views, self.times, self.dimension), np.float32)
 
     def patches(self, views: int) -> np.ndarray | None:
         return None if self.patch_shape is None else np.empty((views, *self.patch_shape), np.float16)
@@ -302,19 +307,25 @@ def _encode_all(
 
 
 def _record(video: Video, decoded: Decoded, empty: _Empty, source: tuple[int, int, int]) -> VideoRecord:
-    """Return the record of a video, its frames [V, T, D] float32 and patch tokens yet to be filled.
+    """Return the record of a video, its frames [V, T', D] float32 and patch tokens yet to be filled.
 
     source    size, modification time and generation of its file
+
+    An embedding of several frames is at the mean of their times, and is called by the middle one.
     """
-    views, times = decoded.pixels.shape[:2]
+    views, n_frames = decoded.pixels.shape[:2]
     crops = views // len(decoded.frame_indices)
+    middle = middle_frames(n_frames, empty.times)
+    seconds = decoded.timestamps
+    if empty.times != n_frames:
+        seconds = seconds.reshape(len(seconds), empty.times, -1).mean(axis=2)
     return VideoRecord(
         id=video.id,
         path=str(video.path),
-        frames=empty.frames(views, times),
+        frames=empty.frames(views),
         patches=empty.patches(views),
-        frame_indices=decoded.frame_indices.repeat(crops, axis=0),
-        timestamps=decoded.timestamps.repeat(crops, axis=0),
+        frame_indices=decoded.frame_indices[:, middle].repeat(crops, axis=0),
+        timestamps=seconds.repeat(crops, axis=0),
         labels=video.labels,
         split=video.split,
         duration_seconds=decoded.duration_seconds,

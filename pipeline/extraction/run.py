@@ -51,7 +51,12 @@ def run_extraction(
 
     began_ns = time.time_ns()
     encoder = load_encoder(
-        request.model, request.pretrained, device=device, precision=precision, image_size=request.image_size
+        request.model,
+        request.pretrained,
+        device=device,
+        precision=precision,
+        image_size=request.image_size,
+        frames=sampling.frames,
     )
     if on_warning:
         for message in encoder.warnings:

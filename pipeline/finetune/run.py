@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..datasets import Video, file_id
-from ..encoders import OpenClipEncoder, collapse_note, load_encoder
+from ..encoders import OpenClipEncoder, collapse_note, load_open_clip
 from ..evaluation import bootstrap_interval, id_fingerprints
 from ..extraction import ExtractSettings, cache_identity
 from ..heads import (
@@ -311,7 +311,7 @@ class Finetuning:
         model, recipe, videos = self.loop.model.eval(), self.recipe, self.videos
         frozen = None if self._self_contained else frozen_weights(self.encoder, recipe)
         write_encoder(self.output, self.encoder, model.network, frozen)
-        trained = load_encoder(f"local-dir:{self.output}", device="cpu", precision="fp32")
+        trained = load_open_clip(f"local-dir:{self.output}", device="cpu", precision="fp32")
         settings: dict[str, Any] = {
             "finetuned": recipe.to_dict(),
             "prompts": list(recipe.prompts),

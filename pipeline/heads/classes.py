@@ -15,7 +15,14 @@ import torch
 
 from ...cache import FeatureCache, TextEmbeddings
 from ...lexicons import Lexicon, lexicon_of_labels
-from ..encoders import EncoderLoader, collapse_note, shared_embeddings_note, text_embeddings
+from ..encoders import (
+    EncoderLoader,
+    check_has_text,
+    check_has_time,
+    collapse_note,
+    shared_embeddings_note,
+    text_embeddings,
+)
 from .attributes_head import AttributesHead
 from .checkpoint import HeadError, StoredHead
 from .languages import SecondLanguage
@@ -67,9 +74,17 @@ def class_texts(
 
     Raises ValueError, by the name of the setting, for a text encoder that cannot be read, that goes with concept
     spotting, a learned prompt or several prompts, and for configs whose words or prompt lengths differ or leave no
-    room for names; what `text_embeddings` raises.
+    room for names; EncoderError for a temporal module or concept spotting over one embedding a video of a clip encoder,
+    and for texts of an encoder without text tower; what `text_embeddings` raises.
     """
     load = load or EncoderLoader()
+    for config in configs:
+        for wanted, what in (
+            (config.temporal != "mean", f"The temporal module {config.temporal}"),
+            (config.pool == "vcs", "Concept spotting (the pool vcs)"),
+        ):
+            if wanted:
+                check_has_time(cache.identity, cache.shape[2], what)
     words = {config.words for config in configs if config.pool == "vcs"}
     lengths = {config.prompt_context for config in configs if config.prompt_context}
     for name, values in (("words", words), ("prompt_context", lengths)):
@@ -95,6 +110,7 @@ def class_texts(
     if lengths:
         from .prompt_learner import PromptLearner
 
+        check_has_text(cache.identity)
         length = lengths.pop()
         try:
             prompt = PromptLearner(load(cache.identity), lexicon.phrases, length)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..encoders import EncoderError, OpenClipEncoder, content_positions, content_tokens
+from ..encoders import Encoder, EncoderError, OpenClipEncoder, content_positions, content_tokens
 
 CONTEXT_STD = 0.02
 """Standard deviation of random context vectors, as CoOp and CLIP's own token embeddings start."""
@@ -46,8 +46,12 @@ class PromptLearner:
     """
 
     def __init__(
-        self, encoder: OpenClipEncoder, phrases: Sequence[str], length: int = 4, *, batch_size: int = 64
+        self, encoder: Encoder, phrases: Sequence[str], length: int = 4, *, batch_size: int = 64
     ) -> None:
+        if not isinstance(encoder, OpenClipEncoder):
+            raise PromptUnavailable(
+                f"a learned prompt is put into text towers of open_clip, and {encoder.name} has another. Use a fixed prompt."
+            )
         for name, value in (("length", length), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ...lexicons import Lexicon, load_lexicon
-from ..encoders import load_encoder, remembered, resolve_prompts, write_model
+from ..encoders import load_open_clip, remembered, resolve_prompts, write_model
 from ..evaluation import RELEASED_FORMS
 from ..extraction import cache_identity
 from ..heads import HEAD_FILE, StoredHead, save_head
@@ -160,7 +160,7 @@ def _new_folder(output: Path) -> Iterator[Path]:
 def _write_head(
     folder: Path, output: Path, model: ReleasedModel, lexicon: Lexicon, phrases: Lexicon | None, path: Path
 ) -> None:
-    encoder = load_encoder(f"local-dir:{folder}", device="cpu", precision="fp32")
+    encoder = load_open_clip(f"local-dir:{folder}", device="cpu", precision="fp32")
     prompts = resolve_prompts([RELEASED_FORMS[model.paper].options["prompt"]])
     texts = encoder.encode_text(lexicon.phrases, prompts, words=model.head_words)
     identity = cache_identity(encoder, model.clip_spec)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..encoders import EncoderError, load_encoder
+from ..encoders import EncoderError, load_open_clip
 from ..evaluation import RELEASED_FORMS
 from ..heads import HeadConfig
 from ..scoring import TEMPERATURE
@@ -107,7 +107,7 @@ def _clip_of(text: str, own: Mapping[str, torch.Tensor], where: str) -> dict[str
             )
         model, tag = name, text
     try:
-        encoder = load_encoder(model, tag, device="cpu", precision="fp32")
+        encoder = load_open_clip(model, tag, device="cpu", precision="fp32")
     except EncoderError as error:
         raise ReleasedError(f"--text {text}: {error}") from error
     return dict(encoder.network.state_dict())

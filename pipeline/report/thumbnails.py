@@ -17,7 +17,7 @@ from PIL import Image
 from ...cache import FeatureCache
 from ..extraction import ExtractSettings
 from ..search import read_again
-from ..video import ClipSpec, Preprocess, Sampling
+from ..video import ClipSpec, Preprocess, Sampling, middle_frames
 from .page import shown_view
 
 SIDES = (160, 128, 112, 96, 80, 64, 48, 32)
@@ -65,25 +65,26 @@ def read_thumbnails(
 def read_strips(
     cache: FeatureCache, indices: Sequence[int], reading: ExtractSettings | None = None
 ) -> list[np.ndarray | NoPicture]:
-    """Return the frames of each video that the encoder saw, [T, h, w, 3] uint8 of the view that `shown_view` names, none
-    larger than the largest of SIDES.
+    """Return the frames of each video that the encoder saw, [T', h, w, 3] uint8 of the view that `shown_view` names, none
+    larger than the largest of SIDES; of several frames that have one embedding, the middle one.
 
     A file that gives other frames now than the features are of is not shown.
     """
     try:
         clip_spec = ClipSpec.from_identity(cache.identity)
+        times = middle_frames(clip_spec.sampling.frames, cache.shape[2])
     except ValueError as error:
         return [NoPicture(str(error))] * len(indices)
     view = shown_view(cache) if cache.view is None else cache.view
-    stored = cache.frame_indices(np.asarray(indices, np.int64))[:, shown_view(cache)]  # [n, T]
+    stored = cache.frame_indices(np.asarray(indices, np.int64))[:, shown_view(cache)]  # [n, T']
     found: list[np.ndarray | NoPicture] = [NoPicture("not read")] * len(indices)
     for place, decoded in read_again(cache, indices, clip_spec, reading):
         if isinstance(decoded, str):
             found[place] = NoPicture(decoded)
             continue
-        now = decoded.frame_indices[view // clip_spec.sampling.crops]
+        now = decoded.frame_indices[view // clip_spec.sampling.crops][times]
         if np.array_equal(now, stored[place]):
-            found[place] = np.stack([_reduced(frame, SIDES[0]) for frame in decoded.pixels[view]])
+            found[place] = np.stack([_reduced(frame, SIDES[0]) for frame in decoded.pixels[view][times]])
         else:
             found[place] = NoPicture("the file has changed since it was read")
     return found

@@ -10,7 +10,7 @@ import torch
 from ...cache import FeatureCache
 from ..datasets import segment_of
 from ..encoders import Encoder
-from ..video import ClipSpec, Decoded, DecodeError, Sampling, VideoRequest, decode_video
+from ..video import ClipSpec, Decoded, DecodeError, Sampling, VideoRequest, decode_video, middle_frames
 
 _BATCH = 32
 
@@ -34,21 +34,25 @@ class DenseFrames:
 
 
 def read_cached_frames(cache: FeatureCache, index: int) -> np.ndarray:
-    """Return what the encoder saw of a video, [V, T, h, w, 3] uint8.
+    """Return what the encoder saw of a video, [V, T', h, w, 3] uint8; of several frames that have one embedding, the middle.
 
     Raises FramesError where the video cannot be read any more, or is not the one that the features are of.
     """
     clip_spec = _clip_spec(cache)
     decoded = _decode(cache, index, clip_spec)
-    stored = cache.frame_indices([index])[0]  # [V, T]
-    now = decoded.frame_indices.repeat(len(stored) // len(decoded.frame_indices), axis=0)
+    stored = cache.frame_indices([index])[0]  # [V, T']
+    try:
+        places = middle_frames(clip_spec.sampling.frames, stored.shape[1])
+    except ValueError as error:
+        raise FramesError(f"{cache.videos[index].id} cannot be drawn: {error}.") from error
+    now = decoded.frame_indices[:, places].repeat(len(stored) // len(decoded.frame_indices), axis=0)
     if not np.array_equal(stored, now):
         info = cache.videos[index]
         raise FramesError(
             f"{info.id} cannot be drawn: {info.path} now gives the frames {_few(now)}, where the features are of "
             f"{_few(stored)}: the file has changed. Leave the picture out, or extract it into another --cache."
         )
-    return decoded.pixels
+    return decoded.pixels[:, places]
 
 
 def read_dense_frames(cache: FeatureCache, index: int, count: int, encoder: Encoder) -> DenseFrames:

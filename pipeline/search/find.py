@@ -13,6 +13,7 @@ import numpy as np
 from ...cache import FeatureCache, TextEmbeddings
 from ..choices import SEARCH_POOLS
 from ..devices import choose_device
+from ..encoders import check_has_time
 from ..scoring import ConceptSpotter, ConceptSpottingConfig, FeatureSource, l2_normalize
 from .compressed_index import CompressedIndex
 from .errors import SearchError
@@ -101,11 +102,16 @@ def find_results(
     background    `mean_frame` of the cache, where it is known; an index knows it
 
     The best moments of a query are those of its best videos: a video's score by `max` is that of its best moment.
-    Raises SearchError for no queries, no videos, or `vcs` without texts.
+    Raises SearchError for no queries, no videos, or `vcs` without texts; EncoderError for moments and `vcs` of a clip
+    encoder that gives each video one embedding.
     """
     settings = settings or SearchSettings()
     if not queries:
         raise SearchError("there is nothing to search for: give a text, or a video.")
+    if isinstance(source, FeatureCache):
+        for wanted, what in ((settings.moments, "Moments"), (settings.pool == "vcs", "Concept spotting")):
+            if wanted:
+                check_has_time(source.identity, source.shape[2], what)
     more = any(query.own is not None for query in queries)
     if index is not None:
         if index.pool != settings.pool or indices is not None:
