@@ -63,26 +63,26 @@ def fetch_transformers(name: str, check: Callable[[dict[str, Any]], object]) -> 
     if not _HUB_NAME.fullmatch(name) or ".." in name:
         raise ValueError(f"{name!r} is neither a folder that is there nor OWNER/NAME of the hub")
 
-    def fetch(patterns: list[str]) -> Path:
-        return Path(
-            huggingface_hub.snapshot_download(name, allow_patterns=patterns, ignore_patterns=_ELSEWHERE)
-        )
-
-    with hub_client(True), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    def fetch(*patterns: str) -> Path:
         try:
-            folder = fetch(_SETTINGS)
-            check(dict(json.loads((folder / "config.json").read_text("utf-8"))))
-            folder = fetch([*_SETTINGS, "*.safetensors"])
-            if not list(folder.glob("*.safetensors")):
-                folder = fetch([*_SETTINGS, "pytorch_model*.bin", "*.bin.index.json"])
-        except ValueError:
-            raise
+            with hub_client(True), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return Path(
+                    huggingface_hub.snapshot_download(
+                        name, allow_patterns=[*_SETTINGS, *patterns], ignore_patterns=_ELSEWHERE
+                    )
+                )
         except Exception as error:  # the client of the hub and its parts throw their own
             raise EncoderError(
                 f"{name} cannot be fetched from the hub: {first_line(error)}\nWhere there is no network, download the model "
                 "elsewhere, and give its folder (--model hf:FOLDER)."
             ) from error
+
+    folder = fetch()
+    check(dict(json.loads((folder / "config.json").read_text("utf-8"))))
+    folder = fetch("*.safetensors")
+    if not list(folder.glob("*.safetensors")):
+        folder = fetch("pytorch_model*.bin", "*.bin.index.json")
     return folder
 
 

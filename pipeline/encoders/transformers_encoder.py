@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .protocol import EncoderError, TextUnavailable
 from .transformers_folder import (
     TransformersFolder,
     check_folder,
+    class_of,
     configs_inside,
     described,
     read_document,
@@ -59,6 +61,8 @@ def load_transformers(
         folder = Path(place) if Path(place).is_dir() else fetch_transformers(place, encoder_kind)
         check_folder(folder, "model")
         kind = encoder_kind(read_document(folder))
+        with contextlib.suppress(ImportError):  # which `read_folder` explains
+            class_of(kind.network)
         read = read_folder(folder, lambda _config: kind, "model")
         return TransformersEncoder(
             read,
