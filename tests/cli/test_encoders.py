@@ -71,7 +71,7 @@ def test_a_frame_encoder_goes_through_all_commands(tmp_path, videos):
     assert {"mean", "vcs"} <= {result["scorer"].split()[0] for result in document[0]["results"]}
     run(tmp_path, "attributes", "--lexicon", "demo", "--top", 2, *named)
     assert "0.mp4" in run(tmp_path, "search", "a ball", *named)
-    assert "%" in run(tmp_path, "saliency", "a ball/0.mp4", "a ball", "--png", "s.png", *named)
+    assert "%" in run(tmp_path, "saliency", "a ball/0.mp4", "a ball", "--output", "s.png", *named)
     run(tmp_path, "fit", "--epochs", 1, "--temporal", "conv", *named)
     run(
         tmp_path, "predict", videos / "a ball" / "0.mp4", "--head", "head.safetensors", "--workers", 1, *named
@@ -119,7 +119,7 @@ def test_an_encoder_without_texts(tmp_path, videos):
     clip = videos / "a ball" / "0.mp4"
     assert "a ball" in run(tmp_path, "predict", clip, "--head", "head.safetensors", "--workers", 1, *named)
     assert "1.mp4" in run(tmp_path, "search", "--like", "a video/1.mp4")
-    assert "1.mp4" in run(tmp_path, "search", "--like", "a video/1.mp4", "--index", "ivf")
+    assert "1.mp4" in run(tmp_path, "search", "--like", "a video/1.mp4", "--index", "compressed")
     run(tmp_path, "eval", "--protocol", "few-shot", "--classifier", "random", "--shots", 1, "--seeds", 1)
 
 
@@ -144,7 +144,7 @@ def test_an_encoder_of_whole_clips(tmp_path, videos):
     np.testing.assert_array_equal(cache.frame_indices()[:, 0], [[3, 15]] * 6)
     first = ["--cache", "longer", *named]
     run(tmp_path, "eval", "--pool", "vcs", *first)
-    assert "frame    15" in run(tmp_path, "saliency", "a ball/0.mp4", "a ball", "--png", "s.png", *first)
+    assert "frame    15" in run(tmp_path, "saliency", "a ball/0.mp4", "a ball", "--output", "s.png", *first)
     assert "0.mp4" in run(tmp_path, "search", "a ball", "--moments", *first)
     run(tmp_path, "report", "--output", "page.html", "--workers", 1, *first)
     run(tmp_path, "fit", "--temporal", "transformer", "--epochs", 1, *first)
