@@ -20,7 +20,7 @@ import numpy as np
 
 from ...cache import CacheMismatch, CacheWriter, Failure, FeatureCache, Identity, VideoRecord
 from ..datasets import Video, VideoList
-from ..encoders import Encoder, EncoderError, embeddings_of_view
+from ..encoders import Encoder, embeddings_of_view
 from ..video import (
     DAMAGED,
     DECODE_WITH_DIGEST,
