@@ -22,6 +22,8 @@ GOOD = [
     "mpeg4.avi",
     "h264.ts",
     "vp9.webm",
+    "fragmented.mp4",
+    "no_edit_list.mp4",
 ]
 
 
@@ -44,7 +46,8 @@ def frame_numbers(frames):
     return sum((block.mean((-1, -2, -3)) > 130).astype(int) << bit for bit, block in enumerate(blocks))
 
 
-def render(path, n_frames=60, codec="libx264", *, pts=None, draw=numbered_frame, muxer=None, **options):
+def render(path, n_frames=60, codec="libx264", *, pts=None, draw=numbered_frame, muxer=None, keys=(), **options):
+    """A video whose frames show their numbers; `keys` are made key frames beside those that `g` makes."""
     defaults = {"libx264": {"g": "12", "bf": "2"}, "mpeg4": {"g": "12", "bf": "2"}}.get(codec, {})
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=RATE, options=defaults | options)
@@ -55,6 +58,8 @@ def render(path, n_frames=60, codec="libx264", *, pts=None, draw=numbered_frame,
             if pts is not None:
                 frame.pts = pts[number]
                 frame.time_base = Fraction(1, RATE)
+            if number in keys:
+                frame.pict_type = av.video.frame.PictureType.I
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

@@ -57,6 +57,10 @@ class Packets:
     """Frames that the header claims; 0 where it claims none."""
     pts: list[int | None] = field(default_factory=list)
     """Presentation time stamp of each packet, in the order of decoding."""
+    first_dts: int | None = None
+    """Decoding time stamp of the first packet."""
+    key_dts: list[int | None] = field(default_factory=list)
+    """Decoding time stamps of the `keys`."""
     keys: list[int] = field(default_factory=list)
     """Which packets start a group of pictures."""
     non_idr_keyframes: set[int] = field(default_factory=set)
@@ -77,8 +81,11 @@ class Packets:
 
     def append(self, packet: Any, extradata: bytes | None) -> None:
         number = len(self.pts)
+        if number == 0:
+            self.first_dts = packet.dts
         if packet.is_keyframe:
             self.keys.append(number)
+            self.key_dts.append(packet.dts)
             if self.codec == "h264" and not _has_idr(bytes(packet), extradata):
                 self.non_idr_keyframes.add(number)
         if packet.is_discard:
@@ -153,7 +160,25 @@ class Packets:
             return "decord would mix up frames: the file hides some of them (edit list)"
         if self.closed_gop_keyframes != self.keys or self.keys[:1] != [0]:
             return "decord would mix up frames: key frames do not come in the order of showing"
+        if "mov" in self.container and self._seeks_astray():
+            return "decord would mix up frames: key frames are so close that it would begin at a wrong one"
         return ""
+
+    def _seeks_astray(self) -> bool:
+        """Return whether decord, which seeks to the time at which a key frame is shown, would find a later one.
+
+        MP4 is searched by the times of decoding. FFmpeg takes the delay of showing off first where the file's edit list
+        has moved the times of decoding below 0, and does not elsewhere: in fragmented files, or without an edit list,
+        whose first frame is shown late.
+        """
+        delay = 0
+        if self.first_dts is not None and self.first_dts < 0 and self.pts[0] is not None:
+            delay = self.pts[0] - self.first_dts
+        shown = [self.pts[key] for key in self.keys]
+        return any(
+            pts is None or dts is None or dts <= pts - delay
+            for pts, dts in zip(shown, self.key_dts[1:], strict=False)
+        )
 
 
 def check_file(path: str) -> None:

@@ -17,5 +17,7 @@ def videos(tmp_path_factory):
     render(folder / "mpeg4.avi", codec="mpeg4")
     render(folder / "h264.ts")
     render(folder / "vp9.webm", codec="libvpx-vp9", g="12")
+    render(folder / "fragmented.mp4", muxer={"movflags": "frag_keyframe+empty_moov"})
+    render(folder / "no_edit_list.mp4", muxer={"use_editlist": "0"})
     render(folder / "long.mp4", muxer={"movflags": "faststart"})
     return folder

@@ -31,6 +31,7 @@ from vidclip.pipeline.video import (
     DecodePool,
     Preprocess,
     Sampling,
+    VideoRequest,
     decode_video,
 )
 from vidclip.pipeline.video.native_stderr import capture_stderr
@@ -96,6 +97,28 @@ def test_decord_alone_gives_wrong_frames(videos):
         assert frame_numbers(frames).tolist() != [5, 25, 50], name
         with pytest.raises(DecodeError, match="decord"):
             decode_video(videos / name, DEFAULT, "decord")
+    for name in ("fragmented.mp4", "no_edit_list.mp4"):  # their second key frame is the third frame
+        first = decord.VideoReader(str(videos / name), num_threads=1).get_batch([0]).asnumpy()
+        assert frame_numbers(first).tolist() != [0], name
+        with pytest.raises(DecodeError, match="key frames are so close"):
+            decode_video(videos / name, DEFAULT, "decord")
+
+
+@pytest.mark.parametrize(
+    "muxer", [{}, {"use_editlist": "0"}, {"movflags": "frag_keyframe+empty_moov"}], ids=["mp4", "plain", "parts"]
+)
+@pytest.mark.parametrize("start", [0, 7])
+def test_key_frames_at_random_places(tmp_path, muxer, start):
+    """Each frame alone, so that its key frame is looked for anew."""
+    rng = np.random.default_rng(start)
+    keys = set(rng.choice(40, 12, replace=False).tolist())
+    options = {"bf": "2", "g": "300", "x264-params": "scenecut=0"}
+    pts = [start + number for number in range(40)]
+    path = render(tmp_path / "a.mp4", 40, pts=pts, muxer=muxer, keys=keys, **options)
+    for number in range(0, 40, 3):
+        request = VideoRequest(path, number / RATE, (number + 0.5) / RATE)
+        decoded = decode_video(request, ClipSpec(Sampling(frames=1), AS_THEY_ARE))
+        assert frame_numbers(decoded.pixels).tolist() == decoded.frame_indices.tolist() == [[number]]
 
 
 @has_decord
