@@ -46,13 +46,24 @@ def frame_numbers(frames):
     return sum((block.mean((-1, -2, -3)) > 130).astype(int) << bit for bit, block in enumerate(blocks))
 
 
-def render(path, n_frames=60, codec="libx264", *, pts=None, draw=numbered_frame, muxer=None, keys=(), **options):
+def render(
+    path,
+    n_frames=60,
+    codec="libx264",
+    *,
+    pts=None,
+    draw=numbered_frame,
+    muxer=None,
+    keys=(),
+    pixel_format="yuv420p",
+    **options,
+):
     """A video whose frames show their numbers; `keys` are made key frames beside those that `g` makes."""
     defaults = {"libx264": {"g": "12", "bf": "2"}, "mpeg4": {"g": "12", "bf": "2"}}.get(codec, {})
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=RATE, options=defaults | options)
         stream.height, stream.width = draw(0).shape[:2]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixel_format
         for number in range(n_frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(draw(number)), format="rgb24")
             if pts is not None:

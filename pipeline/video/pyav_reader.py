@@ -7,10 +7,12 @@ import itertools
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import av
 import av.error
+import av.filter
 import numpy as np
 
 from .frame_selection import FrameSelection
@@ -41,6 +43,7 @@ def read_by_time_stamp(path: str, packets: Packets, selection: FrameSelection, d
     )
 
     def read(positions: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        rgb = _ToRgb()
         with open_video(path) as (container, stream):
             decoder, coming = _decode(container, stream), 0
             for position in positions:
@@ -59,7 +62,7 @@ def read_by_time_stamp(path: str, packets: Packets, selection: FrameSelection, d
                         raise UnexpectedFrame
                     coming += 1
                     if here == position:
-                        yield position, _rgb(frame)
+                        yield position, rgb(frame)
                         break
 
     try:
@@ -108,13 +111,13 @@ def read_by_counting(path: str, packets: Packets, selection: FrameSelection, dam
     numbers = [packets.rank.get(stamps[ordinal], ordinal) for ordinal in readable] if named else readable
 
     def read(positions: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-        wanted = {readable[position]: position for position in positions}
+        wanted, rgb = {readable[position]: position for position in positions}, _ToRgb()
         with open_video(path) as (container, stream):
             for ordinal, frame in enumerate(_decode(container, stream, [])):
                 if ordinal in wanted:
                     if frame.pts != given[ordinal]:
                         break
-                    yield wanted.pop(ordinal), _rgb(frame)
+                    yield wanted.pop(ordinal), rgb(frame)
                 if not wanted:
                     return
         raise DecodeError("decode", "the file changes while it is read")
@@ -174,9 +177,32 @@ def _decode(container: Any, stream: Any, faults: list[int] | None = None) -> Ite
         number += bool(packet.size)
 
 
-def _rgb(frame: Any) -> np.ndarray:
-    """Return [H, W, 3] uint8, turned upright as the file's rotation flag asks."""
-    pixels = frame.to_ndarray(format="rgb24")
-    rotation = frame.rotation  # far out of range where the file's matrix is no rotation
-    turns = round(rotation / 90) % 4 if abs(rotation) <= 360 else 0
-    return np.rot90(pixels, turns) if turns else pixels
+class _ToRgb:
+    """Converts frames to red-green-blue through FFmpeg's filters, as decord and torchcodec do.
+
+    `VideoFrame.to_ndarray` would interpolate the colors of frames of 10 bits or with odd sides otherwise than they do.
+    """
+
+    def __init__(self) -> None:
+        self._kind: tuple[int, int, str] | None = None
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        """Return [H, W, 3] uint8, turned upright as the file's rotation flag asks."""
+        rotation = frame.rotation  # far out of range where the file's matrix is no rotation
+        kind = frame.width, frame.height, frame.format.name
+        if kind != self._kind:
+            self._kind, self._graph = kind, _rgb_graph(*kind)
+        self._graph.push(frame)
+        pixels = self._graph.pull().to_ndarray()
+        turns = round(rotation / 90) % 4 if abs(rotation) <= 360 else 0
+        return np.rot90(pixels, turns) if turns else pixels
+
+
+def _rgb_graph(width: int, height: int, pixel_format: str) -> Any:
+    graph = av.filter.Graph()
+    with contextlib.suppress(AttributeError):  # older versions cannot be told
+        graph.threads = 1
+    tick = Fraction(1, 1000)
+    source = graph.add_buffer(width=width, height=height, format=pixel_format, time_base=tick)
+    graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
+    return graph
