@@ -1,4 +1,9 @@
-"""The frames of a video file by decord, which tells of damage on standard error and nowhere else."""
+"""The frames of a video file by decord, which tells of damage on standard error and nowhere else.
+
+`decord2` is decord as it is maintained now, under the same name. It makes the symbols of its FFmpeg known to all
+libraries that are loaded later: PyAV has to be imported before it (as `packets` does), or PyAV would run on decord's
+FFmpeg in part, and take its messages away. Whether decord is heard is tried once, before it is trusted.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,9 @@ from .request import Decoded, DecodeError
 
 _NO_ERROR = re.compile(r"^(\[[^]]* @ 0x[0-9a-f]+\] )*\[(warning|info|verbose|debug|trace)\] ")
 _NEW_SIZE = re.compile(r"Changing (video )?frame properties on the fly")
-"""Frames of another size in mid-stream are squeezed into the size of the first."""
+"""Frames of another size in mid-stream are squeezed into the size of the first. The next line has both sizes; newer
+FFmpegs say so of a change of the color range too, which does no harm."""
+_SIZES = re.compile(r"filter context - (w: \d+ h: \d+) .*incoming frame - (w: \d+ h: \d+) ")
 
 
 class ConcealedErrors(DecodeError):
@@ -30,7 +37,11 @@ def read_with_decord(path: str, packets: Packets, selection: FrameSelection) -> 
     """
     import decord  # not everywhere, and not needed by those who ask for PyAV
 
-    decord.logging.set_level(decord.logging.INFO if _print_levels() else decord.logging.ERROR)
+    if not _is_heard():
+        raise DecodeError(
+            "decode", "decord is not used: what it reports of damage is not heard in this process"
+        )
+    decord.logging.set_level(decord.logging.INFO)
 
     def read(positions: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
@@ -49,22 +60,32 @@ def read_with_decord(path: str, packets: Packets, selection: FrameSelection) -> 
         raise ConcealedErrors("decode", "; ".join(["decord: " + concealed[0], *errors]))
     if errors:
         raise DecodeError("decode", f"decord: {errors[0]}")
-    if any(_NEW_SIZE.search(line) for line in lines):
+    if _sizes_change(lines):
         raise DecodeError("decode", "decord would distort frames: their size changes")
     return decoded
 
 
-@functools.cache
-def _print_levels() -> bool:
-    """Have decord's FFmpeg write the level before each line.
+def _sizes_change(lines: list[str]) -> bool:
+    """Return whether decord met frames of several sizes, by what it wrote."""
+    if not any(_NEW_SIZE.search(line) for line in lines):
+        return False
+    sizes = [match.groups() for line in lines if (match := _SIZES.search(line))]
+    return not sizes or any(before != after for before, after in sizes)
 
-    Return False where its library is out of reach: information could not be told from errors.
+
+@functools.cache
+def _is_heard() -> bool:
+    """Have decord's FFmpeg write the level before each line, and return whether its lines arrive.
+
+    They do not where its library is out of reach, or where another FFmpeg got between decord and its own.
     """
     from decord._ffi import base
 
-    print_level = 2  # AV_LOG_PRINT_LEVEL
+    print_level, error = 2, 16  # AV_LOG_PRINT_LEVEL, AV_LOG_ERROR
     try:
         base._LIB.av_log_set_flags(print_level)
+        with capture_stderr() as lines:
+            base._LIB.av_log(None, error, b"vidclip listens\n")
     except AttributeError:
         return False
-    return True
+    return any("[error] vidclip listens" in line for line in lines)

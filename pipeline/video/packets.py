@@ -28,7 +28,7 @@ DEFAULT_RATE = 25.0
 
 # Containers and codecs in which a packet is a frame and carries its own time stamp.
 DECORD_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
-DECORD_CODECS = {"h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9"}
+DECORD_CODECS = {"h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "av1", "libdav1d"}  # the last is of AV1
 
 
 # FFmpeg's names of the formats whose files hold their frames themselves. Playlists and lists of files (concat,

@@ -327,8 +327,26 @@ def test_decord_logs_concealment_at_level_info_only(tmp_path):
     assert found == {decord.logging.ERROR: False, decord.logging.INFO: True}
 
 
+@has_decord
+def test_damage_is_noted_where_decord_was_imported_before_pyav(tmp_path):
+    """decord2 then puts its FFmpeg in the place of PyAV's, which takes its messages away."""
+    sound = render(tmp_path / "sound.mp4", slices="4", bf="0")
+    harmed = without_a_slice(sound, tmp_path / "harmed.mp4", 15)
+    code = (
+        "import sys, decord\n"
+        "from vidclip.pipeline.video import ClipSpec, Preprocess, Sampling, decode_video\n"
+        "for path in sys.argv[1:]:\n"
+        "    decoded = decode_video(path, ClipSpec(Sampling(frames=60), Preprocess((96, 128))))\n"
+        "    print(decoded.note.startswith('damaged: '), 15 in decoded.frame_indices)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(sound), str(harmed)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True", "True", "False"]
+
+
 @pytest.mark.parametrize(
-    "codec", ["mpeg4", "mpeg2video", "libx265", "libvpx", "libvpx-vp9", "flv", "wmv2", "ffv1"]
+    "codec", ["mpeg4", "mpeg2video", "libx265", "libvpx", "libvpx-vp9", "flv", "wmv2", "ffv1", "libsvtav1"]
 )
 def test_notes_no_damage_of_sound_videos(tmp_path, codec):
     try:
