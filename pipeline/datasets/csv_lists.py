@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..video import RemotePath, is_remote, missing_package, public_address
 from .ids import check_segment, id_below, seconds, segment_id
 from .text_files import csv_rows
 from .video_list import DatasetError, Video, plural, preview
@@ -48,10 +49,15 @@ def read_csv_list(path: Path, base: str) -> list[Video]:
         check_segment(start, end, origin)
         several = "labels" in position
         labels = cell(row, "labels").split(LABEL_SEPARATOR) if several else [cell(row, "label")]
+        remote = is_remote(given)
+        if remote and (package := missing_package(given)):
+            raise DatasetError(
+                f"{origin} is an address, and {package} is not installed: pip install 'vidclip[remote]'."
+            )
         videos.append(
             Video(
-                id=segment_id(id_below(base, given), start, end),
-                path=Path(os.path.join(base, given)),
+                id=segment_id(public_address(given) if remote else id_below(base, given), start, end),
+                path=RemotePath(given) if remote else Path(os.path.join(base, given)),
                 labels=tuple(dict.fromkeys(label for part in labels if (label := part.strip()))),
                 split=cell(row, "split"),
                 origin=origin,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..video import VIDEO_SUFFIXES
+from ..video import VIDEO_SUFFIXES, RemotePath
 from .folders import is_frame_folder, is_true, suffix_of
 from .video_list import Video, natural_key
 
@@ -34,13 +34,14 @@ def without_file(videos: list[Video]) -> set[str]:
     """
     by_folder: dict[str, list[Video]] = {}
     for video in videos:
-        by_folder.setdefault(os.path.dirname(video.path), []).append(video)
+        if not isinstance(video.path, RemotePath):  # a store is asked when the video is read
+            by_folder.setdefault(os.path.dirname(video.path), []).append(video)
     missing = set()
     for folder, members in by_folder.items():
         files, folders = list_folder(folder) if len(members) >= _FEW else (set(), set())
         frames = False
         for video in members:
-            name = video.path.name
+            name = os.path.basename(video.path)
             # A name may differ from that on disk and still find it, where case does not count.
             if name in files or os.path.isfile(video.path):
                 continue

@@ -44,6 +44,9 @@ def read_videos(
                    ignored.
                    A ``.txt`` list of the BIKE, Text4Vis or X-CLIP repositories: lines ``path frames label``
                    or ``path label``, the labels numbers that count the classes of `lexicon` from 0.
+                   A path may be an address in an object store or on a web server (``s3://bucket/a.mp4``, ``gs://``,
+                   ``https://``): the video is copied when it is read, and whether it is there is seen then. Its id
+                   is the address, without user, password and query.
                    Any other file, or several, or one folder of frames: videos without labels.
                    An image that a list names, or that is named itself, is a video of one frame.
                    Several folders and lists, and files among them: the videos of all, each read as if it were named

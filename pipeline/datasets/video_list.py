@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from ..video import RemotePath
+
 PROBLEMS_SHOWN = 5
 """How many faults of a kind a message names; the others are counted."""
 
@@ -24,8 +26,8 @@ class Video:
     """Its path below the root of the list, with ``/`` between folders; of a segment, with ``#t=START,END``
     behind it (seconds, as in media fragments of the web). No two videos share one."""
 
-    path: Path
-    """Where its file is (an image is a video of one frame), or the folder whose images are its frames, in natural
+    path: Path | RemotePath
+    """Where its file is, on a disk or in an object store (an image is a video of one frame), or the folder whose images are its frames, in natural
     order."""
 
     labels: tuple[str, ...] = ()

@@ -37,7 +37,7 @@ from .known_content import copy_known_content
 from .plan import Plan, plan_extraction
 from .progress import Progress, Summary, summarize
 from .settings import ExtractSettings
-from .stamps import Stamp, root_of, stamp_of
+from .stamps import Stamp, root_of, stamps_ahead
 
 
 class ExtractionError(Exception):
@@ -277,9 +277,9 @@ def _encode_all(
 
     def stamped() -> Iterator[VideoRequest]:
         # Each file is looked at before it is read: if it is changed while it is read, the next extraction sees it.
-        for index, request in enumerate(requests):
-            stamps[index] = stamp_of(request.path)
-            yield request
+        for index, stamp in enumerate(stamps_ahead(request.path for request in requests)):
+            stamps[index] = stamp
+            yield requests[index]
 
     # As they are finished: a video that hangs blocks its worker alone.
     results = pool.decode(stamped(), ordered=False)

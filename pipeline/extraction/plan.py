@@ -21,6 +21,7 @@ from ...cache import (
     update_missing,
 )
 from ..datasets import Video, VideoList
+from ..video import is_remote
 from .known_content import KnownContent, find_known_content
 from .settings import ExtractSettings
 from .stamps import Stamp, stamp_of, stamps_of
@@ -101,7 +102,7 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
     """
     mine = videos_of_part(videos, settings.part)
     failed = {failure.id: failure for failure in cache.failures()}
-    stamps = stamps_of(str(video.path) for video in mine if video.id in cache or video.id in failed)
+    stamps = stamps_of(video.path for video in mine if video.id in cache or video.id in failed)
     unknown = relabeled = 0
     todo: list[Video] = []
     changes: list[Change] = []
@@ -131,6 +132,7 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
         elif (
             video.id not in failed
             or settings.retry_failed
+            or _may_pass(failed[video.id])
             or (settings.changed != "keep" and _mended(failed[video.id], stamps[str(video.path)]))
         ):
             todo.append(wanted)
@@ -168,13 +170,23 @@ def _compare(info: VideoInfo, video: Video, now: Stamp) -> str:
     if then.known and then.same(now):
         return "same"
     elsewhere = path != info.path
-    there = elsewhere and os.path.exists(info.path) and not _same_file(path, info.path)
+    there = elsewhere and is_there(info.path) and not _same_file(path, info.path)
     if not then.known:
         # Where an older vidclip did not write down what it read, the file from before may still say it.
         if not elsewhere or not there:
             return "same" if elsewhere and _same_file(path, info.path) else "unknown"
         return "same" if stamp_of(info.path).same(now) else "two videos"
     return "two videos" if there else "changed"
+
+
+def is_there(path: str) -> bool:
+    """Return whether there is a file, a folder of images, or an object in a store."""
+    return stamp_of(path).known if is_remote(path) else os.path.exists(path)
+
+
+def _may_pass(failure: Failure) -> bool:
+    """Return whether a video may be read today because its store was the reason, not the video."""
+    return is_remote(failure.path) and failure.stage in ("missing", "permission", "network", "timeout")
 
 
 def _same_file(path: str, other: str) -> bool:

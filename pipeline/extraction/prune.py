@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ...cache import FeatureCache, VideoInfo
+from ..video import DecodeError, is_remote, remote_stamp
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,12 @@ def _root(video: VideoInfo) -> str:
 
 def _state(path: str) -> str:
     try:
-        os.stat(path)
+        if is_remote(path):
+            remote_stamp(path)
+        else:
+            os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return "unknown" if not path or os.path.islink(path) else "gone"
-    except (OSError, ValueError):
+    except (OSError, ValueError, DecodeError):
         return "unknown"
     return "there"

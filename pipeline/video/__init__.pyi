@@ -8,6 +8,11 @@ from .pool import WORKER_MEMORY_GIB as WORKER_MEMORY_GIB
 from .pool import DecodePool as DecodePool
 from .preprocess import Preprocess as Preprocess
 from .readers import decode_video as decode_video
+from .remote import RemotePath as RemotePath
+from .remote import is_remote as is_remote
+from .remote import missing_package as missing_package
+from .remote import public_address as public_address
+from .remote import remote_stamp as remote_stamp
 from .request import DAMAGED as DAMAGED
 from .request import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .request import VIDEO_SUFFIXES as VIDEO_SUFFIXES

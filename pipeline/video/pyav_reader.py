@@ -203,6 +203,6 @@ def _rgb_graph(width: int, height: int, pixel_format: str) -> Any:
     with contextlib.suppress(AttributeError):  # older versions cannot be told
         graph.threads = 1
     tick = Fraction(1, 1000)
-    source = graph.add_buffer(width=width, height=height, format=pixel_format, time_base=tick)
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(pixel_format), time_base=tick)
     graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
     return graph

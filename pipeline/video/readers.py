@@ -20,6 +20,7 @@ from .decord_reader import ConcealedErrors, read_with_decord
 from .frame_selection import EmptySegmentError, FrameSelection
 from .packets import check_file, read_packets
 from .pyav_reader import UnexpectedFrame, read_by_counting, read_by_time_stamp
+from .remote import is_remote, public_address, staged
 from .request import DAMAGED, DECODERS, IMAGE_SUFFIXES, Decoded, DecodeError, VideoRequest
 
 
@@ -29,7 +30,7 @@ def decode_video(
     """Decode one video in this process: nothing helps here when a decoder hangs or crashes.
 
     path     a video file, a folder of images, an image (by the end of its name), or a VideoRequest for a segment
-             of a video
+             of a video. An address (``s3://``, ``gs://``, ``https://``) is copied into a temporary file first
     decoder  `auto`: decord where its frames can be trusted, else PyAV; `decord`; `pyav`. Means
              nothing for images.
     Raises DecodeError for a video that cannot be decoded, ValueError for an unknown decoder, for random
@@ -38,15 +39,24 @@ def decode_video(
     """
     check_choice("decoder", decoder, DECODERS)
     selection = FrameSelection(VideoRequest.of(path), clip_spec)
+    if is_remote(selection.request.path):
+        address = os.fspath(selection.request.path)
+        with staged(address) as copy:
+            return _read(copy, public_address(address), selection, decoder)
     # Not abspath, which takes `link/..` out without following the link: another file might be read than was
     # checked. An absolute path is no `concat:` or `http:` for a decoder, and bytes that are no UTF-8 stay.
     path = os.path.join(os.getcwd(), os.fsdecode(selection.request.path))  # noqa: PTH109, PTH118
+    return _read(path, path, selection, decoder)
+
+
+def _read(path: str, name: str, selection: FrameSelection, decoder: str) -> Decoded:
+    """Read the file at `path`, which is called `name`."""
     try:
         if os.path.isdir(path):  # noqa: PTH112
             from .image_folder import read_image_folder  # OpenCV is not for those with video files alone
 
             return read_image_folder(path, selection)
-        if path.lower().endswith(tuple(IMAGE_SUFFIXES)):
+        if name.lower().endswith(tuple(IMAGE_SUFFIXES)):
             from .image_file import read_image_file
 
             return read_image_file(path, selection)

@@ -30,7 +30,8 @@ had to guess a part of them."""
 
 
 class DecodeError(Exception):
-    """A video that cannot be decoded: `stage` (missing, open, decode, memory, timeout, crash) and `reason`."""
+    """A video that cannot be decoded: `stage` (missing, permission, network, open, decode, memory, timeout,
+    crash) and `reason`."""
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(reason)
@@ -54,7 +55,8 @@ class VideoRequest:
     """
 
     path: str | os.PathLike[str]
-    """A video file; or a folder of images or an image, of which no segment can be asked for."""
+    """A video file, or its address in an object store; or a folder of images or an image, of which no segment can be
+    asked for."""
     start_seconds: float | None = None
     """Counted from the first frame that is shown. None: from the start."""
     end_seconds: float | None = None
@@ -157,8 +159,8 @@ class DecodeFailure:
     """A video that could not be decoded, and why."""
 
     stage: str
-    """missing, open, decode, memory (the decoder needs too much), timeout (it hangs) or crash (it takes its
-    process down)."""
+    """missing, permission and network (of an address), open, decode, memory (the decoder needs too much), timeout (it
+    hangs) or crash (it takes its process down)."""
     reason: str
     """For a person; both decoders' reasons where both were tried."""
 
