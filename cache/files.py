@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import logging
 import os
@@ -14,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import CacheBusy
+from .errors import CacheBusy, CacheError
 
 TEMPORARY_SUFFIX = ".tmp"
+SAFE_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+"""For `os.open`: a pipe is not waited for, and not inherited; of those that a system has."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,13 +50,27 @@ def whole_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     sync_folder(path.parent)
 
 
+def _flock(descriptor: int, *, shared: bool = False, wait: bool = False) -> None:
+    """Lock an open file. Raises BlockingIOError where another has it, unless it waits, and CacheError on a system without
+    such locks (Windows): caches can be read there, not written."""
+    try:
+        import fcntl
+    except ImportError:
+        raise CacheError(
+            "This system has no locks that a killed process gives back (flock), without which caches are not written. "
+            "They can be read here; write them on Linux or macOS, or in WSL."
+        ) from None
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+
+
 def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
     """Open a file beside `path`, locked as long as it is open: by that it differs from what a killed process left."""
     while True:
         temporary = path.with_name(f".{_short_name(path)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
         file = temporary.open("x+b")
         try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(file.fileno())
             locked = True
         except OSError as error:  # a file system without locks, or another process that is about to remove it
             locked = not isinstance(error, BlockingIOError)
@@ -83,9 +98,9 @@ def remove_abandoned_files(folder: Path, name: str = "") -> None:
     of_name = f"{glob.escape(name)}." if name else ""
     for path in folder.glob(f".{of_name}*{TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):  # gone, another user's, or locked by its writer
-            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | SAFE_FLAGS)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _flock(descriptor)
                 path.unlink()
             finally:
                 os.close(descriptor)
@@ -110,7 +125,7 @@ def read_regular(path: Path, most: int = 2**32) -> bytes:
     FileNotFoundError where there is nothing of that name.
     """
     try:
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | SAFE_FLAGS))  # noqa: SIM115
     except FileNotFoundError:
         if path.is_symlink():
             raise OSError(errno.EINVAL, "it is a link that leads nowhere", str(path)) from None
@@ -184,7 +199,7 @@ def writer_lock(folder: Path, part: tuple[int, int] | None = None) -> Iterator[b
 
 def _lock(descriptor: int, folder: Path, *, shared: bool) -> None:
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        _flock(descriptor, shared=shared)
     except BlockingIOError:
         raise CacheBusy(
             f"another extraction is writing to {folder}. Wait for it to end; or extract parts side by side "
@@ -200,5 +215,5 @@ def folder_turn(folder: Path) -> Iterator[None]:
     It is held for moments; the kernel releases it if the process dies.
     """
     with (folder / ".lock-small-files").open("a") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        _flock(file.fileno(), wait=True)
         yield

@@ -9,6 +9,7 @@ import math
 import os
 import stat
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 
 from .columns import TextColumn
 from .errors import CacheError
+from .files import SAFE_FLAGS
 from .hdf5 import (
     FORMAT_VERSION,
     HDF5_SIGNATURE,
@@ -32,6 +34,7 @@ from .hdf5 import (
 
 _LARGEST_INDEX = 1 << 26
 _KINDS = "biuf"
+_POSITION = threading.Lock()
 
 
 class OpenFile:
@@ -186,7 +189,7 @@ class OpenFile:
                 raise self.changed()
 
     def _stamp(self, version: int) -> bytes:
-        return os.pread(self._file, HEADER_BYTES, 0) if version >= 2 else stamp_of(os.fstat(self._file))
+        return _read_at(self._file, HEADER_BYTES, 0) if version >= 2 else stamp_of(os.fstat(self._file))
 
 
 def describe(path: Path) -> Contents:
@@ -228,7 +231,7 @@ def sound(found: Contents | CacheError) -> Contents:
 
 def _read_contents(path: Path, descriptor: int) -> Contents | None:
     """Return what the header and the index of a file say, checked; None for version 1."""
-    head = os.pread(descriptor, HEADER_BYTES, 0)
+    head = _read_at(descriptor, HEADER_BYTES, 0)
     if head.startswith(HDF5_SIGNATURE):
         return None
     size = os.fstat(descriptor).st_size
@@ -296,10 +299,18 @@ def _fill(path: Path, descriptor: int, out: memoryview, offset: int) -> None:
         done += count
 
 
+def _read_at(descriptor: int, length: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, length, offset)
+    with _POSITION:  # Windows: a file has one position for all threads
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, length)
+
+
 def _read_into(descriptor: int, out: memoryview, offset: int) -> int:
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [out], offset)
-    data = os.pread(descriptor, len(out), offset)
+    data = _read_at(descriptor, len(out), offset)
     out[: len(data)] = data
     return len(data)
 
@@ -307,7 +318,7 @@ def _read_into(descriptor: int, out: memoryview, offset: int) -> int:
 def _open_regular(path: Path) -> int:
     try:
         # A FIFO of that name would be waited for without O_NONBLOCK.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | SAFE_FLAGS)
     except FileNotFoundError:
         raise CacheError(f"{path} does not exist.") from None
     except OSError as error:

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -120,13 +119,15 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing else is printed between the replies
     for name in json.load(sys.stdin):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ImportError):
             _limit(Path(name).stat().st_size)
         replies.write(json.dumps(_describe(Path(name))).encode() + b"\n")
         replies.flush()
 
 
 def _limit(size: int) -> None:
+    import resource  # not on Windows, where what parses old files has no such limits
+
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(usage.ru_utime + usage.ru_stime) + _SECONDS + size // 10_000_000
     _lower(resource.RLIMIT_CPU, seconds)
@@ -138,6 +139,8 @@ def _limit(size: int) -> None:
 
 
 def _lower(limit: int, value: int) -> None:
+    import resource
+
     soft, hard = resource.getrlimit(limit)
     del soft
     with contextlib.suppress(OSError, ValueError):

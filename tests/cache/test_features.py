@@ -33,6 +33,28 @@ from vidclip.cache import (
 )
 
 
+def test_a_cache_is_read_where_there_is_nothing_of_posix(write_cache, rng):
+    """As on Windows: no fcntl, no resource, no pread, none of the flags of `open`. Nothing is written there."""
+    folder = write_cache([a_record(f"{n}.mp4", rng) for n in range(3)])
+    np.save(folder.parent / "expected.npy", FeatureCache(folder).frames())
+    code = (
+        "import json, os, sys, numpy as np\n"
+        "sys.modules['fcntl'] = sys.modules['resource'] = None\n"
+        "for name in ('pread', 'preadv', 'O_NONBLOCK', 'O_CLOEXEC'): delattr(os, name)\n"
+        "from vidclip.cache import CacheError, FeatureCache, update_labels\n"
+        "cache = FeatureCache(sys.argv[1])\n"
+        "assert np.array_equal(cache.frames(), np.load(sys.argv[2])), 'other features'\n"
+        "try: update_labels(cache.folder, {'0.mp4': (('a',), 'test')}, 3)\n"
+        "except CacheError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(folder.parent / "expected.npy")],
+        capture_output=True,
+        text=True,
+    )
+    assert "They can be read here; write them on Linux or macOS" in done.stdout, done.stderr
+
+
 def test_what_is_written_is_read(write_cache, rng):
     records = [
         a_record("b/2.mp4", rng, labels=("<b>bold</b>", "naïve 打篮球"), split="test", duration_seconds=1.5),
