@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...lexicons import Lexicon
+from ..video import is_remote
 from .csv_lists import read_csv_list
 from .folders import SPLIT_FOLDERS, Found, find_in_folder, is_frame_folder
 from .ids import check_unicode, id_below, without_dots
@@ -156,7 +157,8 @@ def _read_several(
         found = read_videos(source, root=root, allow_missing=allow_missing, lexicon=lexicon, images=images)
 
         def renamed(video: Video, source: Path = source) -> Video:
-            id = video.id if os.path.isabs(video.id) else prefixes[source] + video.id
+            whole = os.path.isabs(video.id) or is_remote(video.path)
+            id = video.id if whole else prefixes[source] + video.id
             split = video.split or (names[source] if are_splits else "")
             return replace(video, id=id, split=split, origin=video.origin or str(video.path))
 

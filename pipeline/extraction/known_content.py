@@ -14,7 +14,7 @@ import numpy as np
 
 from ...cache import CacheWriter, FeatureCache, VideoInfo, VideoRecord
 from ..datasets import Video, segment_of
-from ..video import content_digest, is_whole
+from ..video import content_digest, is_remote, is_whole
 from .stamps import Stamp, root_of, stamps_of
 
 _BATCH = 256
@@ -53,10 +53,11 @@ def find_known_content(
     listed         returns all ids of the list; they are not counted as gone
     keep_labels    whether a renamed video keeps its labels and split: the list says nothing of them
     """
+    todo = [video for video in todo if not is_remote(video.path)]  # digests would need their content
     table = cache.rows.table
     if not todo or not len(cache) or not len(table["source_digest"].data):  # no digest at all
         return {}
-    stamps = stamps_of(str(video.path) for video in todo)
+    stamps = stamps_of(video.path for video in todo)
     sizes = np.unique([stamp.size for stamp in stamps.values() if stamp.known])
     of_videos = table["source_bytes"][cache.counted]
     by_digest: dict[tuple[object, ...], list[VideoInfo]] = {}
@@ -81,7 +82,11 @@ def find_known_content(
         ]
         if not same:
             continue
-        gone = {info.id for info in same if info.id not in named and not os.path.lexists(info.path)}
+        gone = {
+            info.id
+            for info in same
+            if info.id not in named and not is_remote(info.path) and not os.path.lexists(info.path)
+        }
         before = min(same, key=lambda info: (info.id != video.id, info.id not in gone, info.id))
         renamed = before.id in gone
         if renamed and keep_labels:
