@@ -334,7 +334,8 @@ def test_samples_of_several_frames_are_encoded_whole(videos, encoder, tiny_model
         samples = one_by_one(pixels).reshape(-1, 3, 32)
         return samples.mean(dim=1, keepdim=True).expand(-1, 3, -1).reshape(-1, 32)
 
-    clips.frames_per_sample, clips.encode_frames = 3, mean_of_sample
+    clips.frames_per_sample = clips.embeddings_per_sample = 3
+    clips.encode_frames = mean_of_sample
     run(videos[:5], clips, tmp_path / "clips", Sampling(frames=3), batch_size=8)
     run(videos[:5], encoder, tmp_path / "frames", Sampling(frames=3), batch_size=6)
     assert set(sizes) == {6}, "two samples: eight frames would cut one"
