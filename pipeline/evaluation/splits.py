@@ -15,7 +15,6 @@ import numpy as np
 
 from ...cache import FeatureCache
 from ...lexicons import Lexicon
-from ..heads import strata
 from .labels import ALL, LabeledVideos, default_split, select_videos, split_names
 from .results import EvaluationError
 
@@ -193,7 +192,11 @@ def drawn_split(
     share = TEST_SHARE if share is None else share
     pool = training_set(cache, lexicon, train_split, multi_label=multi_label)
     videos = [cache.videos[i] for i in pool.indices]
-    classes = strata(pool.targets) if multi_label else pool.targets
+    classes = pool.targets
+    if multi_label:
+        from ..heads import strata  # not above: heads import torch
+
+        classes = strata(pool.targets)
     tested = stratified_split(
         [video.id for video in videos], classes, share, seed=seed, sources=[v.path for v in videos]
     )

@@ -24,7 +24,7 @@ from vidclip.pipeline.encoders import (
     files_of,
     is_known_encoder,
     is_new,
-    load_encoder,
+    load_open_clip,
     load_outline,
     remember_encoder,
     write_model,
@@ -56,7 +56,7 @@ def write_folders(folder: Path, encoder: OpenClipEncoder) -> Folders:
 
 @pytest.fixture(scope="module")
 def of_demo(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    encoder = load_encoder("demo-vit", device="cpu", precision="fp32")
+    encoder = load_open_clip("demo-vit", device="cpu", precision="fp32")
     return write_folders(tmp_path_factory.mktemp("frozen"), encoder)
 
 
@@ -71,11 +71,11 @@ def of_open_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
     save_file(state, tmp_path / "fetched.safetensors")
     tag = {"file": str(tmp_path / "fetched.safetensors"), **PREPROCESS_CONFIG}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny", {"tiny": tag, "other": tag})
-    return write_folders(tmp_path, load_encoder("Tiny", "tiny", device="cpu", precision="fp32"))
+    return write_folders(tmp_path, load_open_clip("Tiny", "tiny", device="cpu", precision="fp32"))
 
 
 def load(folder: Path, **options: Any) -> OpenClipEncoder:
-    return load_encoder(f"local-dir:{folder}", device="cpu", precision="fp32", **options)
+    return load_open_clip(f"local-dir:{folder}", device="cpu", precision="fp32", **options)
 
 
 @pytest.mark.parametrize("name", ["of_demo", "of_open_clip"])
