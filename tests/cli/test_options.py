@@ -388,7 +388,10 @@ def test_what_depends_on_the_data_is_refused_in_words(prepared):
         (["attributes", "--prompt", "clip-kinetics"], "is 28 prompts, and here one is read"),
         (["extract", "videos", "--part", f"0/{10**30}"], "is not i/n"),
         (["lexicons", "ssv2"], "something-something-v2 do not come with vidclip"),
-        (["dataset", "check", "ssv2", "--root", "."], "something-something-v2 cannot be read"),
+        (
+            ["dataset", "check", "ssv2", "--root", "."],
+            "holds no file something-something-v2-labels.json or labels.json",
+        ),
         (
             ["fit", "--output", "one.png", "--plot", "./one.png"],
             "--output and --plot would both be written to",

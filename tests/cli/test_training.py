@@ -245,7 +245,7 @@ def test_shots_zero_and_odd_numbers_are_refused_before_any_work(world, tmp_path)
         (("--text-encoder", tmp_path), "lacks config.json"),
         (("--text-encoder", tmp_path, "--pool", "vcs"), "goes without --pool vcs"),
         (("--prompt", "nothing"), "needs one {}"),
-        (("--plot", "x.txt"), "must end in .png or .svg"),
+        (("--plot", "x.txt"), "must end in .png, .svg or .pdf"),
         (("--plot", "nowhere/x.png"), "nowhere is not a folder"),
         (("--no-projection",), "nothing of this head would be trained"),
         (("--train-split", "trian"), "has test, train, not 'trian'"),
@@ -741,7 +741,7 @@ def test_plot_correlation(world, heads, tmp_path):
     assert "2 classes, text." in done.stdout
     refused("--first", "plot", "correlation", "--first", 1, cwd=world)
     refused("needs one {}", "plot", "correlation", "--prompt", "nothing", cwd=world)
-    refused("must end in .png or .svg", "plot", "correlation", "--output", "x.pdf", cwd=world)
+    refused("must end in .png, .svg or .pdf", "plot", "correlation", "--output", "x.txt", cwd=world)
     (tmp_path / "one.txt").write_text("tai chi\n")
     refused("there is only one", "plot", "correlation", "--lexicon", tmp_path / "one.txt", cwd=world)
 
@@ -753,7 +753,7 @@ def test_boxes_for_what_no_font_has_are_told_in_a_line(world, tmp_path):
         "--output", tmp_path / "c.png", cwd=world,
     )  # fmt: skip
     assert len(done.stderr.splitlines()) == 1
-    assert "Warning: no font here has" in done.stderr
+    assert "c.png: no font here has" in done.stderr
     with Image.open(tmp_path / "c.png") as picture:
         assert picture.format == "PNG"
 
