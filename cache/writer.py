@@ -199,6 +199,11 @@ class CacheWriter:
         self._gathered_bytes = 0
         self._written = True
 
+    def take_in_shards(self) -> None:
+        """Take in what others have written for the holder of this writer, see `leased`. Raises CacheError."""
+        self.stored.refresh()
+        self._written = True  # the index is to follow
+
     def _next_path(self) -> Path:
         # Jobs that share a cache number their shards apart, so no two ever pick one name.
         prefix = "frames-" if self._part is None else f"frames-{self._part[0]}of{self._part[1]}-"

@@ -35,9 +35,15 @@ json_option: Decorator = option(
     "--json", "json_file", type=OutputFile(dash=True), metavar="FILE",
     help="Write the result as JSON too; - for standard output, instead of the table.",
 )  # fmt: skip
-device_option: Decorator = option(
-    "--device", type=Device(), default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
-)
+
+
+def device_option_of(needs: Condition | None) -> Decorator:
+    return option(
+        "--device", type=Device(), default="auto", show_default=True, needs=needs, help="auto, cpu, cuda, cuda:1, mps."
+    )  # fmt: skip
+
+
+device_option: Decorator = device_option_of(None)
 lexicon_option: Decorator = option(
     "--lexicon", help="Class names: a lexicon or a text file.  [default: the labels of the cache]"
 )
@@ -161,12 +167,12 @@ class Gibibytes(click.ParamType):
         return number
 
 
-def decoding_options_of(needs: Condition | None) -> Decorator:
-    """Return the options of commands that read videos, where `needs` holds."""
+def decoding_options_of(needs: Condition | None, *, workers: Condition | None = None) -> Decorator:
+    """Return the options of commands that read videos, where `needs` holds, and of them --workers where `workers` does."""
     return options(
         option(
-            "--workers", type=click.IntRange(1, 1024), default=processors, show_default="processors", needs=needs,
-            help="Decoding processes.",
+            "--workers", type=click.IntRange(1, 1024), default=processors, show_default="processors",
+            needs=workers or needs, help="Decoding processes.",
         ),
         option(
             "--timeout", type=FiniteRange(0, LONGEST_SECONDS, min_open=True), default=60.0, show_default=True, needs=needs,

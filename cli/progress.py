@@ -55,6 +55,8 @@ class ProgressDisplay:
         state = f"bottleneck: {progress.bottleneck}" if progress.seconds > 5 else ""
         if progress.failed:
             state = f"{progress.failed:,} failed  {state}"
+        if progress.workers:
+            state = f"{_workers(progress.workers)}  {state}"
         self._bar.update(
             self._task,
             description=f"{progress.done:,}/{progress.listed:,} videos",
@@ -101,4 +103,10 @@ def progress_line(progress: Extraction) -> str:
         parts.append(f"{duration((progress.listed - progress.done) / rate)} left")
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
+    if progress.workers:
+        parts.append(_workers(progress.workers))
     return f"{duration(progress.seconds)}: {', '.join(parts)}"
+
+
+def _workers(workers: tuple[int, int]) -> str:
+    return f"{workers[0]:,} of {workers[1]:,} workers"

@@ -18,6 +18,8 @@ CROP_POSITIONS = ("longer-side", "width")
 
 # extraction
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+ENGINES = ("local", "ray")
+"""Where an extraction runs: in this process and its decoders, or on a Ray cluster."""
 CHANGED = ("encode", "replace", "keep", "error")
 """What to do with videos of a cache whose files have changed."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,45 +12,37 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...pipeline.choices import CHANGED, CROP_POSITIONS, MODES, POSITIONS, PRECISIONS
+from ...pipeline.choices import CHANGED, CROP_POSITIONS, ENGINES, MODES, POSITIONS, PRECISIONS
 from ..conditions import with_option
 from ..head_options import SEED
 from ..messages import say
 from ..options import (
     cache_option,
-    decoding_options,
-    device_option,
+    decoding_options_of,
+    device_option_of,
     encoder_options,
     share_cores,
     vidclip_command,
 )
-from ..parameters import option
+from ..parameters import FiniteRange, option
+from ..part import Part
 from ..released import AsReleased, as_released_option
 from ..video_source import print_missing, read_source, source_argument, source_options
 
 if TYPE_CHECKING:
     from ...pipeline.datasets import VideoList
-    from ...pipeline.extraction import Summary
+    from ...pipeline.extraction import RaySettings, Summary
 
 
-class Part(click.ParamType):
-    """`i/n`: the i-th of n parts, counted from 0."""
-
-    name = "i/n"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        index, _, count = str(value).partition("/")
-        several = index.isdecimal() and count.isdecimal() and max(len(index), len(count)) < 7
-        if not (several and int(index) < int(count)):
-            self.fail(f"{value!r} is not i/n with 0 <= i < n, such as 0/4, 1/4, 2/4, 3/4", param, ctx)
-        return int(index), int(count)
+LOCAL, RAY = (with_option("--engine", engine) for engine in ENGINES)
 
 
-@vidclip_command(epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8")
+@vidclip_command(
+    epilog="Example:  vidclip extract videos/ --model ViT-B-16 --pretrained openai --frames 8",
+    groups={
+        "With --engine ray": "--address --gpus-per-worker --cpus-per-worker --max-workers --lease",
+    },
+)
 @source_argument
 @cache_option
 @encoder_options
@@ -91,12 +84,12 @@ class Part(click.ParamType):
     help="Check that every label is in this lexicon, before the work begins. The classes that the numbers of a "
     ".txt list count.",
 )
-@decoding_options
+@decoding_options_of(None, workers=LOCAL)
 @option(
     "--batch-size", type=click.IntRange(1, 1_000_000),
     help="Frames in one pass of the encoder.  [default: 32 on a CPU, else 256]",
 )  # fmt: skip
-@device_option
+@device_option_of(LOCAL)
 @option(
     "--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True,
     help="In which the encoder is held and run. auto: that of the cache, if it has features; else fp16 on an accelerator, "
@@ -108,8 +101,9 @@ class Part(click.ParamType):
     "frames.",
 )  # fmt: skip
 @option(
-    "--part", type=Part(),
-    help="Take the i-th of n parts of the videos, by a digest of their ids: for job arrays.",
+    "--part", type=Part(), metavar="i/n|auto",
+    help="Take the i-th of n parts of the videos, by a digest of their ids: for job arrays. auto: as the scheduler counts "
+    "(arrays and steps of Slurm, RANK and WORLD_SIZE, indexed jobs of Kubernetes).",
 )  # fmt: skip
 @option(
     "--changed", type=click.Choice(CHANGED), default="encode", show_default=True,
@@ -118,6 +112,30 @@ class Part(click.ParamType):
 )  # fmt: skip
 @option("--retry-failed", is_flag=True, help="Try again what could not be read before.")
 @option("--strict", is_flag=True, help="Exit status 1 for failures of earlier runs too.")
+@option(
+    "--engine", type=click.Choice(ENGINES), default="local", show_default=True,
+    help="Where it runs: on this machine, or on a Ray cluster (pip install 'vidclip[ray]').",
+)  # fmt: skip
+@option(
+    "--address", needs=RAY,
+    help="Of the cluster; auto: that of this machine.  [default: RAY_ADDRESS, or else a Ray of this machine alone]",
+)  # fmt: skip
+@option(
+    "--gpus-per-worker", type=FiniteRange(0, 64), default=1.0, show_default=True, needs=RAY,
+    help="GPUs of a worker, which runs one encoder; 0.5: two share one; 0: it computes on CPUs.",
+)  # fmt: skip
+@option(
+    "--cpus-per-worker", type=click.IntRange(1, 1024), default=8, show_default=True, needs=RAY,
+    help="Processors of a worker, and its decoding processes.",
+)  # fmt: skip
+@option(
+    "--max-workers", type=click.IntRange(1, 100_000), needs=RAY,
+    help="How many workers at most, and to wait for.  [default: as many as the cluster has room for now]",
+)  # fmt: skip
+@option(
+    "--lease", type=click.IntRange(1, 100_000), default=512, show_default=True, needs=RAY,
+    help="Videos that a worker is given at a time, at most, and writes as one file.",
+)  # fmt: skip
 @click.pass_context
 def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None:
     """Reads every video of SOURCE once, and keeps its frame embeddings in the cache.
@@ -175,13 +193,19 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
             for name in ("workers", "batch_size", "part", "retry_failed", "changed", "patches")
         },
     )
-    with _terminable(), ProgressDisplay(f"loading {printable(options['model'])}") as display:
+    cluster = _cluster(options) if options["engine"] == "ray" else None
+    with (
+        _terminable(),
+        _clean_output(cluster),
+        ProgressDisplay(f"loading {printable(options['model'])}") as display,
+    ):
         summary = run_extraction(
             videos,
             EncoderRequest(options["model"], options["pretrained"], options["size"]),
             folder,
             sampling,
             settings,
+            cluster=cluster,
             resize=lambda size: as_released.short_side(size, int(options["crops"])),
             device=options["device"],
             precision=options["precision"],
@@ -190,6 +214,21 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
         )
     as_released.echo()
     ctx.exit(_report(summary, folder, videos, images=options["images"], strict=options["strict"]))
+
+
+def _cluster(options: dict[str, Any]) -> RaySettings:
+    from ...pipeline.extraction import RaySettings
+
+    names = ("address", "gpus_per_worker", "cpus_per_worker", "lease", "max_workers")
+    try:
+        return RaySettings(**{name: options[name] for name in names})
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+
+
+def _clean_output(cluster: RaySettings | None) -> contextlib.AbstractContextManager[object]:
+    """Keep what Ray prints, of workers that have died, out of the standard output."""
+    return contextlib.redirect_stdout(sys.stderr) if cluster else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -95,7 +95,18 @@ class Encoder(Protocol):
         ...
 
 
-def embeddings_of_view(encoder: Encoder, frames: int) -> int:
+class SampleSizes(Protocol):
+    """Of an encoder, how many frames it reads together, and what it makes of them; see `Encoder`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def frames_per_sample(self) -> int: ...
+    @property
+    def embeddings_per_sample(self) -> int: ...
+
+
+def embeddings_of_view(encoder: SampleSizes, frames: int) -> int:
     """Return T': how many embeddings a view of T frames has. Raises EncoderError for a T that the encoder cannot read."""
     size, given = encoder.frames_per_sample, encoder.embeddings_per_sample
     if size == given:

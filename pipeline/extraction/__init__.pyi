@@ -1,6 +1,7 @@
-from .extractor import ExtractionError as ExtractionError
-from .extractor import cache_identity as cache_identity
-from .extractor import extract as extract
+from .accounts import ExtractionError as ExtractionError
+from .accounts import cache_identity as cache_identity
+from .extractor import Extractor as Extractor
+from .local import extract as extract
 from .matching import match_list as match_list
 from .matching import match_name as match_name
 from .matching import match_removed as match_removed
@@ -10,11 +11,13 @@ from .progress import Progress as Progress
 from .progress import Summary as Summary
 from .prune import Gone as Gone
 from .prune import find_gone as find_gone
+from .ray import extract_on_ray as extract_on_ray
 from .relabel import Relabeling as Relabeling
 from .relabel import plan_relabeling as plan_relabeling
 from .relabel import undo_relabeling as undo_relabeling
 from .run import run_extraction as run_extraction
 from .settings import ExtractSettings as ExtractSettings
+from .settings import RaySettings as RaySettings
 from .stamps import Stamp as Stamp
 from .stamps import root_of as root_of
 from .stamps import stamp_of as stamp_of

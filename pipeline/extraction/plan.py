@@ -21,7 +21,7 @@ from ...cache import (
     update_missing,
 )
 from ..datasets import Video, VideoList
-from ..video import is_remote
+from ..video import Sampling, VideoRequest, is_remote
 from .known_content import KnownContent, find_known_content
 from .settings import ExtractSettings
 from .stamps import Stamp, stamp_of, stamps_of
@@ -160,6 +160,15 @@ def plan_extraction(videos: VideoList, cache: FeatureCache, settings: ExtractSet
     todo = [video for video in todo if video.id not in known]
     changes = [change for change in changes if change.video.id not in known]
     return Plan(mine, todo, generations, changes, kept, unknown, facts, relabeled, tuple(known.values()))
+
+
+def request_of(video: Video, sampling: Sampling) -> VideoRequest:
+    """Return what a decoder is asked for. Raises ValueError for a segment that ends before it begins."""
+    draw = sampling.draw_of(video.id)
+    try:
+        return VideoRequest(video.path, video.start_seconds, video.end_seconds, draw)
+    except ValueError as error:
+        raise ValueError(f"{video.where}: {error}") from None
 
 
 def _compare(info: VideoInfo, video: Video, now: Stamp) -> str:

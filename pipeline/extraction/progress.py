@@ -28,7 +28,9 @@ class Progress:
     damaged: int = 0
     """Videos encoded in this run whose frames cannot all be right; their notes say why."""
     waited_seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "write": 0.0})
-    """How long the encoder has waited for frames, or for the disk."""
+    """How long the encoder has waited for frames, or for the disk; the mean over the workers of a cluster."""
+    workers: tuple[int, int] | None = None
+    """(n, m): n of m workers are at work, on a cluster. None: this process alone."""
     started: float = field(default_factory=time.monotonic)
 
     @property

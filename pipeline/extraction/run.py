@@ -16,7 +16,7 @@ from ..video import ClipSpec, Sampling
 from .known_content import copy_known_content
 from .plan import plan_extraction
 from .progress import Progress, Summary, summarize
-from .settings import ExtractSettings
+from .settings import ExtractSettings, RaySettings
 
 
 def run_extraction(
@@ -26,6 +26,7 @@ def run_extraction(
     sampling: Sampling,
     settings: ExtractSettings,
     *,
+    cluster: RaySettings | None = None,
     resize: Callable[[int], int | None] | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -34,11 +35,12 @@ def run_extraction(
 ) -> Summary:
     """Do as `extract` with the encoder that is asked for; it is not loaded where its cache has all videos already.
 
+    cluster       where the work is spread over a Ray cluster; `device` then follows from it
     resize        from the longer side of what the encoder sees, the short side before cropping; None: its own
     precision     auto: that of the cache, if it has features; else see `load_encoder`
     on_warning    called with what a user should know of the encoder
 
-    Raises what `load_encoder` and `extract` do; ExtractionError for a short side that is below what the encoder sees.
+    Raises what `load_encoder` and `extract`, or `extract_on_ray`, do; ExtractionError for a short side that is below what the encoder sees.
     """
     resize = resize or (lambda _: None)
     summary, precision, cache = _without_encoder(
@@ -46,8 +48,33 @@ def run_extraction(
     )
     if summary is not None:
         return summary
+    from .accounts import ExtractionError, KnownEncoder, cache_identity
+
+    def clip_of(encoder: KnownEncoder) -> ClipSpec:
+        try:
+            short_side = resize(max(encoder.preprocess.size))
+            return ClipSpec(sampling, replace(encoder.preprocess, resize=short_side))
+        except ValueError as error:
+            raise ExtractionError(f"--resize: {error}") from error
+
+    if cluster is not None:
+        from .ray import extract_on_ray
+
+        return extract_on_ray(
+            videos,
+            request,
+            folder,
+            clip_of,
+            settings,
+            cluster,
+            frames=sampling.frames,
+            precision=precision,
+            stored=cache,
+            on_warning=on_warning,
+            on_progress=on_progress,
+        )
     from ..encoders import files_of, load_encoder, remember_encoder
-    from .extractor import ExtractionError, cache_identity, extract
+    from .local import extract
 
     began_ns = time.time_ns()
     encoder = load_encoder(
@@ -61,11 +88,7 @@ def run_extraction(
     if on_warning:
         for message in encoder.warnings:
             on_warning(message)
-    try:
-        short_side = resize(max(encoder.preprocess.size))
-        clip = ClipSpec(sampling, replace(encoder.preprocess, resize=short_side))
-    except ValueError as error:
-        raise ExtractionError(f"--resize: {error}") from error
+    clip = clip_of(encoder)
     summary = extract(videos, encoder, folder, clip, settings, stored=cache, on_progress=on_progress)
     remember_encoder(folder, cache_identity(encoder, clip), request, files_of(encoder), began_ns)
     return summary

@@ -1,4 +1,4 @@
-"""How an extraction goes about its work: `ExtractSettings`."""
+"""How an extraction goes about its work: `ExtractSettings`, and `RaySettings` where it is spread over a cluster."""
 
 from __future__ import annotations
 
@@ -44,3 +44,34 @@ class ExtractSettings:
         if self.part is not None and not 0 <= self.part[0] < self.part[1]:
             raise ValueError(f"part must be (i, n) with 0 <= i < n, got {self.part}")
         check_choice("changed", self.changed, CHANGED)
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """How an extraction is spread over a Ray cluster. Raises ValueError for values that cannot be."""
+
+    address: str | None = None
+    """Of the cluster, such as `auto` for that of this machine. None: that of RAY_ADDRESS, or else one of this machine
+    alone, which ends with the extraction."""
+    gpus_per_worker: float = 1.0
+    """GPUs of a worker, which runs one encoder; a part of one where several share it. 0: it computes on CPUs."""
+    cpus_per_worker: int = 8
+    """Processors of a worker: so many processes decode for its encoder, whatever `ExtractSettings.workers` says."""
+    lease: int = 512
+    """Videos that a worker is given at a time, at most, and writes as one shard."""
+    max_workers: int | None = None
+    """How many workers there are at most, and are waited for. None: as many as the cluster has room for now."""
+
+    def __post_init__(self) -> None:
+        if self.address is not None and self.address.startswith("ray://"):
+            raise ValueError(
+                f"{self.address} is a proxy to a cluster, and the cache is written from inside: run the command on a machine "
+                "of the cluster, with the address auto"
+            )
+        for name in ("cpus_per_worker", "lease", "max_workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        gpus = self.gpus_per_worker
+        if not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
+            raise ValueError(f"gpus_per_worker must be a whole number, or a part of one GPU, got {gpus}")

@@ -134,7 +134,7 @@ def test_what_could_not_be_read_is_listed_and_counted(tmp_path, tiny_model):
     assert re.findall(r"^  (\S+): ", third.stdout, re.MULTILINE) == ["late.mp4"], "the new one is named"
     (tmp_path / "videos" / "late.mp4").unlink()
 
-    save_video(tmp_path / "videos" / "empty.mp4", frames=7)
+    save_video(tmp_path / "videos" / "empty.mp4", frames=6)
     mended = vidclip("extract", "videos", *settings, cwd=tmp_path)
     assert mended.returncode == 0
     assert "1 video encoded" in mended.stdout, "its file has changed"

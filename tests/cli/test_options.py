@@ -79,6 +79,8 @@ WITHOUT_A_PART = {
         for name in ("--lexicon", "--index", "--phrase-prompt", "--retriever")
     },
     ("extract", "--position"): ["--mode", "dense"],
+    ("extract", "--workers"): ["--engine", "ray"],
+    ("extract", "--device"): ["--engine", "ray"],
     ("extract", "--images"): ["--dataset", "ucf101"],
     ("finetune", "--images"): ["--dataset", "ucf101"],
     ("finetune", "--backbone-rate"): ["--train", "head"],
@@ -529,8 +531,8 @@ def test_settings_of_another_kind_are_refused(tmp_path, text, message):
 IN_EVERY_CALL = {
     "demo": "workers videos-only",
     "dataset check": "annotations json list-missing root segments split",
-    "extract": "allow-missing as-released batch-size cache changed clips crops dataset device frames lexicon mode model part precision "
-    "patches pretrained resize retry-failed root size strict timeout worker-memory workers",
+    "extract": "allow-missing as-released batch-size cache changed clips crops dataset engine frames lexicon mode model part precision "
+    "patches pretrained resize retry-failed root size strict timeout worker-memory",
     "eval": "as-released cache compare device json lexicon model pool protocol second-text single-view",
     "attributes": "attributes-prompt cache device from json model top",
     "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "

@@ -266,7 +266,7 @@ def test_twenty_kills_lose_nothing(tmp_path, tiny_model, encoder):
 
 FAREWELL = """
 import os
-import vidclip.pipeline.extraction.extractor as stage
+import vidclip.pipeline.extraction.local as stage
 from vidclip.cli.main import main
 
 whole = stage.extract
@@ -316,7 +316,7 @@ def test_a_script_without_a_main_guard_works(tmp_path, tiny_model):
     (tmp_path / "script.py").write_text(
         "from vidclip.pipeline.datasets import read_videos\n"
         "from vidclip.pipeline.encoders import load_encoder\n"
-        "from vidclip.pipeline.extraction.extractor import extract\n"
+        "from vidclip.pipeline.extraction import extract\n"
         "from vidclip.pipeline.video.sampling import Sampling\n"
         f"summary = extract(read_videos('videos'), load_encoder({tiny_model!r}, device='cpu'), 'c', Sampling(4))\n"
         "print(summary.progress.encoded)\n"

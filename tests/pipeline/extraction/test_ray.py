@@ -1,0 +1,378 @@
+"""Extraction on a Ray cluster: the same bits as on one machine, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import save_video, vidclip
+from vidclip.cache import CacheWriter, FeatureCache, verify
+from vidclip.pipeline.datasets import VideoList, read_videos
+from vidclip.pipeline.encoders import EncoderError, EncoderRequest
+from vidclip.pipeline.extraction import (
+    ExtractionError,
+    ExtractSettings,
+    RaySettings,
+    cache_identity,
+    run_extraction,
+)
+from vidclip.pipeline.extraction.leases import Lease
+from vidclip.pipeline.extraction.ray_worker import Done, LoadedEncoder, Trouble, Worker, WorkerTask
+from vidclip.pipeline.video import ClipSpec, Sampling
+
+SAMPLING = Sampling(frames=2)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Ray writes a file there at its first start."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "300")  # where other tests take the processors
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@contextlib.contextmanager
+def started(hook: Callable[[], None] | None = None, **options: object) -> Iterator[None]:
+    """A Ray whose workers begin with `hook`."""
+    ray = pytest.importorskip("ray")
+    environment = {"worker_process_setup_hook": hook} if hook else None
+    ray.init(
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env=environment,
+        **options,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def save_videos(root: Path, count: int) -> VideoList:
+    for number in range(count):
+        save_video(root / f"label{number % 3}" / f"{number}.mp4", frames=4 + number % 5, seed=number)
+    return read_videos(root)
+
+
+def run(videos, model, folder, *, cluster=None, on_progress=None, **options):
+    return run_extraction(
+        videos,
+        EncoderRequest(model),
+        folder,
+        SAMPLING,
+        ExtractSettings(workers=1, **options),
+        cluster=cluster,
+        device="cpu",
+        on_progress=on_progress,
+    )
+
+
+def on_cpus(lease: int, **options) -> RaySettings:
+    return RaySettings(gpus_per_worker=0, cpus_per_worker=1, lease=lease, **options)
+
+
+def assert_same(found: Path, expected: Path, *, without: tuple[str, ...] = ()) -> None:
+    """Bit for bit, and in every word that is kept of a video."""
+    one, other = FeatureCache(expected), FeatureCache(found)
+    rows = [row for row, id in enumerate(one.ids) if id not in without]
+    assert other.ids == [one.ids[row] for row in rows]
+    assert list(other.videos) == [one.videos[row] for row in rows]
+    for name in ("frames", "frame_indices", "timestamps"):
+        np.testing.assert_array_equal(getattr(other, name)(), getattr(one, name)(rows))
+    assert other.identity == one.identity
+    failures = [
+        [failure for failure in cache.failures() if failure.id not in without] for cache in (one, other)
+    ]
+    assert sorted(failures[0], key=str) == sorted(failures[1], key=str)
+    assert [problem for file in verify(found) for problem in file.problems] == []
+    left = [path.name for path in found.iterdir() if path.suffix == ".tmp" or path.name.startswith(".ray")]
+    assert left == []
+    rows_kept = sum(shard.num_videos for shard in other.shards)
+    assert rows_kept == len(other), "no video stands there twice"
+
+
+def workers() -> list[int]:
+    """The processes of the actors that descend from this one."""
+    parents: dict[int, int] = {}
+    actors = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if (path / "cmdline").read_bytes().startswith(b"ray::Worker"):
+                actors.append(int(path.name))
+
+    def is_mine(process: int) -> bool:
+        return process == os.getpid() or (process in parents and is_mine(parents[process]))
+
+    return [process for process in actors if is_mine(process)]
+
+
+@pytest.mark.ray
+def test_features_and_failures_equal_those_of_one_machine(tmp_path, tiny_model):
+    videos = save_videos(tmp_path / "videos", 21)
+    videos[3].path.write_bytes(b"no video")
+    run(videos, tiny_model, tmp_path / "local")
+    told: list[tuple[int, int]] = []
+    with started(num_cpus=2):
+        with pytest.raises(
+            ExtractionError, match="no machine .* 1 GPUs and 8 CPUs: .* Use --gpus-per-worker 0"
+        ):
+            run(videos, tiny_model, tmp_path / "ray", cluster=RaySettings())
+        summary = run(
+            videos, tiny_model, tmp_path / "ray", cluster=on_cpus(4),
+            on_progress=lambda progress: told.append(progress.workers or (0, 0)),
+        )  # fmt: skip
+        assert_same(tmp_path / "ray", tmp_path / "local")
+        assert (summary.progress.encoded, summary.progress.failed, summary.progress.frames) == (20, 1, 40)
+        assert max(told)[0] >= 1
+        assert max(told)[1] == 2
+        # The encoder is known by its files: nothing is loaded where there is nothing to do.
+        again = run(videos, tiny_model, tmp_path / "ray", cluster=RaySettings(address="nowhere:1"))
+        assert (again.progress.present, again.progress.encoded) == (21, 0)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_a_video_that_kills_its_workers_is_named_and_costs_no_other(tmp_path, tiny_model):
+    videos = save_videos(tmp_path / "videos", 60)
+    run(videos, tiny_model, tmp_path / "local")
+    poisoned = videos[17].id
+
+    def poison() -> None:
+        import vidclip.pipeline.extraction.plan as plan
+
+        whole = plan.request_of
+
+        def request_of(video, sampling):
+            if video.id == poisoned:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return whole(video, sampling)
+
+        plan.request_of = request_of
+
+    with started(poison, num_cpus=2):
+        summary = run(videos, tiny_model, tmp_path / "ray", cluster=on_cpus(4))
+    assert [(failure.id, failure.stage) for failure in summary.failures] == [(poisoned, "crash")]
+    assert "ended 2 times without an answer" in summary.failures[0].reason
+    assert summary.progress.encoded == 59
+    assert_same(tmp_path / "ray", tmp_path / "local", without=(poisoned,))
+    # It is tried again when it is another file, or when that is asked for.
+    assert summary.failures[0].source_bytes == videos[17].path.stat().st_size
+    run(videos, tiny_model, tmp_path / "ray", retry_failed=True)
+    assert_same(tmp_path / "ray", tmp_path / "local")
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_killed_workers_are_replaced(tmp_path, tiny_model):
+    videos = save_videos(tmp_path / "videos", 60)
+    run(videos, tiny_model, tmp_path / "local")
+    killed: list[int] = []
+
+    def kill(progress) -> None:
+        if len(killed) < 2 and progress.encoded > 10 * len(killed):
+            for process in workers()[:1]:
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+
+    with started(num_cpus=2):
+        summary = run(videos, tiny_model, tmp_path / "ray", cluster=on_cpus(6), on_progress=kill)
+    assert len(killed) == 2
+    assert summary.failures == []
+    assert_same(tmp_path / "ray", tmp_path / "local")
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_a_lost_node_costs_nothing(tmp_path, tiny_model):
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    videos = save_videos(tmp_path / "videos", 60)
+    run(videos, tiny_model, tmp_path / "local")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        lost = [cluster.add_node(num_cpus=1)]
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+
+        def remove(progress) -> None:
+            if lost and progress.workers == (2, 2):
+                cluster.remove_node(lost.pop(), allow_graceful=False)
+
+        summary = run(videos, tiny_model, tmp_path / "ray", cluster=on_cpus(6), on_progress=remove)
+        assert not lost
+        assert summary.failures == []
+        assert_same(tmp_path / "ray", tmp_path / "local")
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_the_same_command_goes_on_after_sigkill_and_after_ctrl_c(tmp_path, tiny_model):
+    pytest.importorskip("ray")
+    first = save_video(tmp_path / "videos" / "0.mp4", frames=60, size=256)
+    for number in range(1, 120):
+        shutil.copy(first, tmp_path / "videos" / f"{number}.mp4")
+    run(read_videos(tmp_path / "videos"), tiny_model, tmp_path / "local")
+    cache = tmp_path / "ray"
+    command = [
+        sys.executable, "-m", "vidclip.cli.main", "extract", str(tmp_path / "videos"), "--model", tiny_model,
+        "--cache", str(cache), "--frames", "2", "--engine", "ray", "--gpus-per-worker", "0", "--cpus-per-worker", "1",
+        "--lease", "4", "--max-workers", "1",
+    ]  # fmt: skip
+    for farewell, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        before = len(list(cache.glob("frames-*.h5")))
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            until = time.monotonic() + 600
+            while len(list(cache.glob("frames-*.h5"))) < before + 2 and time.monotonic() < until:
+                time.sleep(0.02)
+            process.send_signal(farewell)
+            out, errors = process.communicate(timeout=600)
+        assert process.returncode == status, out + errors
+        kept = len(FeatureCache(cache))
+        assert 0 < kept < 120, "it came in the middle"
+    assert "The same command goes on from here" in out
+    assert "Traceback" not in errors
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{kept} done before" in done.stdout
+    assert_same(cache, tmp_path / "local")
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_rejects_workers_with_different_encoders(tmp_path, tiny_model):
+    videos = save_videos(tmp_path / "videos", 12)
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+
+    def differ() -> None:
+        """The second worker has other weights; the first waits until they are loaded."""
+        import vidclip.pipeline.extraction.ray_worker as ray_worker
+
+        whole = ray_worker.Worker.load
+
+        def load(self, *arguments):
+            answer = whole(self, *arguments)
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(first, os.O_CREAT | os.O_EXCL))
+                while not os.path.exists(second):
+                    time.sleep(0.1)
+                return answer
+            Path(second).touch()
+            return replace(answer, identity={**answer.identity, "weights_sha256": "ab" * 32})
+
+        ray_worker.Worker.load = load
+
+    with (
+        started(differ, num_cpus=2),
+        pytest.raises(EncoderError, match="another encoder than .*: encoder.weights_sha256"),
+    ):
+        run(videos, tiny_model, tmp_path / "ray", cluster=on_cpus(1))
+    left = FeatureCache(tmp_path / "ray") if (tmp_path / "ray").exists() else ()
+    assert len(left) < 12
+
+
+@pytest.fixture
+def worker(tmp_path, tiny_model) -> tuple[Worker, WorkerTask]:
+    """A worker without Ray, and what it is to do in the cache `tmp_path / "c"`."""
+    made = Worker()
+    encoder = made.load(EncoderRequest(tiny_model), "fp32", SAMPLING.frames, False)
+    assert isinstance(encoder, LoadedEncoder)
+    clip = ClipSpec(SAMPLING, encoder.preprocess)
+    identity = cache_identity(encoder, clip)
+    with CacheWriter(tmp_path / "c", identity):
+        pass
+    (tmp_path / "c" / ".run").write_text("this run")
+    task = WorkerTask(
+        tmp_path / "c", ".run", "this run", clip, ExtractSettings(workers=1), False, identity.digest,
+        EncoderRequest(tiny_model), remember=False,
+    )  # fmt: skip
+    return made, task
+
+
+def test_a_worker_writes_one_shard_a_lease_and_the_same_one_again(worker, tmp_path):
+    made, task = worker
+    videos = save_videos(tmp_path / "videos", 4)
+    videos[1].path.write_bytes(b"no video")
+    lease = Lease(tuple(videos), {videos[2].id: 3})
+    assert made.begin(task) is None
+    done = made.encode(lease)
+    assert isinstance(done, Done)
+    assert (done.videos, done.frames, [failure.id for failure in done.failures]) == (3, 6, [videos[1].id])
+    shard = tmp_path / "c" / lease.shard_name
+    assert [path.name for path in shard.parent.glob("frames-*")] == [shard.name]
+    before = shard.read_bytes()
+    made.encode(lease)
+    assert shard.read_bytes() == before
+    cache = FeatureCache(tmp_path / "c")
+    assert {video.id: video.generation for video in cache.videos} == {
+        video.id: 3 * (video is videos[2]) for video in videos if video is not videos[1]
+    }
+
+
+def test_a_worker_of_a_run_that_is_over_writes_nothing(worker, tmp_path):
+    made, task = worker
+    videos = save_videos(tmp_path / "videos", 2)
+    assert made.begin(task) is None
+    (tmp_path / "c" / ".run").write_text("another run")
+    answer = made.encode(Lease(tuple(videos), {}))
+    assert isinstance(answer, Trouble)
+    assert "has been given up" in str(answer.error)
+    assert list(task.folder.glob("frames-*")) == []
+
+
+def test_a_worker_needs_the_same_folder(worker, tmp_path):
+    made, task = worker
+    answer = made.begin(replace(task, folder=tmp_path / "elsewhere"))
+    assert isinstance(answer, Trouble)
+    assert "must be on a file system that all machines share" in str(answer.error)
+
+
+def test_a_local_run_ends_the_writing_of_an_earlier_cluster(tmp_path, tiny_model):
+    videos = save_videos(tmp_path / "videos", 2)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / ".ray-run").write_text("a command that was killed")
+    run(videos, tiny_model, tmp_path / "c")
+    assert not (tmp_path / "c" / ".ray-run").exists()
+
+
+def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
+    save_video(tmp_path / "videos" / "a.mp4", frames=4)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = vidclip("extract", "videos", "--model", "demo", "--engine", "ray", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Ray is not installed: pip install 'vidclip[ray]', on every machine of the cluster." in done.stderr
+    assert not (tmp_path / "features").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpus-per-worker", "1.5"], "must be a whole number, or a part of one GPU, got 1.5"),
+        (["--address", "ray://head:10001"], "is a proxy to a cluster"),
+    ],
+)
+def test_rejects_settings_that_cannot_be(tmp_path, arguments, message):
+    save_video(tmp_path / "videos" / "a.mp4", frames=4)
+    done = vidclip("extract", "videos", "--model", "demo", "--engine", "ray", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
