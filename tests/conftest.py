@@ -16,6 +16,14 @@ from vidclip.cache import CacheWriter, Identity, VideoRecord
 tqdm.tqdm.monitor_interval = 0
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """`--model` of a CLIP with random weights that encodes a frame in a millisecond."""

@@ -91,6 +91,24 @@ def test_towers_held_in_half_precision_stay_close(tmp_path, rng, kind, precision
     assert len(in_float32) < len(held) / 2
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("kind", SMALL_TOWERS)
+def test_a_gpu_embeds_as_a_cpu_does(tmp_path, rng, kind, precision):
+    folder = f"local-dir:{save_model_folder(tmp_path, SMALL_TOWERS[kind])}"
+    exact = load_encoder(folder, device="cpu", precision="fp32")
+    own = load_encoder(folder, device="cuda", precision=precision)
+    assert own.identity == exact.identity
+    coarse = torch.from_numpy(rng.integers(0, 256, (8, 3, 6, 6), dtype=np.uint8)).float()
+    pixels = torch.nn.functional.interpolate(coarse, size=64, mode="bilinear").byte().permute(0, 2, 3, 1)
+    frames, expected = own.encode_frames(pixels), exact.encode_frames(pixels)
+    assert (frames.device.type, frames.dtype) == ("cuda", torch.float32)
+    assert cosine(frames.cpu(), expected).min() > (0.99999 if precision == "fp32" else 0.9998)
+    mine, theirs = own.encode_text(["a cat", "tai chi"]), exact.encode_text(["a cat", "tai chi"])
+    assert cosine(mine.sentence, theirs.sentence).min() > 0.9998
+    assert cosine(mine.words, theirs.words).min() > 0.9998
+
+
 def test_rejects_an_unknown_precision(tiny_model):
     with pytest.raises(ValueError, match="precision must be one of auto, fp32"):
         load_encoder(tiny_model, precision="fp8")

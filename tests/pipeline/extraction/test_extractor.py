@@ -45,6 +45,25 @@ def run(videos, encoder, folder, sampling=SAMPLING, **options):
     return extract(videos, encoder, folder, sampling, ExtractSettings(**{"batch_size": 8, **options}))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_extracts_what_a_cpu_does(videos, tiny_model, tmp_path, precision):
+    """Batches of six cut videos of four frames, and the next fills while one is computed: no frame may take another's place."""
+    exact = load_encoder(tiny_model, device="cpu", precision="fp32")
+    own = load_encoder(tiny_model, device="cuda", precision=precision)
+    found = []
+    for encoder in (exact, own):
+        assert run(videos, encoder, tmp_path / encoder.device.type, batch_size=6).failures == []
+        cache = FeatureCache(tmp_path / encoder.device.type)
+        rows = [cache.index(video.id) for video in videos]
+        found.append(cache.frames(rows).astype(np.float64).reshape(-1, 32))
+    expected, mine = (each - found[0].mean(axis=0) for each in found)  # frames of one model are much alike
+    lengths = np.linalg.norm(expected, axis=1)
+    assert (np.linalg.norm(mine - expected, axis=1) < 0.1 * lengths).all()
+    others = np.linalg.norm(expected[:, None] - expected[None], axis=2) + np.eye(len(expected)) * 1e9
+    assert np.median(others.min(axis=1) / lengths) > 0.2, "frames that are mistaken for others would be seen"
+
+
 def test_embeddings_equal_open_clips_on_the_same_frames(videos, encoder, tiny_model, tmp_path):
     summary = run(videos, encoder, tmp_path)
     assert (summary.progress.encoded, summary.progress.frames, summary.failures) == (14, 56, [])

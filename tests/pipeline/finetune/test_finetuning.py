@@ -441,3 +441,59 @@ def test_what_x_clip_learns_is_scored_from_the_cache_as_in_training(
 def test_prompts_need_cross_frame_attention(begin: Callable[..., Finetuning], tmp_path: Path):
     with pytest.raises(FinetuneError, match="--video-prompts on.*Use --tower cross-frame"):
         begin(tmp_path, "x-clip", tower="none")
+
+
+# --- on a GPU
+
+
+def loss_and_gradients(training: Finetuning, scale: float) -> tuple[float, torch.Tensor]:
+    """Of one batch, before any step, without dropout; all gradients in one vector, on the CPU."""
+    device, size = training.loop.world.device, training.encoder.preprocess.size
+    drawn = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (6, 3, *size, 3), generator=drawn).byte().to(device)
+    labels = (torch.arange(6) % 3).to(device)
+    loss = training.loop.model.eval()(pixels, labels)
+    (scale * loss).backward()
+    gradients = [
+        p.grad.flatten().cpu().double() / scale for p in training.loop.parameters if p.grad is not None
+    ]
+    return loss.item(), torch.cat(gradients)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("recipe", ["text4vis", "x-clip", "temporal-prompts"])
+def test_a_gpu_has_the_gradients_of_a_cpu(
+    begin: Callable[..., Finetuning], tmp_path: Path, tiny_model: str, recipe: str, precision: str
+):
+    fixed = {"held_out": 0.0, "mixup": 0.0, "cutmix": 0.0}  # nothing is drawn
+    exact = begin(tmp_path / "cpu", recipe, precision="fp32", **fixed)
+    encoder = load_encoder(tiny_model, device="cuda", precision="fp32")
+    own = begin(tmp_path / "gpu", recipe, encoder=encoder, precision=precision, **fixed)
+    scale = 1024.0 if precision == "fp16" else 1.0  # without one small gradients become zeros, as in the loop
+    (loss, gradient), (expected, direction) = loss_and_gradients(own, scale), loss_and_gradients(exact, 1.0)
+    assert loss == pytest.approx(expected, rel=0.02)
+    cosine = torch.nn.functional.cosine_similarity(gradient, direction, dim=0)
+    assert float(cosine) > (0.999 if precision == "fp32" else 0.99)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_what_a_gpu_trains_a_cpu_uses(
+    begin: Callable[..., Finetuning], tmp_path: Path, tiny_model: str, precision: str
+):
+    encoder = load_encoder(tiny_model, device="cuda", precision="fp32")
+    training = begin(tmp_path / "out", encoder=encoder, held_out=0.0, epochs=2, precision=precision)
+    before = {
+        name: tensor.clone() for name, tensor in training.loop.model.network.visual.state_dict().items()
+    }
+    done = training.run()
+    assert all(np.isfinite(report.epoch.loss) for report in done.epochs)
+    after = training.loop.model.network.visual.state_dict()
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items())
+    trained = load_encoder(f"local-dir:{tmp_path / 'out'}", device="cpu", precision="fp32")
+    pixels = torch.randint(0, 256, (4, 32, 32, 3), generator=torch.Generator().manual_seed(0)).byte()
+    expected = training.encoder.encode_frames(pixels).cpu()
+    torch.testing.assert_close(trained.encode_frames(pixels), expected, rtol=1e-2, atol=1e-2)
+    head = load_head(tmp_path / "out" / "head.safetensors").module
+    assert {parameter.device.type for parameter in head.parameters()} <= {"cpu"}

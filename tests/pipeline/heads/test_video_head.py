@@ -330,7 +330,26 @@ def test_rejects_another_number_of_frames_where_there_are_positions(texts, video
     StoredHead(free, an_identity(), NAMES, {}).check_features((5, 1, 8, D), "features")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
+@pytest.mark.parametrize("temporal", ["mean", "conv", "transformer", "mit"])
+def test_few_shot_training_on_a_gpu_learns_what_it_learns_on_a_cpu(texts, videos, temporal):
+    frames, labels = videos
+    settings = TrainSettings(epochs=4, held_out=0.0, batch_size=16)
+    own, exact = (
+        fit_head(
+            frames[:30], labels[:30], ClassTexts(NAMES, texts), HeadConfig("linear", temporal), settings,
+            epoch_size=90, device=device,
+        )
+        for device in ("cuda", "cpu")
+    )  # fmt: skip
+    losses = [[epoch.loss for epoch in fitted.epochs] for fitted in (own, exact)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02, atol=0.01)
+    assert losses[0][-1] < losses[0][0]
+    best = [fitted.head.scores(frames[30:, 0]).argmax(axis=1) for fitted in (own, exact)]
+    assert np.mean(best[0] == best[1]) > 0.95
+
+
+@pytest.mark.gpu
 def test_a_head_trained_on_a_gpu_runs_on_a_cpu(texts, videos, tmp_path):
     frames, labels = videos
     fitted = fit_head(
@@ -344,7 +363,7 @@ def test_a_head_trained_on_a_gpu_runs_on_a_cpu(texts, videos, tmp_path):
     save_head(tmp_path / "h", StoredHead(fitted.head, an_identity(), NAMES, {}))
     loaded = load_head(tmp_path / "h").module
     assert {p.device.type for p in loaded.parameters()} == {"cpu"}
-    np.testing.assert_allclose(loaded.scores(frames[:, 0]), fitted.head.scores(frames[:, 0]), atol=1e-5)
+    np.testing.assert_allclose(loaded.scores(frames[:, 0]), fitted.head.scores(frames[:, 0]), atol=1e-4)
 
 
 # --- forms of released code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import faiss
 import h5py
 import numpy as np
 import pytest
@@ -44,6 +45,23 @@ def test_approximate_indexes_say_how_much_they_find(rng, index):
     share = np.mean([len(np.intersect1d(a, b)) for a, b in zip(found.top, exact.top, strict=True)]) / 5
     assert found.recall == pytest.approx(share)
     assert 0.7 < found.recall <= 1
+
+
+@pytest.mark.gpu
+def test_retrieval_on_a_gpu_equals_a_full_sort(rng):
+    if not getattr(faiss, "get_num_gpus", lambda: 0)():
+        pytest.skip("FAISS sees no GPU: this is faiss-cpu")
+    videos, known = rng.standard_normal((300, 64)), rng.standard_normal((5000, 64)) * 4
+    cosines = (videos @ known.T) / np.linalg.norm(videos, axis=1)[:, None] / np.linalg.norm(known, axis=1)
+    best = np.argsort(-cosines, axis=1)[:, :5]
+    found = retrieve(videos, known, 5)
+    np.testing.assert_allclose(found.similarity, np.take_along_axis(cosines, best, axis=1), atol=1e-4)
+    np.testing.assert_allclose(np.take_along_axis(cosines, found.top, axis=1), found.similarity, atol=1e-4)
+    assert np.mean(found.top == best) > 0.999
+    lists = retrieve(videos, known, 5, index="ivf")
+    hits = np.mean([len(np.intersect1d(a, b)) for a, b in zip(lists.top, best, strict=True)]) / 5
+    assert lists.recall == pytest.approx(hits, abs=0.002)
+    assert hits > 0.2
 
 
 def test_what_cannot_be_retrieved(rng):

@@ -70,6 +70,17 @@ def test_it_equals_the_formula(rng, spotting, n, times, counts):
     np.testing.assert_allclose(spotter.saliency(frames), saliency, atol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("query", ["words", "sentence"])
+def test_on_a_gpu_it_equals_the_formula(rng, query):
+    texts, spotting = some_texts(rng, rng.integers(1, 5, 40)), ConceptSpottingConfig(query)
+    frames = rng.standard_normal((300, 4, 12)).astype(np.float32)
+    scores, saliency = by_hand(frames, texts, spotting)
+    spotter = ConceptSpotter(texts, spotting, device="cuda")
+    np.testing.assert_allclose(spotter.scores(frames), scores, atol=1e-4)
+    np.testing.assert_allclose(spotter.saliency(frames), saliency, atol=1e-4)
+
+
 def test_classes_are_cut_into_pieces_where_there_are_many(rng, monkeypatch):
     texts = some_texts(rng, rng.integers(1, 5, 200))
     frames = rng.standard_normal((40, 4, 12)).astype(np.float32)

@@ -51,6 +51,21 @@ def test_what_is_found_has_the_scores_of_the_exact_search(cache, rng, pool):
         np.testing.assert_allclose(scores[same], true[same], atol=1e-6)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_an_index_made_and_searched_on_a_gpu_finds_what_a_cpu_finds(cache, rng, pool):
+    queries = rng.standard_normal((20, 16)).astype(np.float32)
+    exact = search_videos(cache, QueryScorer(queries, pool, device="cpu"), 10)
+    own = search_videos(cache, QueryScorer(queries, pool, device="cuda"), 10)
+    np.testing.assert_allclose(own.scores, exact.scores, atol=1e-5)
+    assert np.mean(own.videos == exact.videos) > 0.99
+    index = build_index(cache, pool, {"text": queries}, device="cuda")
+    found = index.search(queries, 10, device="cuda")
+    hits = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found.videos, exact.videos, strict=True)])
+    assert hits >= index.facts.recall["text"] - 0.01
+    assert index.facts.recall["text"] > 0.5
+
+
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_all_components_in_eight_bits_give_the_cosines(cache, rng, pool):
     """In all D components a code differs from its vector by half a step in each; the best of a video's vectors counts."""
