@@ -27,13 +27,18 @@ FRAMES, DIMENSIONS, CLASSES, POSITIONS = 8, 512, 400, 77
 
 def some_texts(rng: np.random.Generator, counts: np.ndarray) -> TextEmbeddings:
     return TextEmbeddings(
-        phrases=tuple(map(str, range(CLASSES))),
+        phrases=tuple(map(str, range(len(counts)))),
         prompts=("{}",),
         word_mode="name",
-        sentence=rng.standard_normal((CLASSES, DIMENSIONS), np.float32),
+        sentence=rng.standard_normal((len(counts), DIMENSIONS), np.float32),
         words=rng.standard_normal((int(counts.sum()), DIMENSIONS), np.float32),
         offsets=np.concatenate([[0], np.cumsum(counts)]),
     )
+
+
+def words_of_names(rng: np.random.Generator, classes: int) -> np.ndarray:
+    """How many words each of the classes has, about as in Kinetics."""
+    return rng.choice([1, 2, 3, 4, 5], classes, p=[0.2, 0.4, 0.2, 0.15, 0.05])
 
 
 def direct(frames: torch.Tensor, words: torch.Tensor, sentence: torch.Tensor, block: int = 4) -> torch.Tensor:
@@ -61,7 +66,7 @@ def compare() -> None:
     rng = np.random.default_rng(0)
     frames = rng.standard_normal((1024, FRAMES, DIMENSIONS), np.float32)
     every = some_texts(rng, np.full(CLASSES, POSITIONS))
-    own = some_texts(rng, rng.choice([1, 2, 3, 4, 5], CLASSES, p=[0.2, 0.4, 0.2, 0.15, 0.05]))
+    own = some_texts(rng, words_of_names(rng, CLASSES))
     unit = F.normalize(torch.from_numpy(frames[:64]), dim=-1)
     words = F.normalize(torch.from_numpy(every.words), dim=-1).view(CLASSES, POSITIONS, -1)
     sentence = F.normalize(torch.from_numpy(every.sentence), dim=-1)

@@ -22,12 +22,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
+
+if TYPE_CHECKING:
+    from vidclip.pipeline.datasets import Video, VideoList
+    from vidclip.pipeline.encoders import OpenClipEncoder
+    from vidclip.pipeline.extraction import ExtractSettings, Summary
+    from vidclip.pipeline.video import ClipSpec, Sampling
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `vidclip extract` does; the loops gain by it as well
 
@@ -58,12 +66,12 @@ def render(path: Path, codec: str, width: int, height: int, frames: int, options
             container.mux(packet)
 
 
-def rendered_videos(folder: Path, count: int) -> Path:
+def rendered_videos(folder: Path, count: int, clips: Sequence[Any] = CLIPS) -> Path:
     """`count` files: the clips above, copied."""
     videos = folder / "videos"
     videos.mkdir()
     originals = []
-    for name, *settings in CLIPS:
+    for name, *settings in clips:
         render(folder / name, *settings)
         originals.append(folder / name)
     for number in range(count):
@@ -105,48 +113,82 @@ def _cpu_seconds() -> float:
     return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
-def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
+def decode_only(videos: Iterable[Video], spec: ClipSpec, workers: int) -> tuple[Measured, int]:
+    """Read and decode every video; and how many could not be."""
+    from vidclip.pipeline.video import DecodeFailure, DecodePool
+
+    failed = 0
+    with Clock() as clock, DecodePool(spec, workers=workers) as pool:
+        for _, result in pool.decode((video.path for video in videos), ordered=False):
+            failed += isinstance(result, DecodeFailure)
+            result.release()
+    return clock.measured, failed
+
+
+def encode_only(encoder: OpenClipEncoder, n_frames: int, batch: int) -> Measured:
+    """Encode so many frames from one buffer that is ready; as in `extract`, one batch is computed while the next is asked for."""
     import torch
-
-    from vidclip.pipeline.datasets import read_videos
-    from vidclip.pipeline.encoders import load_encoder
-    from vidclip.pipeline.extraction import ExtractSettings, extract
-    from vidclip.pipeline.video import ClipSpec, DecodeFailure, DecodePool, Sampling
-
-    videos = read_videos(arguments.videos or rendered_videos(folder, arguments.count))
-    pretrained = arguments.pretrained or str(random_checkpoint(folder, arguments.model))
-    encoder = load_encoder(
-        arguments.model, pretrained, device=arguments.device, precision=arguments.precision
-    )
-    accelerated = encoder.device.type != "cpu"
-    sampling = Sampling(frames=arguments.frames)
-    batch = arguments.batch_size or (256 if accelerated else 32)
-    workers = arguments.workers or cores()
-
-    with Clock() as clock:
-        failed = 0
-        with DecodePool(ClipSpec(sampling, encoder.preprocess), workers=workers) as pool:
-            for _, result in pool.decode((video.path for video in videos), ordered=False):
-                failed += isinstance(result, DecodeFailure)
-                result.release()
-    decode = clock.measured
-    n_videos = len(videos) - failed
-    n_frames = n_videos * sampling.frames
 
     pixels = torch.randint(0, 256, (batch, *encoder.preprocess.size, 3), dtype=torch.uint8)
     pixels = pixels.pin_memory() if encoder.device.type == "cuda" else pixels
     encoder.encode_frames(pixels).cpu()  # warm
     with Clock() as clock:
+        running = None
         for _ in range(0, n_frames, batch):
-            encoder.encode_frames(pixels).cpu()
-    encode = clock.measured
+            following = encoder.encode_frames(pixels)
+            if running is not None:
+                running.cpu()
+            running = following
+        if running is not None:
+            running.cpu()
+    return clock.measured
 
-    busy = _watch_gpu(encoder) if encoder.device.type == "cuda" else None
-    with Clock() as clock:
-        summary = extract(
-            videos, encoder, folder / "cache", sampling, ExtractSettings(workers, batch_size=batch)
-        )
-    pipeline = clock.measured
+
+@dataclass
+class Extracted(Measured):
+    """What a whole extraction took."""
+
+    summary: Summary
+    busy: float | None
+    """On a GPU the share of the wall seconds in which it had a batch: copied it in, and encoded it."""
+
+
+def whole_extraction(
+    videos: VideoList, encoder: OpenClipEncoder, cache: Path, sampling: Sampling, settings: ExtractSettings
+) -> Extracted:
+    """Extract into a new cache, the start of the workers included."""
+    from vidclip.pipeline.extraction import extract
+
+    with _watched_gpu(encoder) as busy:
+        with Clock() as clock:
+            summary = extract(videos, encoder, cache, sampling, settings)
+        measured = clock.measured
+        share = busy() / measured.wall if busy else None
+    return Extracted(measured.wall, measured.cpu, summary, share)
+
+
+def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
+    from vidclip.pipeline.datasets import read_videos
+    from vidclip.pipeline.encoders import load_open_clip
+    from vidclip.pipeline.extraction import ExtractSettings
+    from vidclip.pipeline.video import ClipSpec, Sampling
+
+    videos = read_videos(arguments.videos or rendered_videos(folder, arguments.count))
+    encoder = load_open_clip(
+        arguments.model, arguments.pretrained or "", device=arguments.device, precision=arguments.precision,
+        weights=bool(arguments.pretrained),
+    )  # fmt: skip
+    accelerated = encoder.device.type != "cpu"
+    sampling = Sampling(frames=arguments.frames)
+    batch = arguments.batch_size or (256 if accelerated else 32)
+    workers = arguments.workers or cores()
+
+    decode, failed = decode_only(videos, ClipSpec(sampling, encoder.preprocess), workers)
+    n_videos = len(videos) - failed
+    n_frames = n_videos * sampling.frames
+    encode = encode_only(encoder, n_frames, batch)
+    settings = ExtractSettings(workers, batch_size=batch)
+    pipeline = whole_extraction(videos, encoder, folder / "cache", sampling, settings)
 
     print(
         f"{len(videos)} videos, {failed} unreadable; {encoder.name.split(' ')[0]} on {encoder.device}, {encoder.precision}"
@@ -156,12 +198,12 @@ def measure_rates(arguments: argparse.Namespace, folder: Path) -> None:
     for name, measured in (("decode only", decode), ("encode only", encode), ("pipeline", pipeline)):
         rates = (n_videos / measured.wall, n_frames / measured.wall, measured.wall, measured.cpu)
         print(f"{name:12}" + "".join(f"{value:10.1f}" for value in rates))
-    print(f"bottleneck: {summary.progress.bottleneck}")
+    print(f"bottleneck: {pipeline.summary.progress.bottleneck}")
     if accelerated:
         slower = max(decode.wall, encode.wall)
         print(f"pipeline rate / slower of decode only and encode only: {slower / pipeline.wall:.2f}")
-        if busy is not None:
-            print(f"GPU busy: {busy() / pipeline.wall:.2f} of the time")
+        if pipeline.busy is not None:
+            print(f"GPU busy: {pipeline.busy:.2f} of the time")
     else:
         efficiency = (decode.cpu + encode.cpu) / (cores() * pipeline.wall)
         print(f"efficiency ((decode CPU s + encode CPU s) / (cores x pipeline wall s)): {efficiency:.2f}")
@@ -281,8 +323,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _watch_gpu(encoder: Any) -> Any:
-    """Times every pass of the encoder on the GPU itself; the returned function gives the sum in seconds."""
+@contextmanager
+def _watched_gpu(encoder: OpenClipEncoder) -> Iterator[Callable[[], float] | None]:
+    """Time every pass of the encoder on the GPU itself; what is given returns the sum in seconds. None elsewhere."""
+    if encoder.device.type != "cuda":
+        yield None
+        return
     import torch
 
     events: list[tuple[Any, Any]] = []
@@ -301,7 +347,10 @@ def _watch_gpu(encoder: Any) -> Any:
         return sum(start.elapsed_time(stop) for start, stop in events) / 1000
 
     encoder.encode_frames = timed
-    return seconds
+    try:
+        yield seconds
+    finally:
+        del encoder.encode_frames  # the class's own is seen again
 
 
 MEMORY = """

@@ -39,7 +39,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from vidclip.pipeline.finetune import Finetuning, TrainingLoop
+    from vidclip.pipeline.encoders import OpenClipEncoder
+    from vidclip.pipeline.finetune import Finetuning, TrainingLoop, TrainingVideos
     from vidclip.pipeline.video import DecodePool
 
 
@@ -235,30 +236,43 @@ def plain_loop(training: Finetuning, workers: int) -> Measured:
     return measure(run)
 
 
-def main() -> None:
+def labeled_videos(source: Path, split: str | None = None) -> TrainingVideos:
     from vidclip.pipeline.datasets import read_videos
-    from vidclip.pipeline.encoders import load_open_clip
+    from vidclip.pipeline.finetune import training_videos
+
+    return training_videos(read_videos(source), split=split, held_out=0)
+
+
+def begin_training(
+    videos: TrainingVideos, encoder: OpenClipEncoder, folder: Path, workers: int, recipe: str, **changes: Any
+) -> Finetuning:
+    """A training of two epochs: the first starts the workers, the second is measured."""
     from vidclip.pipeline.extraction import ExtractSettings
-    from vidclip.pipeline.finetune import Finetuning, find_recipe, training_videos
+    from vidclip.pipeline.finetune import Finetuning, find_recipe
+
+    output = Path(tempfile.mkdtemp(dir=folder)) / "model"
+    found = find_recipe(recipe, held_out=0.0, epochs=2, **changes)
+    return Finetuning(videos, encoder, found, output, reading=ExtractSettings(workers))
+
+
+def main() -> None:
+    from vidclip.pipeline.encoders import load_open_clip
 
     arguments = _arguments()
     workers = arguments.workers or cores()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source = arguments.videos or rendered_videos(folder / "world", arguments.steps * arguments.batch_size)
-        videos = training_videos(read_videos(source), split="all" if arguments.videos else None, held_out=0)
+        videos = labeled_videos(source, "all" if arguments.videos else None)
 
         def begin(precision: str) -> Finetuning:
-            """A training of two epochs: the first starts the workers, the second is measured."""
-            recipe = find_recipe(
-                arguments.recipe, frames=arguments.frames, batch_size=arguments.batch_size, held_out=0.0,
-                epochs=2, precision=precision,
-            )  # fmt: skip
             encoder = load_open_clip(
                 arguments.model, arguments.pretrained, device=arguments.device, precision="fp32"
             )
-            output = Path(tempfile.mkdtemp(dir=folder)) / "model"
-            return Finetuning(videos, encoder, recipe, output, reading=ExtractSettings(workers))
+            return begin_training(
+                videos, encoder, folder, workers, arguments.recipe,
+                frames=arguments.frames, batch_size=arguments.batch_size, precision=precision,
+            )  # fmt: skip
 
         for precision in arguments.precision or ["auto"]:
             report(partial(begin, precision), workers, arguments.rounds)

@@ -18,9 +18,7 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -42,10 +40,7 @@ def main() -> None:
     if arguments.method:
         print(json.dumps(measure(arguments)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        if arguments.random_weights:
-            arguments.pretrained = _random_weights(arguments.model, Path(folder))
-        found = run_all(arguments)
+    found = run_all(arguments)
     print(
         f"{arguments.model}, {arguments.device}, {arguments.precision}: {arguments.batch_size} clips x {arguments.frames} "
         f"frames, medians of {arguments.steps} steps"
@@ -66,6 +61,7 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
         command = [sys.executable, __file__, "--method", name]
         for option in ("model", "pretrained", "device", "batch_size", "frames", "steps", "precision"):
             command += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
+        command += ["--random-weights"] * arguments.random_weights
         done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
         if done.returncode:
             print(f"{name}: not measured, exit status {done.returncode}", file=sys.stderr)
@@ -76,23 +72,30 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    """Return the cost of a method, in this process."""
+def measure(arguments: argparse.Namespace, *, by_wall: bool = False) -> dict[str, float]:
+    """Return the cost of a method, in this process.
+
+    by_wall    seconds on a CPU are wall seconds of all its threads, to be compared with those of a GPU
+    """
     import numpy as np
     import torch
 
-    from vidclip.pipeline.encoders import load_encoder
+    from vidclip.pipeline.encoders import load_open_clip
     from vidclip.pipeline.finetune import FinetuneModel, find_recipe, parameter_groups
     from vidclip.pipeline.finetune.prepare import prepare_encoder
     from vidclip.pipeline.heads import VideoHead, scores_loss
 
     torch.manual_seed(0)
-    torch.set_num_threads(1)
+    if not by_wall:
+        torch.set_num_threads(1)
     device, rng = torch.device(arguments.device), np.random.default_rng(0)
     settings = {"temporal": "mean", "temperature": 0.01, "decay": "matrices", "frames": arguments.frames}
     changes = {**settings, "precision": arguments.precision, **METHODS[arguments.method]}
     recipe = find_recipe("text4vis", **changes)
-    encoder = load_encoder(arguments.model, arguments.pretrained, device=arguments.device, precision="fp32")
+    encoder = load_open_clip(
+        arguments.model, arguments.pretrained, device=arguments.device, precision="fp32",
+        weights=not arguments.random_weights,
+    )  # fmt: skip
     prepare_encoder(encoder, recipe)
     embeddings = rng.standard_normal((CLASSES, encoder.dimension), np.float32)
     head = VideoHead(recipe.head_config, embeddings, encoder.dimension, recipe.frames)
@@ -108,9 +111,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.AdamW(groups)
     before = _memory(torch, device)
-    seconds = []
+    seconds, clock = [], time.process_time if device.type == "cpu" and not by_wall else time.perf_counter
     for _ in range(WARM + arguments.steps):
-        began = _clock(torch, device)
+        began = clock()
         if arguments.method == CACHED:
             loss = scores_loss(head(inputs), labels, temperature=0.01, form="cross-entropy")
         else:
@@ -119,7 +122,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_gradient)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seconds.append(_clock(torch, device) - began)
+        _synchronize(torch, device)
+        seconds.append(clock() - began)
     return {
         "seconds": float(np.median(seconds[WARM:])),
         "mib": _memory(torch, device) - before,
@@ -127,25 +131,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def _clock(torch: Any, device: Any) -> float:
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
+def _synchronize(torch: Any, device: Any) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _memory(torch: Any, device: Any) -> float:
     if device.type == "cpu":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return torch.cuda.max_memory_allocated() / 2**20
-
-
-def _random_weights(name: str, folder: Path) -> str:
-    import open_clip
-    import torch
-
-    torch.save(open_clip.create_model(name).state_dict(), folder / "weights.pt")
-    return str(folder / "weights.pt")
 
 
 def _arguments() -> argparse.Namespace:
