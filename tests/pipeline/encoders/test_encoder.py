@@ -103,7 +103,10 @@ def test_a_gpu_embeds_as_a_cpu_does(tmp_path, rng, kind, precision):
     pixels = torch.nn.functional.interpolate(coarse, size=64, mode="bilinear").byte().permute(0, 2, 3, 1)
     frames, expected = own.encode_frames(pixels), exact.encode_frames(pixels)
     assert (frames.device.type, frames.dtype) == ("cuda", torch.float32)
-    assert cosine(frames.cpu(), expected).min() > (0.99999 if precision == "fp32" else 0.9998)
+    assert cosine(frames.cpu(), expected).min() > 0.9998
+    if kind == "vit":  # without what all frames share: a frame in the place of another would be seen
+        frames, expected = (each.cpu() - expected.mean(dim=0) for each in (frames, expected))
+        assert cosine(frames, expected).min() > (0.999 if precision == "fp32" else 0.98)
     mine, theirs = own.encode_text(["a cat", "tai chi"]), exact.encode_text(["a cat", "tai chi"])
     assert cosine(mine.sentence, theirs.sentence).min() > 0.9998
     assert cosine(mine.words, theirs.words).min() > 0.9998
