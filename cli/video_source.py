@@ -121,9 +121,8 @@ def read_source(ctx: click.Context, lexicon: Lexicon | None, *, training: bool =
 
 def _note_image_folders(top: Path, videos: VideoList) -> None:
     """Say what folders of images directly below the source are, which might have been meant as labels."""
-    n = top.is_dir() and sum(
-        "/" not in video.id and video.path != top and video.path.is_dir() for video in videos
-    )
+    paths = [video.path for video in videos if "/" not in video.id]
+    n = top.is_dir() and sum(isinstance(path, Path) and path != top and path.is_dir() for path in paths)
     if n:
         from .messages import note
         from .output import count

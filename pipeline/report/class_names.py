@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,10 +29,8 @@ def name_axes(panel: Axes, rows: Sequence[str], side: float, *, columns: Sequenc
     if len(rows) > _MOST_NAMES:
         return
     size = min(7.0, 0.75 * 72 * side / len(rows))
-    for set_ticks, names, turn in (
-        (panel.set_xticks, columns or rows, {"rotation": 90}),
-        (panel.set_yticks, rows, {}),
-    ):
+    turned: dict[str, Any] = {"rotation": 90}
+    for set_ticks, names, turn in ((panel.set_xticks, columns or rows, turned), (panel.set_yticks, rows, {})):
         shown = [drawable(name) for name in names]
         shown = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in shown]
         set_ticks(np.arange(len(names)), shown, fontsize=size, parse_math=False, **turn)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .class_names import inches_beside, name_axes
@@ -87,9 +88,9 @@ def confusion_map(counts: np.ndarray, names: Sequence[str], title: str, *, most:
     return figure
 
 
-def _write_shares(panel: mpl.axes.Axes, shares: np.ndarray, size: float) -> None:
+def _write_shares(panel: Axes, shares: np.ndarray, size: float) -> None:
     for row, column in np.argwhere(np.nan_to_num(shares) > 0):
-        share = shares[row, column]
+        share = float(shares[row, column])
         ink = "white" if share > 55 else "#202124"
         panel.text(column, row, _percent(share), color=ink, size=size, ha="center", va="center")
 
