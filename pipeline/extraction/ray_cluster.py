@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -32,7 +33,7 @@ def connection(cluster: RaySettings) -> Iterator[Any]:
     # Announces behavior of a version to come, which num_gpus=0 would meet; workers without GPU compute on "cpu" anyway.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")
     except ImportError:
         raise ExtractionError(
             "Ray is not installed: pip install 'vidclip[ray]', on every machine of the cluster."

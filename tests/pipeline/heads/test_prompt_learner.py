@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -205,14 +207,12 @@ def test_rejects_names_and_lengths_that_do_not_fit(encoder):
 
 
 def test_rejects_towers_that_take_no_prompt(encoder):
-    def like(**changes):
-        own = {
-            name: getattr(encoder, name) for name in ("network", "tokenizer", "device", "name", "precision")
-        }
-        return SimpleNamespace(**{**own, **changes})
-
+    other = copy.copy(encoder)
+    other.network = cast(Any, torch.nn.Linear(2, 2))
     with pytest.raises(PromptUnavailable, match="token embeddings of the text tower Linear cannot be found"):
-        PromptLearner(like(network=torch.nn.Linear(2, 2)), NAMES)
+        PromptLearner(other, NAMES)
+    with pytest.raises(PromptUnavailable, match="is put into text towers of open_clip, and x has another"):
+        PromptLearner(cast(Any, SimpleNamespace(name="x")), NAMES)
     assert issubclass(PromptUnavailable, EncoderError)
 
     class Untouched(torch.nn.Module):
@@ -223,5 +223,6 @@ def test_rejects_towers_that_take_no_prompt(encoder):
         def encode_text(self, tokens):
             return torch.zeros(len(tokens), 32)
 
+    other.network = cast(Any, Untouched())
     with pytest.raises(PromptUnavailable, match="looked its tokens up 0 times"):
-        PromptLearner(like(network=Untouched()), NAMES)(torch.zeros(4, 8))
+        PromptLearner(other, NAMES)(torch.zeros(4, 8))
