@@ -54,7 +54,7 @@ CLIPS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
     **{f"vp8.{suffix}": ("libvpx", {"g": "12"}, {}) for suffix in ("webm", "mkv")},
     **{f"vp9.{suffix}": ("libvpx-vp9", {"g": "12"}, {}) for suffix in ("webm", "mp4")},
     **{
-        f"av1.{suffix}": ("libsvtav1", {"g": "12", "preset": "10", "crf": "5"}, {})
+        f"av1.{suffix}": ("libsvtav1", {"g": "12", "preset": "4", "crf": "5"}, {})
         for suffix in ("mp4", "webm")
     },
     **{f"mpeg2.{suffix}": ("mpeg2video", {"g": "12", "bf": "2"}, {}) for suffix in ("mpg", "ts", "mkv")},
