@@ -1,4 +1,4 @@
-"""Every command line of the recipes is one that the program takes, and compares with figures that there are."""
+"""Every command line of the recipes and the tasks is one that the program takes, and compares with figures that there are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vidclip.pipeline.encoders import resolve_prompts
 from vidclip.pipeline.evaluation import published_for
 
 RECIPES = Path(__file__).parents[1] / "docs" / "recipes.md"
+TASKS = RECIPES.with_name("tasks.md")
 
 
 def command_lines(text: str) -> list[str]:
@@ -36,6 +37,19 @@ def command_lines(text: str) -> list[str]:
 
 
 LINES = command_lines(RECIPES.read_text(encoding="utf-8"))
+FOLDERS = (
+    "distilbert-base-uncased",
+    "imagenet",
+    "videos",
+    "moved",
+    "monday",
+    "tuesday",
+    "UCF",
+    "clip_features",
+)
+"""Folders that lines of the pages name, and that click itself looks for."""
+FILES = ("names.txt", "clip.mp4", "photo.jpg", "head.safetensors", "withdrawn.csv")
+TASK_LINES = command_lines(TASKS.read_text(encoding="utf-8"))
 
 
 def parse(line: str) -> tuple[str, click.Context]:
@@ -67,16 +81,26 @@ def test_the_recipes_have_command_lines():
     }
 
 
+def test_each_of_the_twenty_tasks_has_command_lines():
+    tasks = re.split(r"^\*\*(\d+)\. .+\*\*$", TASKS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert sorted(int(number) for number in tasks[::2]) == list(range(1, 21))
+    assert [
+        number for number, text in zip(tasks[::2], tasks[1::2], strict=True) if not command_lines(text)
+    ] == []
+
+
 def parse_name(line: str) -> str:
-    first, second = line.split()[1:3]
-    return first if second.startswith("-") or first != "dataset" else f"{first} {second}"
+    first, second = (*line.split(), "")[1:3]
+    return first if second.startswith("-") or first not in ("dataset", "plot") else f"{first} {second}"
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_a_command_line_of_the_recipes(line, tmp_path, monkeypatch):
+@pytest.mark.parametrize("line", [*LINES, *TASK_LINES])
+def test_a_command_line_of_the_recipes_and_tasks(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for folder in ("distilbert-base-uncased", "imagenet"):  # click itself looks for these
+    for folder in FOLDERS:
         (tmp_path / folder).mkdir()
+    for file in FILES:
+        (tmp_path / file).write_text("yoga\n", encoding="utf-8")
     name, context = parse(line)
     given = context.params
     if given.get("lexicon"):
@@ -94,7 +118,8 @@ def test_a_command_line_of_the_recipes(line, tmp_path, monkeypatch):
 
 
 def test_options_in_running_text_exist():
-    prose = re.sub(r"```.*?```", "", RECIPES.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = "".join(page.read_text(encoding="utf-8") for page in (RECIPES, TASKS))
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     asked = set(re.findall(r"--[a-z][a-z-]+", prose))
     commands = [main.get_command(click.Context(main), name) for name in COMMANDS]
     flat = [
