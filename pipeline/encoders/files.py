@@ -38,6 +38,8 @@ HUGGING_FACE = "hf"
 """`hf:FOLDER` or `hf:OWNER/NAME`: a model of transformers."""
 PACKAGED = {"demo": "encoder", "demo-vit": "vit"}
 """Encoders that come with the package, and their folders in vidclip.demo."""
+WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+"""How files of weights are called; of a folder in their place, one that is called so is suggested."""
 DEMO_CHINESE = "demo-zh"
 """As a second text tower: the packaged one, with the tokens of Chinese."""
 _PROGRAMS = ("vidclip", "open_clip_torch", "torch")
@@ -243,3 +245,14 @@ def _fetched(model: str, tag: str) -> list[Path]:
         fetched = Path.home() / ".cache/clip" / str(url).rpartition("/")[2]
         found += [fetched] if fetched.is_file() else []
     return found
+
+
+def weights_folder_help(name: str, folder: str) -> str:
+    """Return what is said where --pretrained is a folder: to name it as a model, or which file in it."""
+    said = f"--pretrained {folder} is a folder; it takes a file of weights."
+    if (Path(folder) / "open_clip_config.json").is_file():
+        return f"{said} This one says which model it is: --model local-dir:{folder}, without --pretrained."
+    files = sorted(file for file in Path(folder).iterdir() if file.suffix in WEIGHTS_SUFFIXES)
+    if files:
+        return f"{said} Name one in it, such as --model {name} --pretrained {files[0]}."
+    return f"{said} There is none in it ({', '.join(WEIGHTS_SUFFIXES)})."

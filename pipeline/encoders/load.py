@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from ..choices import PRECISIONS, check_choice
 from ..devices import DeviceError, choose_device
 from .encoder import OpenClipEncoder
-from .files import HUGGING_FACE, PACKAGED, model_folder, remembered, weights_of_demo_vit
+from .files import HUGGING_FACE, PACKAGED, model_folder, remembered, weights_folder_help, weights_of_demo_vit
 from .frozen import add_trained_prompts, check_frozen
 from .hub import OFFLINE_HELP, first_line, hub_client
 from .identity import activation_of
@@ -148,6 +148,8 @@ def _resolve(model: str, pretrained: str) -> tuple[str, str]:
     if not pretrained:
         raise EncoderError(f"{model} needs weights: --pretrained FILE, or those open_clip knows ({known}).")
     if not get_pretrained_cfg(name, pretrained) and not Path(pretrained).is_file():
+        if Path(pretrained).is_dir():
+            raise EncoderError(weights_folder_help(name, pretrained))
         raise EncoderError(
             f"{pretrained!r} is neither a file nor weights that open_clip knows for {model} ({known})."
         )

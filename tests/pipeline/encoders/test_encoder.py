@@ -349,6 +349,23 @@ def test_rejects_unknown_names_and_suggests_known_ones(model, pretrained, messag
         load_encoder(model, pretrained)
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ((), r"weights is a folder; .*There is none in it \(\.safetensors"),
+        (("notes.txt", "b.pt"), r"Name one in it, such as --model ViT-B-16 --pretrained .*weights/b\.pt\."),
+        (("open_clip_config.json", "b.pt"), r": --model local-dir:.*weights, without --pretrained"),
+    ],
+)
+def test_says_what_to_name_where_the_weights_are_a_folder(tmp_path, files, message):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(EncoderError, match=message):
+        load_encoder("ViT-B-16", str(folder))
+
+
 def test_weights_of_another_architecture_or_no_weights_at_all(rn50_file, tmp_path):
     with pytest.raises(EncoderError, match=r"(?s)cannot be used for ViT-B-32.*just this architecture"):
         load_encoder("ViT-B-32", str(rn50_file))
