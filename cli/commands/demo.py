@@ -77,6 +77,8 @@ def command(folder: Path, videos_only: bool, count: int | None, workers: int | N
         "  vidclip eval --protocol few-shot --classifier text --classifier linear --pool mean --json shots.json\n"
         "  vidclip plot few-shot shots.json\n"
         "  vidclip eval --pool mean --pool max --pool vote --pool vcs --split test-distracting\n"
+        "  vidclip search 'swinging an umbrella' --moments        # which videos, and when in them\n"
+        "  vidclip report --output page.html                      # a page with pictures: open it in a browser\n"
         "  vidclip info                                           # what the cache knows\n"
         "  vidclip extract YOUR_VIDEOS --cache features-b16 --model ViT-B-16 --pretrained openai"
     )

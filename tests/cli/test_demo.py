@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -47,6 +48,8 @@ def test_the_demo_from_nothing_and_again(tmp_path):
     assert "900 done before" in run("extract", cwd=folder)
     assert "there already" in run("attributes", "--lexicon", "demo", cwd=folder)
     assert re.search(r"chance +2\.7", run("eval", "--protocol", "half-classes", cwd=folder))
+    (moments,) = re.findall(r"^  vidclip (search .*?)  +#", output, re.MULTILINE)
+    assert "swinging_an_umbrella/" in run(*shlex.split(moments), cwd=folder)
     idle = run("eval", "--split", "test-idle", cwd=folder)
     assert re.search(r"vcs - mean: \+\d+\.\d \[\+", idle), "the interval excludes zero"
 
