@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import signal
 import sys
 import threading
@@ -263,7 +265,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, images: bool, 
         parts.append(f"{progress.present:,} done before")
     say(f"{printable(folder)}: {'; '.join(parts)}.")
     example = printable(next(iter((*summary.changed, *summary.plan.kept)), ""))
-    were = "was" if progress.damaged == 1 else "were"
+    were, them = ("was", "it") if progress.damaged == 1 else ("were", "them")
     for n, noun, before, after in (
         (len(summary.changed), "video", "Read again:", f" whose files had changed, such as {example}"),
         (len(summary.plan.kept), "video", "Left as before:", f" whose files have changed, such as {example}"),
@@ -271,7 +273,7 @@ def _report(summary: Summary, folder: Path, videos: VideoList, *, images: bool, 
         (summary.plan.relabeled, "video", "Labels or splits: those of", " now follow this list"),
         (summary.plan.unknown, "video", "Not known: whether the files of", " have changed. An older vidclip read them, "
          "which did not write down their sizes and times"),
-        (progress.damaged, "video", "Damaged:", f" {were} read with damage; `vidclip info` names them"),
+        (progress.damaged, "video", "Damaged:", f" {were} read with damage; `vidclip info {shlex.quote(printable(folder))}` names {them}"),
         (videos.n_other_files, "file", "Left out:", f" not named like {'an image' if images else 'a video'}"),
         (len(videos.missing), "video", "Missing:", f", listed in {printable(folder / MISSING_FILE)}"),
     ):  # fmt: skip
@@ -295,6 +297,7 @@ def _recognized(summary: Summary) -> Iterator[tuple[int, str, str, str]]:
     again = [each for each in known if each.same_id]
     renamed = [each for each in known if each.gone]
     copies = [each for each in known if not each.same_id and not each.gone]
+    twice = [each for each in copies if each.before.path == os.path.abspath(each.video.path)]  # noqa: PTH100
     for found, what in (
         (renamed, "renamed or moved, by content, such as {}. Features were taken over; the earlier ids are out of the "
          "cache, and `vidclip remove --undo` gives them back"),
@@ -303,6 +306,12 @@ def _recognized(summary: Summary) -> Iterator[tuple[int, str, str, str]]:
     ):  # fmt: skip
         example = found[0].video.id if found is again and found else next(map(str, found), "")
         yield len(found), "video", "Recognized:", f" {what.format(printable(example))}"
+    if twice:
+        what = (
+            f"whose file the cache has under another id too, such as {printable(twice[0].before.id)}. `vidclip remove` "
+            "takes ids out; where ids begin is what --root says"
+        )
+        yield len(twice), "video", "In the cache twice:", f" {what}"
 
 
 def _report_failures(summary: Summary, folder: Path, *, strict: bool) -> int:

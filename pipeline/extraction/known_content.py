@@ -87,7 +87,10 @@ def find_known_content(
             for info in same
             if info.id not in named and not is_remote(info.path) and not os.path.lexists(info.path)
         }
-        before = min(same, key=lambda info: (info.id != video.id, info.id not in gone, info.id))
+        path = os.path.abspath(video.path)
+        before = min(
+            same, key=lambda info: (info.id != video.id, info.id not in gone, info.path != path, info.id)
+        )
         renamed = before.id in gone
         if renamed and keep_labels:
             video = replace(video, labels=video.labels or before.labels, split=video.split or before.split)

@@ -381,6 +381,29 @@ def test_progress_lines_without_a_terminal(days, command, monkeypatch):
     assert any("1 failed" in line and "left" in line for line in lines)
 
 
+def test_a_file_that_gets_a_second_id_is_told(days, command):
+    (days / "monday/a_copy.mp4").write_bytes((days / "monday/clip001.mp4").read_bytes())
+    assert "In the cache twice" not in command("monday").stdout
+    printed = command("monday", "tuesday").stdout
+    assert (
+        "In the cache twice: 3 videos whose file the cache has under another id too, such as a_copy.mp4."
+        in printed
+    )
+    (days / "monday/clip003.mp4").write_bytes((days / "monday/clip001.mp4").read_bytes())
+    copied = command("monday", "tuesday").stdout
+    assert "Recognized: 1 video with the content of others" in copied
+    assert "In the cache twice" not in copied, "a copy is another file"
+
+
+def test_the_summary_names_the_command_for_damage_with_its_cache(days, command):
+    clip = save_video(days / "broken/clip.mp4", frames=60, seed=4)
+    whole = clip.read_bytes()
+    third = len(whole) // 3  # the index of the container is at the end
+    clip.write_bytes(whole[:third] + bytes(third // 2) + whole[third + third // 2 :])
+    printed = command("broken", "--cache", "of mine").stdout
+    assert "1 video was read with damage; `vidclip info 'of mine'` names it" in printed
+
+
 def test_info_names_what_was_read_with_damage_or_again(tmp_path, write_cache, rng):
     notes = {"a": "damaged: 3 frames could not be read", "b": "", "c": "images without times"}
     records = [a_record(id, rng, note=note) for id, note in notes.items()]
