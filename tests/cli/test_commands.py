@@ -134,7 +134,7 @@ def test_what_could_not_be_read_is_listed_and_counted(tmp_path, tiny_model):
     assert re.findall(r"^  (\S+): ", third.stdout, re.MULTILINE) == ["late.mp4"], "the new one is named"
     (tmp_path / "videos" / "late.mp4").unlink()
 
-    save_video(tmp_path / "videos" / "empty.mp4", frames=6)
+    save_video(tmp_path / "videos" / "empty.mp4", frames=7)
     mended = vidclip("extract", "videos", *settings, cwd=tmp_path)
     assert mended.returncode == 0
     assert "1 video encoded" in mended.stdout, "its file has changed"
@@ -161,7 +161,7 @@ def test_what_could_not_be_read_is_listed_and_counted(tmp_path, tiny_model):
             ["videos", "--crop-positions", "width"],
             "--crop-positions goes with --crops 3 alone",
         ),
-        (["videos", "--part", "3/3"], "is not i/n with 0 <= i < n"),
+        (["videos", "--part", "3/3"], "is neither i/n with 0 <= i < n"),
         (["videos", "--resize", "8"], "--resize"),
         (["videos", "--lexicon", "hmdb51"], "hmdb51"),
         (["videos", "--model", "ViT-B-23"], "Did you mean"),
