@@ -263,7 +263,7 @@ def test_videos_cannot_be_read_as_imported_features_were(tmp_path, tiny_model):
     (tmp_path / "clip.mp4").write_bytes(b"")
     for call in (
         ["predict", "clip.mp4", "--device", "cpu"],
-        ["saliency", "run/a", "a dog", "--png", "x.png"],
+        ["saliency", "run/a", "a dog", "--output", "x.png"],
         ["search", "--like", "clip.mp4"],
     ):
         done = vidclip(*call, *given, cwd=tmp_path)
