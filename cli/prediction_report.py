@@ -73,14 +73,14 @@ def _of_several(predictor: Predictor) -> str:
 
 def _of_threshold(found: Rejection) -> str:
     if found.rate is None:
-        return f"None of these: no class above {100 * found.threshold:.4g} %, as asked."
+        return f"None of these: no class above {_below_all(found.threshold)} %, as asked."
     what = {
         "outside": "whose labels are not in the lexicon",
         "left-out": "each with its own class left out",
     }[found.rule]
     text = (
-        f"None of these: no class above {100 * found.threshold:.4g} %, chosen so that at most {100 * found.rate:g} % of videos like "
-        f"the {count(found.n_outside, 'video')} of {found.split} {what}, get one"
+        f"None of these: no class above {_below_all(found.threshold)} %, chosen so that at most {100 * found.rate:g} % of videos like "
+        f"the {count(found.n_outside, 'video')} of {found.split} {what}, are given a class"
     )
     if found.new_class is not None:
         mean, least, most = (100 * share for share in found.new_class)
@@ -89,10 +89,14 @@ def _of_threshold(found: Rejection) -> str:
             f"{count(found.n_outside_classes, 'class', 'classes')}, each at the threshold of the others)"
         )
     if found.known_named is not None:
-        text += (
-            f". Of {count(found.n_known, 'video')} of the classes, {100 * found.known_named:.1f} % get one"
-        )
+        text += f". Of {count(found.n_known, 'video')} of the classes, {100 * found.known_named:.1f} % are given one"
     return f"{text}."
+
+
+def _below_all(probability: float) -> str:
+    """Return a probability in percent; one below 1 is not rounded to all."""
+    digits = next((n for n in range(4, 16) if float(f"{100 * probability:.{n}g}") < 100), 4)
+    return f"{100 * probability:.{digits}g}"
 
 
 def to_json(predictor: Predictor, predictions: Sequence[VideoPrediction]) -> dict[str, Any]:

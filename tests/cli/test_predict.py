@@ -88,6 +88,11 @@ def test_wrong_requests_are_answered(world, arguments, message):
     assert message in done.stderr, done.stderr
 
 
+def test_a_threshold_near_one_is_not_rounded_to_all(world):
+    done, _ = predicted("--split", "test", "--threshold", 0.999999, cwd=world)
+    assert "no class above 99.9999 %, as asked" in done.stdout
+
+
 def test_a_language_that_the_tower_does_not_know_is_said(world):
     (world / "foreign.txt").write_text("abseiling\nassembling computer\n")
     done, _ = predicted("--lexicon", "foreign.txt", cwd=world)
