@@ -388,7 +388,7 @@ def test_what_depends_on_the_data_is_refused_in_words(prepared):
         (["eval", "--device", "meta"], "is no device"),
         (["eval", "--device", "cuda:77"], "device 'cuda:77' cannot be used here"),
         (["attributes", "--prompt", "clip-kinetics"], "is 28 prompts, and here one is read"),
-        (["extract", "videos", "--part", f"0/{10**30}"], "is not i/n"),
+        (["extract", "videos", "--part", f"0/{10**30}"], "is neither i/n"),
         (["lexicons", "ssv2"], "something-something-v2 do not come with vidclip"),
         (
             ["dataset", "check", "ssv2", "--root", "."],
