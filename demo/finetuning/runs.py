@@ -123,7 +123,14 @@ RUNS = (
     Run("cached-order-16", 2, "head", "order", shots=16, seeds=1),
     Run("cached-order-4", 2, "head", "order", shots=4, seeds=1),
     *(
-        Run(f"prompts-{name}", 5, videos="order", changes={**PROMPTED, **changes}, shots=16, seeds=1)
+        Run(
+            f"prompts-{name}",
+            5,
+            videos="order",
+            changes={**PROMPTED, **changes},
+            shots=16,
+            seeds=2 if name in ("cgi", "no-residual") else 1,
+        )
         for name, changes in {
             "cgi": {},
             "cg": {"parts": "CG"},
