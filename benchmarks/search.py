@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
+
 from vidclip.cache import CacheWriter, FeatureCache, Identity, VideoRecord
 from vidclip.pipeline.scoring import l2_normalize
 from vidclip.pipeline.search import (

@@ -100,6 +100,9 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        # Threads that wait for each other sleep instead of spinning: processes that decode, and other programs, want the same
+        # cores. OpenMP reads this once, when torch is imported. What the user has set stays.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return super().invoke(ctx)
         except click.ClickException as error:

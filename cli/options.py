@@ -62,15 +62,6 @@ def open_cache(
     return cache, load_lexicon(lexicon) if lexicon else lexicon_from_labels(cache)
 
 
-def share_cores() -> None:
-    """Let the threads of the encoder sleep while they wait for each other, instead of spinning.
-
-    The processes that decode want the same cores. OpenMP reads the variable once, when torch is imported: call
-    this before. What the user has set stays.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
 model_options: Decorator = options(
     option(
         "--model", "models", multiple=True,

@@ -10,7 +10,7 @@ import click
 
 from ...pipeline.choices import PRECISIONS, TEMPORAL, TOWERS
 from ..conditions import with_option, without_option
-from ..options import json_option, share_cores, vidclip_command
+from ..options import json_option, vidclip_command
 from ..parameters import Device, option
 from ..prompt_options import PROMPT_GROUP, prompt_config, prompt_options
 
@@ -80,7 +80,6 @@ def command(
         raise click.UsageError(
             f"{len(models)} --model and {len(heads)} --head: give one for each, in the same order."
         )
-    share_cores()
     from ...pipeline.datasets import read_videos
     from ...pipeline.evaluation import measure_speed, model_cost
     from ...pipeline.heads import AttributesHead, load_head

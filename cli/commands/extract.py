@@ -23,7 +23,6 @@ from ..options import (
     decoding_options_of,
     device_option_of,
     encoder_options,
-    share_cores,
     vidclip_command,
 )
 from ..parameters import FiniteRange, option
@@ -162,7 +161,6 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
     Exit status: 0 done, also where videos are missing; 1 done, but some videos could not be read that no earlier run
     has reported; 2 could not.
     """
-    share_cores()
     from ...lexicons import load_lexicon
     from ...pipeline.datasets import check_labels
     from ...pipeline.encoders import EncoderRequest

@@ -34,7 +34,6 @@ from ..options import (
     device_option,
     encoder_options,
     prompts_of,
-    share_cores,
     vidclip_command,
 )
 from ..parameters import PICTURES, FiniteRange, OutputFile, option
@@ -257,7 +256,6 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
 
     Exit status: 0 done; 1 done, but some videos could not be read; 2 could not.
     """
-    share_cores()
     from ...lexicons import load_lexicon
     from ...pipeline.encoders import load_open_clip
     from ...pipeline.extraction import ExtractSettings

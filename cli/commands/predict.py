@@ -18,7 +18,6 @@ from ..options import (
     model_options,
     open_cache,
     prompts_of,
-    share_cores,
     vidclip_command,
 )
 from ..parameters import FiniteRange, argument, option
@@ -119,7 +118,6 @@ def command(
 
     Exit status: 0 done; 1 done, but some videos could not be read; 2 could not.
     """
-    share_cores()
     from ...pipeline.datasets import read_paths
     from ...pipeline.extraction import ExtractSettings
     from ..output import printable, progress_bar, warn, write_json

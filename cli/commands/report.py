@@ -20,7 +20,6 @@ from ..options import (
     open_cache,
     prompt_of,
     prompts_of,
-    share_cores,
     vidclip_command,
 )
 from ..parameters import OutputFile, option
@@ -87,7 +86,6 @@ def command(
     --attributes), and all tested videos with what the scorers take them for, to sort and to filter. Pictures are read
     from the video files; where one is gone, the page says so.
     """
-    share_cores()
     from ...cache import FeatureCache
     from ...pipeline.evaluation import build_scorers, plan_zero_shot, read_predictions
     from ...pipeline.extraction import ExtractSettings

@@ -18,7 +18,6 @@ from ..options import (
     json_option,
     model_options,
     prompts_of,
-    share_cores,
     vidclip_command,
 )
 from ..parameters import FiniteRange, OutputFile, argument, option
@@ -134,7 +133,6 @@ def command(
         raise click.UsageError(
             f"--index {options['index']} goes with --pool mean or max: words have no index."
         )
-    share_cores()
     from ...cache import FeatureCache
     from ...pipeline.scoring import ConceptSpottingConfig
     from ...pipeline.search import SearchSettings, find_results, join_queries
