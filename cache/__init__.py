@@ -25,6 +25,7 @@ from .merge import merge as merge
 from .missing import MissingVideo as MissingVideo
 from .missing import update_missing as update_missing
 from .missing import write_missing as write_missing
+from .records import stored_records as stored_records
 from .removal import remove_videos as remove_videos
 from .removal import restore_videos as restore_videos
 from .shards import Shard as Shard

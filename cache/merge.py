@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from .cache_json import mismatch_message
 from .errors import CacheError, CacheMismatch
 from .features import FeatureCache
 from .labels import ListFacts, update_labels
-from .layout import VideoInfo, VideoRecord
+from .layout import VideoInfo
 from .missing import read_missing, write_missing
+from .records import stored_records
 from .texts import copy_texts, read_texts
 from .writer import CacheWriter
 
@@ -90,32 +89,16 @@ def merge(sources: Sequence[str | Path], output: str | Path, *, batch: int = 256
                 elif (known.labels, known.split) != (video.labels, video.split):
                     facts[video.id] = ListFacts(video.labels, video.split)
             skipped += len(cache) - len(wanted) - sum(id in cache for id in removed)
-            # As they are stored: each byte of a source is read once.
-            wanted = np.array(wanted, np.int64)[cache.storage_order(wanted)].tolist()
-            for start in range(0, len(wanted), batch):
-                piece = wanted[start : start + batch]
-                arrays = zip(
-                    piece,
-                    cache.frames(piece),
-                    cache.frame_indices(piece),
-                    cache.timestamps(piece),
-                    cache.patches(piece) if cache.patch_shape else [None] * len(piece),
-                    strict=True,
-                )
-                for index, frames, indices, seconds, patches in arrays:
-                    info = dict(vars(cache.videos[index]))
-                    info["generation"] = max(info["generation"], there.next_generation(info["id"]))
-                    record = VideoRecord(
-                        **info, frames=frames, frame_indices=indices, timestamps=seconds, patches=patches
-                    )
-                    try:
-                        writer.add(record)
-                    except ValueError as error:
-                        raise CacheError(
-                            f"{cache.shard_of(index).path} cannot be merged: {error}. Delete the file, run the "
-                            "command that made it again, then `vidclip merge`."
-                        ) from None
-                    taken += 1
+            for place, stored in stored_records(cache, wanted, batch=batch):
+                generation = max(stored.generation, there.next_generation(stored.id))
+                try:
+                    writer.add(replace(stored, generation=generation))
+                except ValueError as error:
+                    raise CacheError(
+                        f"{cache.shard_of(wanted[place]).path} cannot be merged: {error}. Delete the file, run the "
+                        "command that made it again, then `vidclip merge`."
+                    ) from None
+                taken += 1
         writer.flush()
         update_labels(writer.folder, facts, len(there) + taken)
         missing = {video.id: video for video in read_missing(writer.folder) if video.id not in writer}

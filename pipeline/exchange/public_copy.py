@@ -11,18 +11,26 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Any
 
-from ...cache import CacheWriter, FeatureCache, Identity, TextFileInfo, VideoRecord, copy_texts, list_texts
+from ...cache import (
+    CacheWriter,
+    FeatureCache,
+    Identity,
+    TextFileInfo,
+    VideoRecord,
+    copy_texts,
+    list_texts,
+    stored_records,
+)
 from .errors import ExchangeError
 
 MANIFEST = "vidclip.json"
 _FORMAT = ("vidclip-public-cache", 1)
 _FILE = re.compile(r"cache\.json|(frames|text)-[A-Za-z0-9][A-Za-z0-9_.+-]{0,150}\.h5", re.ASCII)
-_BATCH = 256
 _MOST_FILES = 100_000
 
 
@@ -167,27 +175,12 @@ def sha256_of(path: Path) -> str:
 
 
 def _public_records(cache: FeatureCache, *, labels: bool) -> Iterator[VideoRecord]:
-    for start in range(0, len(cache), _BATCH):
-        piece = range(start, min(start + _BATCH, len(cache)))
-        arrays = zip(
-            piece,
-            cache.frames(piece),
-            cache.frame_indices(piece),
-            cache.timestamps(piece),
-            cache.patches(piece) if cache.patch_shape else [None] * len(piece),
-            strict=True,
-        )
-        for index, frames, indices, seconds, patches in arrays:
-            info = dict(vars(cache.videos[index]))
-            note = str(info["note"])
-            for path in (info["path"], info["root"]):  # the longer first
-                note = note.replace(path, "...") if path else note
-            info.update(path=info["id"], root="", note=note, generation=0)
-            if not labels:
-                info.update(labels=(), split="")
-            yield VideoRecord(
-                **info, frames=frames, frame_indices=indices, timestamps=seconds, patches=patches
-            )
+    for _, stored in stored_records(cache):
+        note = stored.note
+        for path in (stored.path, stored.root):  # the longer first
+            note = note.replace(path, "...") if path else note
+        record = replace(stored, path=stored.id, root="", note=note, generation=0)
+        yield record if labels else replace(record, labels=(), split="")
 
 
 def _left_out(cache: FeatureCache, n_texts: int, *, labels: bool) -> Iterator[str]:

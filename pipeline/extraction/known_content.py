@@ -12,13 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...cache import CacheWriter, FeatureCache, VideoInfo, VideoRecord
+from ...cache import CacheWriter, FeatureCache, VideoInfo, VideoRecord, stored_records
 from ..datasets import Video, segment_of
 from ..video import content_digest, is_remote, is_whole
 from .stamps import Stamp, root_of, stamps_of
-
-_BATCH = 256
-"""Videos whose features are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +109,8 @@ def copy_known_content(
         by_precision.setdefault(shard.precision, []).append(each)
     for precision, several in by_precision.items():
         writer.use_precision(precision)
-        for start in range(0, len(several), _BATCH):
-            piece = several[start : start + _BATCH]
-            for record in _records(piece, generations, stored):
-                writer.add(record)
+        for record in _records(several, generations, stored):
+            writer.add(record)
     writer.flush()
     renamed = [each.before.id for several in by_precision.values() for each in several if each.gone]
     if renamed:
@@ -127,35 +122,18 @@ def copy_known_content(
 def _records(
     known: Sequence[KnownContent], generations: Mapping[str, int], stored: FeatureCache
 ) -> Iterable[VideoRecord]:
-    indices = [stored.index(each.before.id) for each in known]
-    patches: Sequence[np.ndarray | None] = [None] * len(known)
-    if stored.patch_shape:
-        patches = list(stored.patches(indices))
-    arrays = zip(
-        stored.frames(indices),
-        stored.frame_indices(indices),
-        stored.timestamps(indices),
-        patches,
-        strict=True,
-    )
-    for each, (frames, frame_indices, timestamps, tokens) in zip(known, arrays, strict=True):
-        video = each.video
-        now = {
-            "id": video.id,
-            "path": str(video.path),
-            "labels": video.labels,
-            "split": video.split,
-            "root": root_of(video),
-            "source_bytes": each.stamp.size,
-            "source_modified_ns": each.stamp.modified_ns,
-            "generation": generations.get(video.id, 0),
-        }
-        yield VideoRecord(
-            **{**vars(each.before), **now},
-            frames=frames,
-            frame_indices=frame_indices,
-            timestamps=timestamps,
-            patches=tokens,
+    for place, record in stored_records(stored, [stored.index(each.before.id) for each in known]):
+        video, stamp = known[place].video, known[place].stamp
+        yield replace(
+            record,
+            id=video.id,
+            path=str(video.path),
+            labels=video.labels,
+            split=video.split,
+            root=root_of(video),
+            source_bytes=stamp.size,
+            source_modified_ns=stamp.modified_ns,
+            generation=generations.get(video.id, 0),
         )
 
 
