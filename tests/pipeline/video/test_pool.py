@@ -61,7 +61,7 @@ def tricks(tmp_path, monkeypatch):
                 os._exit(1)
             if "babble" in name:
                 import stat
-                for descriptor in range(3, 64):  # the replies are the pipe that can be written to
+                for descriptor in range(3, 1024):  # the replies are the pipe that can be written to
                     try:
                         os.write(descriptor, b"\\xff" * 64)
                     except OSError:
@@ -245,7 +245,10 @@ def test_pixels_stay_until_released(tmp_path):
     take_numbers(held[1])  # the pool is closed: what was handed out stays
 
 
-def test_raises_when_all_slots_are_held(videos):
+def test_raises_when_all_slots_are_held(videos, monkeypatch):
+    monkeypatch.setattr(
+        "vidclip.pipeline.video.pool.STUCK_SECONDS", 1.0
+    )  # where other tests have left threads
     with DecodePool(DEFAULT, workers=1, slots=2) as pool:
         results = pool.decode([videos / "h264.mp4"] * 3)
         held = [next(results), next(results)]
