@@ -241,6 +241,7 @@ def test_crops_along_the_width_are_a_sampling_of_their_own(tmp_path, videos, tin
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_job_arrays_share_one_cache(tmp_path, videos, tiny_model):
     settings = (
         "--model",

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from helpers import save_video, vidclip
 from vidclip.cache import Identity
@@ -66,6 +67,7 @@ def test_prompts_are_counted_as_asked(tmp_path: Path):
     assert "demo-vit: layers last:5: the tower has 4." in refused.stderr
 
 
+@pytest.mark.long
 def test_speed_and_memory_are_measured_here(tmp_path: Path, tiny_model: str):
     for number in range(3):
         save_video(tmp_path / "videos" / f"{number}.mp4", frames=8, seed=number)

@@ -62,6 +62,7 @@ def test_a_model_is_trained_in_two_languages_and_used(world, tmp_path):
     assert any("names-zh" in result["scorer"] for result in document["results"])
 
 
+@pytest.mark.long
 def test_the_second_loss_changes_what_is_trained(world, tmp_path):
     heads = []
     for weight in ("1", "0"):

@@ -209,14 +209,15 @@ def test_heads_of_the_temporal_transformer_follow_the_text_tower(world, tmp_path
     assert RELEASED_FORMS["bike"].temporal_heads(rn50) == 8
     assert RELEASED_FORMS["text4vis"].temporal_heads(rn50) == 8
     assert RELEASED_FORMS["x-clip"].temporal_heads(rn50) is None
+    smaller = {"embed_dim": 256, "text_cfg": {"width": 128}}
     identity = an_identity()
-    identity = replace(identity, encoder={**identity.encoder, "architecture": rn50})
+    identity = replace(identity, encoder={**identity.encoder, "architecture": smaller})
     records = []
     for i in range(12):
         record = a_record(f"{i:02}", rng, labels=("ab"[i % 2],), split="train")
-        records.append(replace(record, frames=rng.standard_normal((1, 4, 1024)).astype(np.float32)))
+        records.append(replace(record, frames=rng.standard_normal((1, 4, 256)).astype(np.float32)))
     folder = write_cache(records, identity=identity).parent
-    for paper, heads in (("text4vis", 8), (None, None)):
+    for paper, heads in (("text4vis", 2), (None, None)):
         done = fine(
             *("fit", "--classifier", "random", "--temporal", "transformer", "--epochs", 1, "--output", "h"),
             *(("--as-released", paper) if paper else ()),
@@ -224,8 +225,8 @@ def test_heads_of_the_temporal_transformer_follow_the_text_tower(world, tmp_path
         )
         module = load_head(folder / "h").module
         assert module.config.heads == heads
-        assert module.temporal.blocks[0].heads == (heads or 16)
-        assert ("--temporal-heads 8" in done.stdout) == bool(heads)
+        assert module.temporal.blocks[0].heads == (heads or 4)
+        assert ("--temporal-heads 2" in done.stdout) == bool(heads)
 
 
 def test_few_shot_in_the_released_forms(world, tmp_path):

@@ -1,12 +1,12 @@
 """The runs of fine-tuning in the demo's world, and their tables."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from vidclip.demo.finetuning.__main__ import main
 from vidclip.demo.finetuning.hits import WITHOUT_PROMPTS, difference, figure, read_hits
 from vidclip.demo.finetuning.runs import RUNS
 from vidclip.demo.finetuning.tables import TABLES
@@ -26,14 +26,17 @@ def test_every_run_is_in_a_table_and_the_other_way_round():
     assert len({run.name for run in RUNS}) == len(RUNS)
 
 
-def test_the_list_comes_without_running_anything(tmp_path):
-    command = [sys.executable, "-m", "vidclip.demo.finetuning", str(tmp_path / "world"), "--list"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "order-token-t1d" in done.stdout
+def test_the_list_comes_without_running_anything(tmp_path, monkeypatch, capsys):
+    command = ["vidclip.demo.finetuning", str(tmp_path / "world"), "--list"]
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    assert "order-token-t1d" in capsys.readouterr().out
     assert not (tmp_path / "world").exists()
-    wrong = subprocess.run([*command, "--only", "tuend"], capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert "there is no run tuend" in wrong.stderr
+    monkeypatch.setattr(sys, "argv", [*command, "--only", "tuend"])
+    with pytest.raises(SystemExit) as refused:
+        main()
+    assert refused.value.code == 2
+    assert "there is no run tuend" in capsys.readouterr().err
 
 
 def write_hits(folder, name, trimmed):

@@ -226,9 +226,10 @@ def save_copy(path, to, number):
     to.write_bytes(path.read_bytes() + struct.pack(">I4sI", 12, b"free", number))
 
 
-def test_twenty_kills_lose_nothing(tmp_path, tiny_model, encoder):
+@pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.long)])
+def test_kills_lose_nothing(tmp_path, tiny_model, encoder, n_kills):
     root = tmp_path / "videos"
-    for number in range(20):
+    for number in range(n_kills):
         first = save_video(root / f"{number:02}-00.mp4", frames=40, size=128, seed=number)
         for copy in range(1, 12):
             save_copy(first, root / f"{number:02}-{copy:02}.mp4", copy)
@@ -254,7 +255,7 @@ def test_twenty_kills_lose_nothing(tmp_path, tiny_model, encoder):
             server.stdin.flush()
             return int(server.stdout.readline())
 
-        while kills < 20:
+        while kills < n_kills:
             group = ask()
             time.sleep(rng.uniform(0.05, 0.7))
             if kills % 5 == 4:  # also on a machine that is busy with other things, some get somewhere
@@ -304,7 +305,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("farewell", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("farewell", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_ctrl_c_keeps_what_is_encoded_and_says_how_to_go_on(tmp_path, tiny_model, farewell):
     first = save_video(tmp_path / "videos" / "0.mp4", frames=60, size=256)
     for number in range(1, 60):

@@ -97,6 +97,7 @@ def test_a_loss_of_each_process_alone_is_another_one(of_one: Gradients, of_two: 
     assert largest_difference(of_one["alone"][proj], of_one["contrastive"][proj]) < 1e-10
 
 
+@pytest.mark.long
 def test_torchrun_trains_what_one_process_does(tmp_path: Path, options: list[str]):
     """The command of the manual, on two processes: the same clips in each step, and one voice."""
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -50,12 +50,15 @@ def assert_same_weights(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"temporal": "mean", "prompts": ("{}", "a {}"), "prompt_draw": True},
-        {"temporal": "mean", "prompt_context": 2},
-        {"name": "x-clip"},
+        pytest.param({}, id="plain"),
+        pytest.param(
+            {"temporal": "mean", "prompts": ("{}", "a {}"), "prompt_draw": True},
+            id="drawn prompts",
+            marks=pytest.mark.long,
+        ),
+        pytest.param({"temporal": "mean", "prompt_context": 2}, id="prompt context", marks=pytest.mark.long),
+        pytest.param({"name": "x-clip"}, id="x-clip", marks=pytest.mark.long),
     ],
-    ids=["plain", "drawn prompts", "prompt context", "x-clip"],
 )
 def test_a_training_that_was_killed_ends_as_one_that_was_not(
     begin: Callable[..., Finetuning], tmp_path: Path, changes: dict[str, Any]
@@ -278,7 +281,9 @@ def test_a_diverging_loss_is_an_error(begin: Callable[..., Finetuning], tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", ["name", "sentence", "all"])
+@pytest.mark.parametrize(
+    "words", ["name", *(pytest.param(each, marks=pytest.mark.long) for each in ("sentence", "all"))]
+)
 def test_queries_of_a_trained_text_tower_are_the_words_asked_for(
     begin: Callable[..., Finetuning], tmp_path: Path, words: str
 ):

@@ -41,7 +41,11 @@ def videos_of_t_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("temporal", "pool", "loss"),
-    [("transformer", "mean", "cross-entropy"), ("conv", "vcs", "released"), ("mit", "mean", "paper")],
+    [
+        ("transformer", "mean", "cross-entropy"),
+        ("conv", "vcs", "released"),
+        pytest.param("mit", "mean", "paper", marks=pytest.mark.long),
+    ],
 )
 def test_a_head_alone_is_trained_as_fit_trains_it(
     begin: Callable[..., Finetuning],

@@ -183,7 +183,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("crop", [True, False])
+@pytest.mark.parametrize("crop", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_trainings_of_one_seed_are_equal_and_resume_exactly(begin: Begin, tmp_path: Path, crop: bool):
     settings: dict[str, Any] = {"temporal": "mean", "epochs": 3, "keep_pixels": 2, "crop": crop}
 

@@ -81,7 +81,13 @@ def test_the_trained_tower_gives_what_its_training_saw(begin: Begin, tmp_path: P
     torch.testing.assert_close(encoder.encode_frames(pixels.flatten(0, 1)), trained, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("core", REPARAMETERIZATIONS)
+@pytest.mark.parametrize(
+    "core",
+    [
+        core if core in ("lstm", "r2plus1d") else pytest.param(core, marks=pytest.mark.long)
+        for core in REPARAMETERIZATIONS
+    ],
+)
 def test_bf16_on_a_cpu_has_the_gradients_of_fp32(begin: Begin, tmp_path: Path, core: str):
     gradients = {}
     for precision in ("fp32", "bf16"):
@@ -96,6 +102,7 @@ def test_bf16_on_a_cpu_has_the_gradients_of_fp32(begin: Begin, tmp_path: Path, c
     assert torch.cosine_similarity(gradients["bf16"], gradients["fp32"], dim=0) > 0.99
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", [{}, {"precision": "bf16", "reparameterization": "lstm"}])
 def test_a_training_that_was_killed_ends_as_one_that_was_not(
     begin: Begin, tmp_path: Path, changes: dict[str, Any]
@@ -145,6 +152,7 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.long
 def test_a_folder_has_the_prompts_alone_where_its_towers_have_a_name(begin: Begin, tmp_path: Path):
     """Of the demo's tower; of a local folder, of a trained tower and on demand it has everything."""
     settings: dict[str, Any] = {**SMALL, "epochs": 1}

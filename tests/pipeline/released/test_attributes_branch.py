@@ -89,7 +89,7 @@ def trained_scores(
     return found[np.argsort(places), 0]
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["module.", pytest.param("", marks=pytest.mark.long)])
 def test_attributes_branch(
     attributes_model: Any, saved: Any, videos: Path, lexicon: Any, tmp_path: Path, prefix: str
 ):

@@ -259,7 +259,7 @@ def test_characters_that_no_font_has_are_told_and_not_warned_of(tmp_path, recwar
     assert save_figure(confusion_map(np.eye(2, dtype=int), ("a", "ü"), "t"), tmp_path / "d.png") == ""
 
 
-@pytest.mark.parametrize("classes", [2, 75, 101, 400])
+@pytest.mark.parametrize("classes", [2, pytest.param(75, marks=pytest.mark.long), 101, 400])
 def test_names_along_the_axes_do_not_overlap(tmp_path, rng, classes):
     names = load_lexicon("kinetics400").labels[:classes]
     for kind, figure in figures(names, rng):
