@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 # Elements of the largest array made on the way: bounds the memory, whatever N and C are.
 BLOCK_ELEMENTS = 1 << 22
 
-# Up to so many different values, resamples are drawn as counts of values instead of as videos.
+# Up to so many different values, or one for so many videos, resamples are drawn as counts of values instead of as videos:
+# a count costs as much as the draw of some sixteen videos.
 _MOST_VALUES_COUNTED = 64
+_VIDEOS_A_VALUE = 16
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def resampled_means(
     """Return means [repeats] of N of the values [N] drawn with replacement, again and again."""
     n_videos = len(values)
     different, counts = np.unique(values, return_counts=True)
-    if len(different) <= _MOST_VALUES_COUNTED:
+    if len(different) <= max(_MOST_VALUES_COUNTED, n_videos // _VIDEOS_A_VALUE):
         # How often each value occurs in a resample is multinomial (for hits: binomial): same distribution
         # as drawing videos, without drawing them.
         return rng.multinomial(n_videos, counts / n_videos, size=repeats) @ different / n_videos
