@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from collections.abc import Mapping, Sequence
@@ -91,6 +92,8 @@ class CacheEvaluation:
         self._check_encoder()
         self._second = language_settings(self.lexicon, **self._options)
         self._languages: dict[bool, Languages] = {}
+        self._zero_shot: list[ZeroShotPlan] = []
+        self._scored: dict[str, list[Result]] = {}
         self._shaped_by: dict[str, Any] = {
             "cache": str(self.features.folder),
             "features": self.features.identity.digest,
@@ -145,6 +148,7 @@ class CacheEvaluation:
             )
             if protocol != MULTI_LABEL:
                 plan = replace(plan, options={**plan.options, "keep": keep})
+                self._zero_shot.append(plan)
         return CacheTest(self.name, self.features, self.lexicon, plan)
 
     def run(self, test: CacheTest) -> Evaluated:
@@ -227,7 +231,15 @@ class CacheEvaluation:
             "retriever": str(self._options["retriever"] or ""),
             "repeats": self._options["repeats"],
         }
-        return plan.run(self._scorers, settings)
+        if plan.protocol not in self._scored and plan.protocol != MULTI_LABEL:
+            from ..pipeline.evaluation import run_plans
+            from ..pipeline.scoring import MissingAttributes, NotFinite
+
+            # One pass for all that is asked for; where one protocol cannot be done, each by itself, up to that one.
+            with contextlib.suppress(MissingAttributes, NotFinite):
+                done = run_plans(self._zero_shot, self._scorers, settings)
+                self._scored = {of.protocol: found for of, found in zip(self._zero_shot, done, strict=True)}
+        return self._scored.pop(plan.protocol, None) or plan.run(self._scorers, settings)
 
     def _train(self, plan: TrainingPlan) -> list[Result]:
         from .output import progress_bar

@@ -9,6 +9,7 @@ from .build import ZeroShotPlan as ZeroShotPlan
 from .build import build_scorers as build_scorers
 from .build import plan_training as plan_training
 from .build import plan_zero_shot as plan_zero_shot
+from .build import run_plans as run_plans
 from .calibration import Calibration as Calibration
 from .calibration import calibrate as calibrate
 from .calibration import calibration_error as calibration_error
@@ -79,7 +80,9 @@ from .results import EvaluationError as EvaluationError
 from .results import Result as Result
 from .results import compare as compare
 from .results import compare_with_first as compare_with_first
+from .run import ProtocolTest as ProtocolTest
 from .run import evaluate as evaluate
+from .run import evaluate_all as evaluate_all
 from .side_by_side import CacheComparison as CacheComparison
 from .side_by_side import CacheTest as CacheTest
 from .side_by_side import check_side_by_side as check_side_by_side

@@ -32,7 +32,7 @@ from .labels import LabeledVideos, select_videos
 from .multi_label import evaluate_multi_label, released_convention
 from .pools import pool_scorer
 from .results import EvaluationError, Result
-from .run import evaluate, plan_trials
+from .run import ProtocolTest, evaluate_all, plan_trials
 from .splits import TrainTest, leave_out_trained, train_and_test
 
 if TYPE_CHECKING:
@@ -221,9 +221,19 @@ class ZeroShotPlan:
         """Return the result of every scorer; `settings` are kept in it."""
         if self.protocol == MULTI_LABEL:
             return evaluate_multi_label(self.cache, self.test, scorers, settings=settings, **self.options)
-        return evaluate(
-            self.cache, self.test, scorers, self.protocol, self.n_classes, settings=settings, **self.options
-        )
+        return run_plans([self], scorers, settings)[0]
+
+
+def run_plans(
+    plans: Sequence[ZeroShotPlan], scorers: Sequence[Scorer], settings: Mapping[str, Any] | None = None
+) -> list[list[Result]]:
+    """Return the results of each of several plans of one cache, none of them multi-label, after one pass over its features."""
+    tests = []
+    for plan in plans:
+        options = dict(plan.options)
+        keep = options.pop("keep", 0)
+        tests.append(ProtocolTest(plan.test, plan.protocol, plan.n_classes, options, keep))
+    return evaluate_all(plans[0].cache, tests, scorers, settings=settings)
 
 
 def plan_zero_shot(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,19 @@ def plan_trials(protocol: str, test: LabeledVideos, n_classes: int, **options: A
         raise EvaluationError(str(error)) from error
 
 
+@dataclass(frozen=True, eq=False)
+class ProtocolTest:
+    """A protocol, and what it tests."""
+
+    test: LabeledVideos
+    protocol: str
+    n_classes: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of `protocols.trials`: repeats, class_sets, video_sets."""
+    keep: int = 0
+    """So many of the likeliest classes of every video are in `Result.predictions`; 0: there are none."""
+
+
 def evaluate(
     source: FeatureSource,
     test: LabeledVideos,
@@ -39,38 +52,75 @@ def evaluate(
 ) -> list[Result]:
     """Run a protocol for every scorer, in one pass over the features.
 
-    scorers    names must differ
-    keep       so many of the likeliest classes of every video are in `Result.predictions`; 0: there are none
-    options    of `protocols.trials`: repeats, keep_absent, class_sets, video_sets
+    scorers          names must differ
+    keep, options    of `ProtocolTest`
     Memory is that of a batch, and of one rank for each scorer, trial and video.
     Raises EvaluationError where the protocol cannot run (too few classes, no videos); NotFinite.
     """
-    runs = plan_trials(protocol, test, n_classes, **options)
-    ranks = [[np.empty(len(run.videos), np.int64) for run in runs] for _ in scorers]
-    kept = [[_Kept(run, keep) for run in runs] for _ in scorers] if keep else []
-    row_of = [row_numbers(run.videos, len(test)) for run in runs]
-    for places, similarities in scan_scores(source, scorers, test.indices):
-        for place, (scorer, found, of_scorer) in enumerate(zip(scorers, similarities, ranks, strict=True)):
-            for number, (run, of_run) in enumerate(zip(runs, of_scorer, strict=True)):
-                rows = row_of[number][places]  # in the trial; -1 for a video that it does not test
-                tested = np.flatnonzero(rows >= 0)
-                if not len(tested):
-                    continue
-                rows = rows[tested]
-                scores = scorer.scores(found if len(tested) == len(places) else found[tested], run.classes)
-                of_run[rows] = label_ranks(scores, run.labels[rows])
-                if keep:
-                    kept[place][number].add(rows, scores)
-    results = [
-        result_of_ranks(scorer.name, protocol, runs, of_scorer, test, n_classes, settings)
-        for scorer, of_scorer in zip(scorers, ranks, strict=True)
-    ]
-    if not keep:
-        return results
-    return [
-        replace(result, predictions=[own.done(of_run) for own, of_run in zip(of_scorer, given, strict=True)])
-        for result, of_scorer, given in zip(results, kept, ranks, strict=True)
-    ]
+    return evaluate_all(
+        source, [ProtocolTest(test, protocol, n_classes, options, keep)], scorers, settings=settings
+    )[0]
+
+
+def evaluate_all(
+    source: FeatureSource,
+    tests: Sequence[ProtocolTest],
+    scorers: Sequence[Scorer],
+    *,
+    settings: Mapping[str, Any] | None = None,
+) -> list[list[Result]]:
+    """Run several protocols for every scorer, in one pass over the features of all videos that any of them tests; return
+    the results of each. Arguments and errors are those of `evaluate`."""
+    tallies = [_Tally(each, scorers, source.shape[0]) for each in tests]
+    # The videos of one test in its own order, as ever; those of several are of no order.
+    wanted = tests[0].test.indices
+    if any(not np.array_equal(wanted, each.test.indices) for each in tests[1:]):
+        wanted = np.unique(np.concatenate([each.test.indices for each in tests]))
+    for places, similarities in scan_scores(source, scorers, wanted):
+        for tally in tallies:
+            tally.add(wanted[places], similarities)
+    return [tally.results(settings) for tally in tallies]
+
+
+class _Tally:
+    """The ranks of one protocol, as the batches bring them."""
+
+    def __init__(self, given: ProtocolTest, scorers: Sequence[Scorer], n_source: int) -> None:
+        self._given, self._scorers, test = given, scorers, given.test
+        self._runs = plan_trials(given.protocol, test, given.n_classes, **given.options)
+        self._ranks = [[np.empty(len(run.videos), np.int64) for run in self._runs] for _ in scorers]
+        self._kept = [[_Kept(run, given.keep) for run in self._runs] for _ in scorers] if given.keep else []
+        # Of each video of the source, where it stands in each trial; -1 where it is not tested.
+        self._row_of = [row_numbers(test.indices[run.videos], n_source) for run in self._runs]
+
+    def add(self, indices: np.ndarray, similarities: Sequence[Any]) -> None:
+        """Take the similarities of each scorer for the videos at `indices` [n] of the source."""
+        for number, run in enumerate(self._runs):
+            rows = self._row_of[number][indices]
+            tested = np.flatnonzero(rows >= 0)
+            if not len(tested):
+                continue
+            rows, labels = rows[tested], run.labels[rows[tested]]
+            for place, (scorer, found) in enumerate(zip(self._scorers, similarities, strict=True)):
+                scores = scorer.scores(found if len(tested) == len(indices) else found[tested], run.classes)
+                self._ranks[place][number][rows] = label_ranks(scores, labels)
+                if self._kept:
+                    self._kept[place][number].add(rows, scores)
+
+    def results(self, settings: Mapping[str, Any] | None) -> list[Result]:
+        given = self._given
+        results = [
+            result_of_ranks(
+                scorer.name, given.protocol, self._runs, ranks, given.test, given.n_classes, settings
+            )
+            for scorer, ranks in zip(self._scorers, self._ranks, strict=True)
+        ]
+        if not self._kept:
+            return results
+        return [
+            replace(result, predictions=[own.done(ranks) for own, ranks in zip(kept, found, strict=True)])
+            for result, kept, found in zip(results, self._kept, self._ranks, strict=True)
+        ]
 
 
 def row_numbers(videos: np.ndarray, n: int) -> np.ndarray:

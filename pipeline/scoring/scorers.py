@@ -154,12 +154,12 @@ class AttributesScorer(ViewsScorer):
 
 def check_attributes(embeddings: np.ndarray, indices: np.ndarray) -> None:
     """Raise MissingAttributes where one of these videos of a cache has no embedding of an attributes sentence."""
-    without = np.isnan(embeddings[:, 0])
-    if without[indices].any():
+    without = int(np.isnan(embeddings[indices, 0]).sum())
+    if without:
         raise MissingAttributes(
-            f"{int(without[indices].sum())} of the {len(indices)} videos that are read now have no attributes, nor do "
-            f"{int(without.sum())} of the cache: their file does not name them. Test another --split, or give the "
-            "file of these videos too."
+            f"{without} of the {len(indices)} videos that are read now have no attributes, nor do "
+            f"{int(np.isnan(embeddings[:, 0]).sum())} of the cache: their file does not name them. Test another --split, or "
+            "give the file of these videos too."
         )
 
 

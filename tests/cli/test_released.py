@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -319,6 +320,26 @@ def test_short_sides_of_released_code(size, crops, bike, x_clip):
 
 
 # --- attributes that BIKE publishes
+
+
+def test_a_protocol_that_cannot_be_done_leaves_the_ones_before_it(world, tmp_path):
+    """They share one pass over the features: one that lacks attributes must not take the others with it."""
+    shutil.copytree(world, tmp_path / "w")
+    splits = ("--set-split", "1*=test1", "--set-split", "2*=test2", "--set-split", "3*=test3")
+    fine("label", *splits, cwd=tmp_path / "w")
+    entries = {f"{i:02}": {"classname_topk": ["a", "b", "c"]} for i in range(10, 30)}
+    (tmp_path / "w" / "some.json").write_text(json.dumps(entries))
+    arguments = ("--attributes", "some.json", "--top", 3, "--split", "test1", "--json", "r.json")
+    done = vidclip(
+        "eval", *arguments, "--protocol", "full-classes", "--protocol", "splits", cwd=tmp_path / "w"
+    )
+    assert done.returncode == 2
+    assert "10 of the 30 videos that are read now have no attributes" in done.stderr
+    assert "full-classes: 10 videos" in done.stdout
+    (document,) = json.loads((tmp_path / "w" / "r.json").read_text())
+    alone = fine("eval", *arguments, cwd=tmp_path / "w")
+    assert "full-classes: 10 videos" in alone.stdout
+    assert json.loads((tmp_path / "w" / "r.json").read_text()) == [document]
 
 
 def test_attributes_from_a_file_are_used_by_eval_and_fit(world, encoder, tmp_path):

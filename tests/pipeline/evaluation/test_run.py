@@ -11,7 +11,14 @@ from helpers import a_record, an_identity, change_file
 from vidclip.cache import CacheError, CacheWriter, Failure, FeatureCache, TextEmbeddings
 from vidclip.lexicons import Lexicon, load_lexicon
 from vidclip.pipeline.encoders import EncoderLoader, text_embeddings
-from vidclip.pipeline.evaluation import EvaluationError, evaluate, lexicon_from_labels, select_videos
+from vidclip.pipeline.evaluation import (
+    EvaluationError,
+    ProtocolTest,
+    evaluate,
+    evaluate_all,
+    lexicon_from_labels,
+    select_videos,
+)
 from vidclip.pipeline.scoring import MeanScorer, cosine_scores, mean_embeddings
 
 CLASSES = Lexicon(
@@ -81,6 +88,49 @@ def test_half_classes_are_the_released_codes_halves(write_cache, records, texts)
     assert result.figures["top1"].mean == pytest.approx(np.mean(expected))
     assert result.figures["top1"].spread == pytest.approx(np.std(expected))
     assert [metrics.top1 for _, metrics in result.repetitions] == pytest.approx(expected)
+
+
+class CountedReads:
+    """A cache that counts the rows that are read of it."""
+
+    def __init__(self, cache):
+        self.shape, self.ids, self._cache, self.read = cache.shape, cache.ids, cache, []
+
+    def scan(self, size, indices):
+        for places, batch, frames in self._cache.scan(size, indices):
+            self.read += batch.tolist()
+            yield places, batch, frames
+
+
+def test_several_protocols_read_each_video_once(write_cache, records, texts):
+    cache = FeatureCache(write_cache(records, shards=[25, 35]))
+    source, scorers = CountedReads(cache), [MeanScorer(texts.sentence)]
+    tests = [
+        ProtocolTest(select_videos(cache, CLASSES, split), protocol, 4, options, keep=1)
+        for split, protocol, options in (
+            ("test", "full-classes", {}),
+            ("train", "full-classes", {}),
+            ("all", "half-classes", {"repeats": 3}),
+        )
+    ]
+    results = [found for (found,) in evaluate_all(source, tests, scorers)]
+    assert sorted(source.read) == list(range(60))
+    by_split = {
+        split: FeatureCache(write_cache([r for r in records if split in (r.split, "all")], split))
+        for split in ("test", "train", "all")
+    }
+    for split, result in zip(("test", "train"), results, strict=False):
+        expected = accuracy_by_hand(by_split[split], texts, [0, 1, 2, 3])
+        assert result.figures["top1"].mean == pytest.approx(expected)
+        assert result.n_videos == len(by_split[split])
+    halves = [sorted(np.random.RandomState(seed).permutation(4)[:2]) for seed in range(3)]
+    expected = [accuracy_by_hand(by_split["all"], texts, half) for half in halves]
+    assert [metrics.top1 for _, metrics in results[2].repetitions] == pytest.approx(expected)
+    for test, result in zip(tests, results, strict=True):
+        (alone,) = evaluate(cache, test.test, scorers, test.protocol, 4, keep=1, **test.options)
+        for together, apart in zip(result.predictions, alone.predictions, strict=True):
+            np.testing.assert_array_equal(together.best, apart.best)
+            np.testing.assert_array_equal(together.ranks, apart.ranks)
 
 
 def test_which_videos_are_tested(write_cache, records, rng):
