@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from ...cache import TextEmbeddings
 from .spotting_config import ConceptSpottingConfig
 from .temperature import TEMPERATURE, check_temperature
 
-_BLOCK_VIDEOS = 256
+_BLOCK_FRAMES = 2048
 
 
 def spotting_scores(
@@ -98,6 +100,19 @@ def check_owners(owners: torch.Tensor, classes: int) -> torch.Tensor:
     return counts
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some classes, and what frames are multiplied with for them."""
+
+    members: np.ndarray
+    """[c] the classes, those of fewer queries first."""
+    matrix: torch.Tensor
+    """[q + c, D] their queries over the temperature, and their targets."""
+    n_queries: int
+    groups: list[tuple[int, slice, slice]]
+    """(queries of each class, classes in `members`, queries in `matrix`)."""
+
+
 class ConceptSpotter:
     """Spot C classes in videos: the fast equal of `spotting_scores`, computed in blocks.
 
@@ -129,18 +144,16 @@ class ConceptSpotter:
             counts, queries = np.ones(len(sentence), np.int64), sentence
         else:
             queries = words
-        # Classes of as many queries stand together: their mean over queries is then the mean of a plain axis.
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        self._groups = [
-            (int(count), members, queries[_rows_of(starts[members], int(count))].to(self.device))
-            for count in np.unique(counts)
-            for members in [np.flatnonzero(counts == count)]
-        ]
         targets = sentence
         if self.spotting.recognition == "words":
             owner = torch.from_numpy(np.repeat(np.arange(len(sentence)), np.diff(texts.offsets)))
             targets = torch.zeros_like(sentence).index_add_(0, owner, words)
         self._targets = _normalize(targets).to(self.device)
+        # Classes of as many queries stand together: their mean over queries is then the mean of a plain axis.
+        self._order, self._counts = np.argsort(counts, kind="stable"), counts
+        self._starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        self._queries = (queries / self.spotting.temperature).to(self.device)
+        self._parts: dict[int, list[_Part]] = {}
         self._workspace: dict[str, torch.Tensor] = {}
 
     @property
@@ -154,19 +167,20 @@ class ConceptSpotter:
         Memory is that of the result and of a block, whatever N.
         """
         videos = self._checked(frames)
-        scores = np.empty((len(videos), self.n_classes), np.float32)
-        for rows, block, normalized in self._blocks(videos):
-            gram = (
-                torch.bmm(normalized, normalized.transpose(1, 2)).permute(1, 2, 0).contiguous()
-            )  # [T, T, n]
-            for members, saliency in self._saliency(block):
-                dots = self._room("targets", (len(block), len(members), block.shape[2]))
-                torch.matmul(self._targets[members], block, out=dots)
-                score = dots.mul_(saliency).sum(dim=0)  # [c, n]
+        scores = np.empty((self.n_classes, len(videos)), np.float32)
+        for rows, block in self._blocks(videos):
+            times, n, _ = block.shape
+            by_video = block.permute(1, 0, 2)
+            gram = torch.bmm(by_video, by_video.transpose(1, 2)).permute(1, 2, 0).contiguous()  # [T, T, n]
+            for part in self._parts_of(times * n):
+                products = self._products(part.matrix, block)
+                saliency = self._saliency(part, products[: part.n_queries])
+                score = self._room("score", (len(part.members), n))
+                torch.sum(products[part.n_queries :].mul_(saliency), 1, out=score)
                 if self.spotting.renormalize:
-                    score /= _squared_lengths(saliency, gram).clamp_min_(1e-12).sqrt_()
-                scores[rows, members] = score.T.cpu().numpy()
-        return scores
+                    score.mul_(self._squared_lengths(saliency, gram).clamp_min_(1e-12).rsqrt_())
+                scores[part.members, rows] = score.cpu().numpy()
+        return np.ascontiguousarray(scores.T)
 
     def saliency(self, frames: np.ndarray | torch.Tensor) -> np.ndarray:
         """Return the share of attention that each class gives each frame: [N, C, T] float32, sums to 1 over T.
@@ -175,45 +189,92 @@ class ConceptSpotter:
         """
         videos = self._checked(frames)
         shares = np.empty((len(videos), self.n_classes, videos.shape[1]), np.float32)
-        for rows, block, _ in self._blocks(videos):
-            for members, saliency in self._saliency(block):
-                shares[rows, members] = saliency.permute(2, 1, 0).cpu().numpy()
+        for rows, block in self._blocks(videos):
+            for part in self._parts_of(block.shape[0] * block.shape[1]):
+                products = self._products(part.matrix[: part.n_queries], block)
+                saliency = self._saliency(part, products)
+                shares[rows, part.members] = saliency.permute(2, 0, 1).cpu().numpy()
         return shares
 
-    def _saliency(self, block: torch.Tensor) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Yield (classes, saliency [T, c, n]) of a block [T, D, n] of L2-normalized frames, classes of equal word count."""
-        times, _, n = block.shape
-        per_query = 4 * times * n
-        for count, all_members, all_queries in self._groups:
-            step = max(1, self._block_bytes // (per_query * count))
-            for start in range(0, len(all_members), step):
-                members = all_members[start : start + step]
-                queries = all_queries[start * count : (start + step) * count]
-                # The softmax over frames, step by step in one buffer: memory that is fresh every time costs
-                # more than the arithmetic.
-                shares = self._room("shares", (times, len(queries), n))
-                torch.matmul(queries, block, out=shares)
-                over_frames = self._room("frames", (len(queries), n))
-                torch.amax(shares, 0, out=over_frames)
-                shares.sub_(over_frames).mul_(1 / self.spotting.temperature).exp_()
-                torch.sum(shares, 0, out=over_frames)
-                shares.div_(over_frames.mul_(count))
-                if count > 1:
-                    words = shares.view(times, len(members), count, n)
-                    shares = self._room("saliency", (times, len(members), n))
-                    torch.sum(words, 2, out=shares)
-                yield members, shares
+    def _products(self, matrix: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+        """Return the products [m, T, n] of a matrix [m, D] and a block [T, n, D], in one multiplication."""
+        times, n, dimensions = block.shape
+        products = self._room("products", (len(matrix), times, n))
+        torch.mm(matrix, block.view(times * n, dimensions).T, out=products.view(len(matrix), times * n))
+        return products
 
-    def _blocks(self, videos: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """Yield (slice of videos, L2-normalized frames [T, D, n], the same [n, T, D]): most steps run along n."""
-        for start in range(0, len(videos), _BLOCK_VIDEOS):
-            rows = slice(start, min(len(videos), start + _BLOCK_VIDEOS))
-            normalized = _normalize(videos[rows].to(self.device, torch.float32))
-            yield rows, normalized.permute(1, 2, 0).contiguous(), normalized
+    def _saliency(self, part: _Part, products: torch.Tensor) -> torch.Tensor:
+        """Return the saliency [c, T, n] of the classes of a part, from the products [q, T, n] with its queries.
+
+        The softmax over frames goes step by step in one buffer: memory that is fresh every time costs more than the arithmetic.
+        """
+        _, times, n = products.shape
+        saliency = self._room("saliency", (len(part.members), times, n))
+        over_frames = self._room("over frames", (part.n_queries, n))
+        torch.amax(products, 1, out=over_frames)
+        products.sub_(over_frames[:, None]).exp_()
+        torch.sum(products, 1, out=over_frames)
+        for count, classes, queries in part.groups:
+            shares = products[queries].view(-1, count, times, n)
+            weights = over_frames[queries].mul_(count).reciprocal_().view(-1, count, 1, n)
+            torch.mul(shares[:, 0], weights[:, 0], out=saliency[classes])
+            for word in range(1, count):
+                saliency[classes].addcmul_(shares[:, word], weights[:, word])
+        return saliency
+
+    def _squared_lengths(self, saliency: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+        """Return saliency^T G saliency, [c, n], of saliency [c, T, n] and G [T, T, n]."""
+        classes, times, n = saliency.shape
+        total = self._room("total", (classes, n)).zero_()
+        inner = self._room("inner", (classes, n))
+        for t in range(times):
+            own = saliency[:, t]
+            torch.mul(own, gram[t, t], out=inner)
+            for s in range(t + 1, times):
+                inner.addcmul_(saliency[:, s], gram[t, s], value=2)  # G is symmetric
+            total.addcmul_(inner, own)
+        return total
+
+    def _blocks(self, videos: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield (slice of videos, their L2-normalized frames [T, n, D]): most steps run along n."""
+        _, times, dimensions = videos.shape
+        size = min(_BLOCK_FRAMES // 2, max(_BLOCK_FRAMES // 32, _BLOCK_FRAMES // times))
+        for start in range(0, len(videos), size):
+            rows = slice(start, min(len(videos), start + size))
+            block = self._room("block", (times, rows.stop - start, dimensions))
+            block.copy_(videos[rows].permute(1, 0, 2))
+            block.div_(torch.linalg.vector_norm(block, dim=-1, keepdim=True).clamp_min_(1e-12))
+            yield rows, block
+
+    def _parts_of(self, columns: int) -> list[_Part]:
+        """Return the classes in parts whose products with so many columns (frames of a block) stay within memory that is
+        near."""
+        limit = max(1, self._block_bytes // (4 * columns))
+        if limit not in self._parts:
+            sizes = np.cumsum(self._counts[self._order] + 1)  # a class has its queries, and its target
+            ends, at = [0], 0
+            while at < len(sizes):
+                below = int(np.searchsorted(sizes, (sizes[at - 1] if at else 0) + limit, "right"))
+                at = max(at + 1, below)
+                ends.append(at)
+            self._parts = {limit: [self._part(self._order[a:b]) for a, b in pairwise(ends)]}
+        return self._parts[limit]
 
     @property
     def _block_bytes(self) -> int:
-        return (4 if self.device.type == "cpu" else 256) * 2**20  # what a cache keeps near
+        return (16 if self.device.type == "cpu" else 256) * 2**20
+
+    def _part(self, members: np.ndarray) -> _Part:
+        groups, rows, n_classes, n_queries = [], [], 0, 0
+        for count in np.unique(self._counts[members]).tolist():
+            own = members[self._counts[members] == count]
+            queries = slice(n_queries, n_queries + count * len(own))
+            groups.append((count, slice(n_classes, n_classes + len(own)), queries))
+            rows.append((self._starts[own][:, None] + np.arange(count)).reshape(-1))
+            n_classes, n_queries = n_classes + len(own), queries.stop
+        queries = self._queries[torch.from_numpy(np.concatenate(rows))]
+        matrix = torch.cat([queries, self._targets[torch.from_numpy(members)]])
+        return _Part(members, matrix, n_queries, groups)
 
     def _room(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Return a tensor of this shape in memory that is used again."""
@@ -230,21 +291,6 @@ class ConceptSpotter:
                 f"frames must be [N, T, {dimensions}] with T at least 1, got {tuple(videos.shape)}"
             )
         return videos
-
-
-def _squared_lengths(saliency: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
-    """Return saliency^T G saliency, [c, n], of saliency [T, c, n] and G [T, T, n]."""
-    total = torch.zeros_like(saliency[0])
-    for t, own in enumerate(saliency):
-        inner = own * gram[t, t]
-        for s in range(t + 1, len(saliency)):
-            inner.addcmul_(saliency[s], gram[t, s], value=2)  # G is symmetric
-        total.addcmul_(inner, own)
-    return total
-
-
-def _rows_of(starts: np.ndarray, count: int) -> torch.Tensor:
-    return torch.from_numpy((starts[:, None] + np.arange(count)).reshape(-1))
 
 
 def _normalize(vectors: torch.Tensor) -> torch.Tensor:
