@@ -82,8 +82,11 @@ def label_ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
     for start in range(0, n_videos, rows):
         block, truth = scores[start : start + rows], labels[start : start + rows, None]
         own = np.take_along_axis(block, truth, axis=1)  # [rows, 1]
-        before = (block > own) | ((block == own) & (classes < truth))  # [rows, C]
-        ranks[start : start + rows] = before.sum(axis=1)
+        found = ranks[start : start + rows]
+        found[:] = np.count_nonzero(block > own, axis=1)
+        equal = block == own  # [rows, C]
+        tied = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)
+        found[tied] += np.count_nonzero(equal[tied] & (classes < truth[tied]), axis=1)
     return ranks
 
 

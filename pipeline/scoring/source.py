@@ -5,6 +5,7 @@ n videos of a batch, V views, T frames, D dimensions.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -79,10 +80,19 @@ def scan_finite(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield what `source.scan` does. Raises NotFinite, by the name of the video, for NaN and infinities."""
     for places, batch, frames in source.scan(BATCH_VIDEOS, indices):
-        finite = np.isfinite(frames.reshape(len(frames), -1)).all(axis=1)
-        if not finite.all():
+        if not _all_finite(frames):
+            finite = np.isfinite(frames.reshape(len(frames), -1)).all(axis=1)
             raise not_finite(source, int(batch[finite.argmin()]))
         yield places, batch, frames
+
+
+def _all_finite(numbers: np.ndarray) -> bool:
+    if numbers.dtype != np.float16 or not numbers.flags.c_contiguous:
+        return bool(np.isfinite(numbers).all())
+    exponents = (
+        numbers.view(np.uint16) & 0x7C00
+    )  # several times as fast as isfinite, which asks one number at a time
+    return not (exponents == 0x7C00).any()
 
 
 def read_frames(source: FeatureSource, indices: np.ndarray) -> np.ndarray:
@@ -104,9 +114,23 @@ def scan_scores(
 
     What two fusions have in common is computed once. Raises NotFinite.
     """
+    buffer = np.empty(0, np.float32)
     for places, batch, frames in scan_finite(source, indices):
+        if buffer.size < frames.size:
+            buffer = np.empty(frames.size, np.float32)
+        frames = _to_float32(frames, buffer[: frames.size].reshape(frames.shape))
         known: dict[int, Any] = {}
         yield places, [_similarities(scorer, batch, frames, known) for scorer in scorers]
+
+
+def _to_float32(frames: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Convert once for all scorers: by torch where a scorer has imported it, which converts float16 six times as fast as numpy."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        np.copyto(out, frames)
+    else:
+        torch.from_numpy(out).copy_(torch.from_numpy(frames))
+    return out
 
 
 def _similarities(scorer: Scorer, indices: np.ndarray, frames: np.ndarray, known: dict[int, Any]) -> Any:

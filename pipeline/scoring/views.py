@@ -37,6 +37,13 @@ def view_scores(
     return softmax(scores / (1 if view_average == "unscaled" else temperature)).mean(axis=1)
 
 
+def of_classes(similarities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return similarities [n, V, c] of some classes [c]; themselves, not a copy, where these are all in order."""
+    if np.array_equal(classes, np.arange(similarities.shape[2])):
+        return similarities
+    return similarities[:, :, classes]
+
+
 class ViewsScorer:
     """A scorer whose similarities are cosines [n, V, C]; [n, 1, C] where one score is of all views."""
 
@@ -44,10 +51,10 @@ class ViewsScorer:
     view_average: str = "probabilities"
 
     def scores(self, similarities: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        return view_scores(similarities[:, :, classes], self.temperature, self.view_average)
+        return view_scores(of_classes(similarities, classes), self.temperature, self.view_average)
 
     def probabilities(
         self, similarities: np.ndarray, classes: np.ndarray, *, scaled: bool | None = None
     ) -> np.ndarray:
         scaled = self.view_average != "unscaled" if scaled is None else scaled
-        return softmax(similarities[:, :, classes] / (self.temperature if scaled else 1)).mean(axis=1)
+        return softmax(of_classes(similarities, classes) / (self.temperature if scaled else 1)).mean(axis=1)
