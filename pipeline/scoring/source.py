@@ -13,7 +13,8 @@ import numpy as np
 
 from .scorers import JointScorer, Scorer
 
-BATCH_VIDEOS = 1024
+BATCH_VIDEOS = 256
+"""Features of so many videos (2 MB of 8 x 512) stay near the processor while they are checked, converted and multiplied."""
 
 
 class FeatureSource(Protocol):
