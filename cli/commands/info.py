@@ -121,8 +121,8 @@ def _print_one(facts: dict[str, Any]) -> None:
         ("short", f"{facts['with_repeated_frames']:,} videos with fewer frames than were asked for"),
         ("failures", f"{facts['failures']:,} ({_tally(facts['failure_stages'])}); see failures.jsonl" if facts["failures"] else "none"),
         *([("missing", f"{facts['missing']:,} listed; see missing.jsonl")] if facts["missing"] else []),
-        *([("replaced", f"features of {count(facts['replaced'], 'video')} from before it was read again; `vidclip merge` drops them")] if facts["replaced"] else []),
-        *([("removed", f"{facts['removed']:,}; `vidclip remove --undo` gives them back, `vidclip merge` drops their features")] if facts["removed"] else []),
+        *([("replaced", f"features of {count(facts['replaced'], 'video')} from before it was read again; `vidclip compact` drops them")] if facts["replaced"] else []),
+        *([("removed", f"{facts['removed']:,}; `vidclip remove --undo` gives them back, `vidclip compact` drops their features")] if facts["removed"] else []),
         ("size", f"{size(facts['bytes'])} in {count(facts['shards'], 'shard')}"),
     ]  # fmt: skip
     for text in facts["texts"]:
