@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,11 @@ class TextEmbeddings:
             )
         if self.words.ndim != 2 or self.offsets[-1] != len(self.words):
             raise ValueError(f"offsets end at {self.offsets[-1]}, words are {self.words.shape}")
+
+    def without_words(self) -> TextEmbeddings:
+        """Return the sentences alone, as the word mode none has them."""
+        words, offsets = self.words[:0], np.zeros(len(self.phrases) + 1, np.int64)
+        return replace(self, word_mode="none", words=words, offsets=offsets)
 
 
 def text_path(

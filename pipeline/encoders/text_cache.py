@@ -21,6 +21,7 @@ from ...cache import (
 )
 from ...lexicons import Lexicon
 from .files import remembered
+from .phrases import WORD_MODES
 from .protocol import Encoder, EncoderError, ModelNotNamed, check_has_text, full_name
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def text_embeddings(
     words    name, sentence, all or none (see `WORD_MODES`)
     load     returns the encoder when it is needed; default `EncoderLoader()`
 
+    Where no words are asked for, a file that has words serves as well: its sentences are the same.
     A file from before precision was part of the key may hold what a GPU computed in half precision: it is used only
     where the encoder cannot be had.
     Raises EncoderError where the encoder cannot be had, or embeds no texts; CacheError for a damaged file.
@@ -50,11 +52,14 @@ def text_embeddings(
     load = load or EncoderLoader()
     digest = cache.identity.encoder_digest
 
-    def path(precision: str) -> Path:
+    def path(precision: str, words: str = words) -> Path:
         return text_path(cache.folder, lexicon.name, lexicon.phrases, prompts, words, digest, precision)
 
     encoder, precision = None, PRECISION
-    if not path(PRECISION).exists():
+    own = path(PRECISION)
+    if words == "none":  # sentences are the same in the files that have words too
+        own = next((each for mode in ("none", *WORD_MODES) if (each := path(PRECISION, mode)).exists()), own)
+    if not own.exists():
         try:
             encoder = load(cache.identity)
             precision = encoder.precision
@@ -63,13 +68,15 @@ def text_embeddings(
                 raise
             precision = ""
             _tell(load, f"{path('')} does not say in which precision it was computed; it is used as it is.")
-    own = path(precision)
+        own = path(precision)
     if encoder is not None and not own.exists():
         texts = encoder.encode_text(lexicon.phrases, prompts, words=words)
         with where_writable(own):
             write_texts(own, texts, lexicon=lexicon.name, encoder_digest=digest, precision=precision)
     else:
         texts = read_own_texts(own, digest, lexicon, prompts)
+    if words == "none":
+        texts = texts.without_words()
     _log.debug(
         "%s: %s phrases of %s in %s prompts", own, len(texts.phrases), lexicon.name, len(texts.prompts)
     )

@@ -220,6 +220,11 @@ def test_texts_are_embedded_once(write_cache, tiny_model):
     again = text_embeddings(cache, lexicon, ["a video of {}"], load=load)
     assert len(loads) == 1
     np.testing.assert_array_equal(first.words, again.words)
+    without_words = text_embeddings(cache, lexicon, ["a video of {}"], words="none", load=load)
+    assert len(loads) == 1, "the file with words has the sentences"
+    alone = encoder.encode_text(lexicon.phrases, ["a video of {}"], words="none")
+    np.testing.assert_array_equal(without_words.sentence, alone.sentence)
+    assert (without_words.word_mode, len(without_words.words)) == ("none", 0)
     text_embeddings(cache, lexicon, ["{}"], load=load)
     assert len(loads) == 2, "another prompt is another text"
     from_identity = text_embeddings(
