@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..conditions import with_option, without_option
-from ..messages import say
+from ..messages import say, suggestion
 from ..options import cache_option, vidclip_command
 from ..parameters import option
 
@@ -75,6 +75,7 @@ def command(
         check_labels(
             (Video(id, Path(), each.labels) for id, each in planned.facts.items()), load_lexicon(lexicon)
         )
+    known = {label for labels in features.labels.used() for label in labels}
     planned.apply(features)
     changed = planned.changed
     named = count(len(planned.facts), "video")
@@ -84,6 +85,10 @@ def command(
         say(f"{printable(cache)}: {len(changed):,} of {named} {have} now. This takes it back: {back}")
     else:
         say(f"{printable(cache)}: nothing to change; {named} named, with these labels and splits already.")
+    new = dict.fromkeys(label for id in changed for label in planned.facts[id].labels if label not in known)
+    if new and known and not (lexicon or undo):
+        click.echo(f"{count(len(new), 'label')} that no video had before:")
+        echo_some([repr(label) + suggestion(label, known) for label in new])
     if planned.absent:
         click.echo(f"Not in the cache: {count(len(planned.absent), 'video')} of {printable(list_file)}:")
         echo_some([f"{video.id}  ({video.origin})" for video in planned.absent])

@@ -112,6 +112,16 @@ def test_assignments_and_patterns(folder, tmp_path):
     assert [problem for checked in verify(folder) for problem in checked.problems] == []
 
 
+def test_a_label_that_no_video_had_is_told(folder, tmp_path):
+    """A misspelled one makes a class of its own."""
+    vidclip("label", "--set", "x=y/3.mp4=yoga", cwd=tmp_path)
+    said = vidclip("label", "--set", "yoga/1.mp4=yogaa", "--set", "yoga/2.mp4=swim", cwd=tmp_path).stdout
+    assert "2 labels that no video had before:\n  'yogaa' Did you mean yoga?\n  'swim'\n" in said
+    again = vidclip("label", "--set", "x=y/3.mp4=swim", cwd=tmp_path).stdout
+    assert "1 of 1 video has another label" in again, again
+    assert "before" not in again
+
+
 def test_undo_gives_back_what_was_changed_last(folder, tmp_path):
     def label(*arguments):
         done = vidclip("label", *arguments, cwd=tmp_path)
