@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,8 +13,8 @@ from ..scoring import FeatureSource
 
 _Item = TypeVar("_Item")
 _END = object()
-_BATCH = 2048
-"""Videos that are read at once."""
+_BATCH_BYTES, _MOST_VIDEOS = 1 << 24, 2048
+"""What is read at once, about, however many frames a video has."""
 
 
 def ahead(items: Iterator[_Item]) -> Iterator[_Item]:
@@ -36,4 +37,6 @@ def features_ahead(
 
     What is not finite is not looked for: who computes with it finds it in the result.
     """
-    return ahead((batch, frames) for _, batch, frames in source.scan(_BATCH, indices))
+    row_bytes = 2 * max(1, math.prod(source.shape[1:]))
+    size = min(_MOST_VIDEOS, max(1, _BATCH_BYTES // row_bytes))
+    return ahead((batch, frames) for _, batch, frames in source.scan(size, indices))

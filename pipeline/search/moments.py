@@ -17,10 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from ...cache import FeatureCache
 from ..datasets import segment_of
-from ..scoring import ConceptSpotter, cosine_scores, l2_normalize, read_frames
+from ..scoring import ConceptSpotter, cosine_scores, read_frames
 
 LEVEL = 0.7
 """Chosen on validation videos of the demo's world, among 0.3, 0.4, ... 0.8."""
@@ -142,7 +144,7 @@ def spotted_moments(
     return sorted(found, key=lambda moment: -moment.score)
 
 
-def mean_frame(cache: FeatureCache, *, sample: int = 4096, seed: int = 0) -> np.ndarray:
+def mean_frame(cache: FeatureCache, *, sample: int = 2048, seed: int = 0) -> np.ndarray:
     """Return the mean [D] float32 of the L2-normalized frame embeddings of the cache, over a random sample of videos: its
     product with a query is the background of `moments_of`."""
     n = len(cache)
@@ -152,8 +154,8 @@ def mean_frame(cache: FeatureCache, *, sample: int = 4096, seed: int = 0) -> np.
         indices = np.arange(n)
     total = np.zeros(cache.shape[3], np.float64)
     for start in range(0, len(indices), 512):
-        frames = l2_normalize(read_frames(cache, indices[start : start + 512]))
-        total += frames.sum(axis=(0, 1, 2), dtype=np.float64)
+        frames = torch.from_numpy(read_frames(cache, indices[start : start + 512])).float()
+        total += F.normalize(frames, dim=-1).sum(dim=(0, 1, 2)).double().numpy()
     return (total / max(1, len(indices) * cache.shape[1] * cache.shape[2])).astype(np.float32)
 
 

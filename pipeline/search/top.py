@@ -32,6 +32,8 @@ class RunningTop:
         if self.scores.shape[1] == self.top:
             # Most batches bring nothing better: what cannot come in is not sorted.
             keep = (scores >= self.scores[:, -1:]).any(axis=0)
+            if not keep.any():
+                return
             scores, candidates = scores[:, keep], candidates[:, keep]
         scores = np.concatenate([self.scores, scores], axis=1)
         candidates = np.concatenate([self.candidates, candidates], axis=1)

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import a_record, an_identity
 from vidclip.cache import CacheWriter, FeatureCache
-from vidclip.pipeline.search import Query, SearchSettings, find_results, moments_of, timeline_of
+from vidclip.pipeline.search import Query, SearchSettings, find_results, mean_frame, moments_of, timeline_of
 
 NAN = float("nan")
 
@@ -34,6 +34,13 @@ def test_frames_stand_for_what_is_nearest_to_them(indices, seconds, start, end, 
     timeline = timeline_of(np.array(indices), np.array(seconds), start_seconds=start, end_seconds=end)
     np.testing.assert_allclose(timeline.borders, borders)
     np.testing.assert_array_equal(timeline.frame_indices[timeline.places], np.ravel(indices))
+
+
+def test_the_background_is_the_mean_of_all_normalized_frames(rng, write_cache):
+    cache = FeatureCache(write_cache([a_record(f"v{i:02}", rng, views=2) for i in range(30)]))
+    frames = cache.frames().astype(np.float64)
+    expected = (frames / np.linalg.norm(frames, axis=-1, keepdims=True)).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(mean_frame(cache), expected, atol=1e-6)
 
 
 def frames_with(cosines: list[float]) -> np.ndarray:

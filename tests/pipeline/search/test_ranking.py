@@ -49,6 +49,18 @@ def test_the_best_of_all_batches_are_those_of_brute_force(rng, pool, top):
     np.testing.assert_allclose(ranking.scores, best, atol=1e-6)
 
 
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("shape", [(5, 12, 45, 512), (40, 1, 1, 16)], ids=["many frames", "one frame"])
+def test_videos_of_any_number_of_frames_have_the_scores_of_brute_force(rng, pool, shape):
+    frames = (rng.standard_normal(shape) * rng.uniform(0.1, 9, (*shape[:3], 1))).astype(np.float16)
+    queries = rng.standard_normal((2, shape[3]))
+    ranking = search_videos(ArrayFeatures(frames), QueryScorer(queries, pool, device="cpu"), shape[0])
+    expected = brute_force(frames, queries, pool)
+    np.testing.assert_allclose(
+        np.take_along_axis(expected.T, ranking.videos, axis=1), ranking.scores, atol=1e-6
+    )
+
+
 def test_among_some_videos_only_these_are_found(rng):
     frames = rng.standard_normal((50, 1, 2, 8)).astype(np.float16)
     query = rng.standard_normal((1, 8))
