@@ -16,11 +16,11 @@ from ..pipeline.datasets import read_videos
 from ..pipeline.encoders import load_encoder
 from ..pipeline.extraction import ExtractSettings, extract
 from ..pipeline.search import (
-    CANDIDATES,
     PIXELS_THRESHOLD,
     THRESHOLD,
     Query,
     SearchSettings,
+    candidates_threshold,
     compare_pixels,
     find_duplicates,
     find_results,
@@ -103,7 +103,7 @@ def report_copies(cache: FeatureCache, name: str, indices: list[int]) -> None:
     names = [original(cache.ids[i]) for i in indices]
     counts = {own: names.count(own) for own in set(names)}
     there = sum(count * (count - 1) // 2 for count in counts.values())
-    candidates = find_duplicates(cache, CANDIDATES, indices=indices)
+    candidates = find_duplicates(cache, candidates_threshold(len(indices)), indices=indices)
     by_pixels, unread = compare_pixels(cache, candidates, -1)
     if unread:
         raise SystemExit(f"{cache.ids[next(iter(unread))]} cannot be read: {next(iter(unread.values()))}")

@@ -227,7 +227,7 @@ def _index(features: FeatureCache, pool: str, device: str) -> CompressedIndex:
 
 def _duplicates(cache: Path, json_file: Path | None, csv_file: Path | None, options: dict[str, Any]) -> None:
     from ...cache import FeatureCache
-    from ...pipeline.search import CANDIDATES, PIXELS_THRESHOLD, THRESHOLD, find_duplicates
+    from ...pipeline.search import PIXELS_THRESHOLD, THRESHOLD, candidates_threshold, find_duplicates
     from ..duplicates_output import duplicates_csv, duplicates_document, print_duplicates
     from ..output import write_json
     from ..search_output import write_csv
@@ -238,8 +238,9 @@ def _duplicates(cache: Path, json_file: Path | None, csv_file: Path | None, opti
     threshold = options["threshold"]
     if threshold is None:
         threshold = PIXELS_THRESHOLD if by_pixels else THRESHOLD
+    least = candidates_threshold(len(features) if indices is None else len(indices))
     pairs = find_duplicates(
-        features, CANDIDATES if by_pixels else threshold, indices=indices, device=options["device"]
+        features, least if by_pixels else threshold, indices=indices, device=options["device"]
     )
     if by_pixels:
         pairs = _confirmed(features, pairs, threshold, options)

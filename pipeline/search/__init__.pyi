@@ -1,8 +1,8 @@
 from .compressed_index import CompressedIndex as CompressedIndex
 from .compressed_index import near_videos as near_videos
-from .duplicates import CANDIDATES as CANDIDATES
 from .duplicates import THRESHOLD as THRESHOLD
 from .duplicates import Duplicates as Duplicates
+from .duplicates import candidates_threshold as candidates_threshold
 from .duplicates import find_duplicates as find_duplicates
 from .duplicates import groups_of as groups_of
 from .errors import SearchError as SearchError

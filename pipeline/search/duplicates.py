@@ -14,6 +14,7 @@ N videos, V views, T frames, D dimensions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,8 +29,12 @@ THRESHOLD = 0.93
 """Where features alone decide: above all other pairs of 660 validation videos of the demo's world and copies of them; one
 copy of thirty lies below."""
 CANDIDATES = 0.75
-"""Where pixels decide: below all copies there. In caches of few videos, of which the covariance is known less well, copies look
-less alike: of 84 pairs among 64 validation videos, two lie below."""
+"""Where pixels decide: below all copies there, and in caches of 320 of these videos."""
+FEW, CANDIDATES_OF_FEW = 256, 0.65
+"""Of fewer videos the covariance is known less well, and copies look less alike: this is below all copies in 20 caches of 100
+and 20 of 160."""
+EVERY_PAIR = 64
+"""Of so few videos all pairs are candidates: 0.65 loses copies in caches of six, and their files are soon read."""
 FLOOR = 0.1
 """Of whitening: the less, the more copies of one video differ, and the more caches of few videos from those of many."""
 EXACT_BELOW = 65_536
@@ -64,6 +69,7 @@ def find_duplicates(
 ) -> list[Duplicates]:
     """Return all pairs that are at least `threshold` alike by their features, the most alike first.
 
+    threshold      THRESHOLD where features decide alone, `candidates_threshold` where pixels will
     indices        the videos that are compared; None: all. The whitening is by these too
     exact_below    of fewer videos, every pair of means is looked at: N^2 / 2 products of D numbers. Of more, each mean is
                    compared with those in the 16 nearest of some sqrt(N) inverted lists, which may miss a pair
@@ -97,6 +103,13 @@ def find_duplicates(
                     found[first, second] = float(similarity)
     pairs = [Duplicates(*pair, similarity) for pair, similarity in found.items()]
     return sorted(pairs, key=lambda pair: (-pair.similarity, pair.first, pair.second))
+
+
+def candidates_threshold(n_videos: int) -> float:
+    """Return how alike the features of two among so many videos must be for their pixels to be looked at; of few, all are."""
+    if n_videos <= EVERY_PAIR:
+        return -math.inf
+    return CANDIDATES_OF_FEW if n_videos < FEW else CANDIDATES
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def compare_pixels(
 ) -> tuple[list[Duplicates], dict[int, str]]:
     """Return (the candidates that show the same, the most alike first; why videos could not be looked at, by position).
 
-    candidates            pairs of videos of the cache, as `find_duplicates` finds them with the threshold CANDIDATES
+    candidates            pairs of videos of the cache, as `find_duplicates` finds them with `candidates_threshold`
     threshold             how alike the pixels are of two videos that show the same
     features_threshold    how alike the features are of two that show the same, where a file is gone, has changed since it
                           was read, or cannot be read

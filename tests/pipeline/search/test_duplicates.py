@@ -12,10 +12,10 @@ from vidclip.cache import FeatureCache
 from vidclip.pipeline.extraction import ExtractSettings
 from vidclip.pipeline.scoring import ArrayFeatures
 from vidclip.pipeline.search import (
-    CANDIDATES,
     PIXELS_THRESHOLD,
     THRESHOLD,
     Duplicates,
+    candidates_threshold,
     compare_pixels,
     find_duplicates,
     groups_of,
@@ -98,7 +98,7 @@ COPIED = ("kicking_a_ball", "climbing_a_ladder", "carrying_a_box", "playing_a_dr
 def test_all_copies_are_found_and_no_other_pair(world):
     """By pixels, in a cache of so few videos that features alone find most copies only."""
     cache = FeatureCache(world / "features")
-    candidates = find_duplicates(cache, CANDIDATES, device="cpu")
+    candidates = find_duplicates(cache, candidates_threshold(len(cache)), device="cpu")
     pairs, unread = compare_pixels(cache, candidates, reading=ExtractSettings(1))
     assert not unread
     assert {pair.by for pair in pairs} == {"pixels"}
@@ -114,6 +114,29 @@ def test_all_copies_are_found_and_no_other_pair(world):
     assert all(name_of(cache.ids[pair.first]) == name_of(cache.ids[pair.second]) for pair in by_features)
 
 
+def test_a_copy_is_found_among_three_videos(world):
+    """Of three videos next to no covariance is known: a copy may have other features."""
+    cache = FeatureCache(world / "features")
+    for label, other in zip(COPIED, (*COPIED[1:], COPIED[0]), strict=True):
+        own = [i for i, id in enumerate(cache.ids) if name_of(id) == label]
+        else_ = next(i for i, id in enumerate(cache.ids) if name_of(id) == other)
+        few = [own[0], own[1], else_]
+        candidates = find_duplicates(cache, candidates_threshold(3), indices=few, device="cpu")
+        assert len(candidates) == 3
+        pairs, _ = compare_pixels(cache, candidates, reading=ExtractSettings(1))
+        assert [(pair.first, pair.second) for pair in pairs] == [tuple(sorted(own[:2]))]
+
+
+def test_of_few_videos_every_pair_is_a_candidate(rng):
+    opposite = rng.standard_normal((2, 1, 2, 8)).astype(np.float16)
+    opposite[1] = -opposite[0]
+    assert len(find_duplicates(ArrayFeatures(opposite), candidates_threshold(2), device="cpu")) == 1
+    for n, expected in ((64, 64 * 63 // 2), (65, 0), (256, 0)):
+        frames = rng.standard_normal((n, 1, 1, 300)).astype(np.float16)
+        assert len(find_duplicates(ArrayFeatures(frames), candidates_threshold(n), device="cpu")) == expected
+    assert -1 < candidates_threshold(65) < candidates_threshold(256) < THRESHOLD
+
+
 def test_where_files_are_gone_features_decide(world, tmp_path):
     import shutil
 
@@ -123,7 +146,7 @@ def test_where_files_are_gone_features_decide(world, tmp_path):
     copied.rename(world / "elsewhere")
     try:
         cache = FeatureCache(gone)
-        candidates = find_duplicates(cache, CANDIDATES, device="cpu")
+        candidates = find_duplicates(cache, candidates_threshold(len(cache)), device="cpu")
         pairs, unread = compare_pixels(cache, candidates, reading=ExtractSettings(1))
     finally:
         (world / "elsewhere").rename(copied)
