@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import open_clip
 import pytest
 import torch
 
-from helpers import save_video
+from helpers import save_copy, save_video
 from vidclip.cache import CacheBusy, CacheWriter, FeatureCache, verify
 from vidclip.pipeline.datasets import read_videos
 from vidclip.pipeline.encoders import EncoderError, load_encoder
@@ -219,11 +218,6 @@ for line in sys.stdin:        # each line begins one extraction, in a process gr
     _, status = os.waitpid(child, 0)
     print(status, flush=True)
 """
-
-
-def save_copy(path, to, number):
-    """The same frames in another file: behind them an unused box, with a number."""
-    to.write_bytes(path.read_bytes() + struct.pack(">I4sI", 12, b"free", number))
 
 
 @pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.long)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import save_video, vidclip
+from helpers import save_copy, save_video, vidclip
 from vidclip.cache import CacheWriter, FeatureCache, verify
 from vidclip.pipeline.datasets import VideoList, read_videos
 from vidclip.pipeline.encoders import EncoderError, EncoderRequest
@@ -223,13 +222,32 @@ def test_a_lost_node_costs_nothing(tmp_path, tiny_model):
         cluster.shutdown()
 
 
+def token_of(cache: Path) -> str:
+    """What tells workers that their run goes on; empty where there is none."""
+    try:
+        return (cache / ".ray-run").read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def count_shards(cache: Path) -> int:
+    return len(list(cache.glob("frames-*.h5")))
+
+
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    """Wait for what a process does, as long as it lives; ten minutes at most, where the machine is busy."""
+    until = time.monotonic() + 600
+    while not condition() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 @pytest.mark.ray
 @pytest.mark.long
 def test_the_same_command_goes_on_after_sigkill_and_after_ctrl_c(tmp_path, tiny_model):
     pytest.importorskip("ray")
     first = save_video(tmp_path / "videos" / "0.mp4", frames=60, size=256)
     for number in range(1, 120):
-        shutil.copy(first, tmp_path / "videos" / f"{number}.mp4")
+        save_copy(first, tmp_path / "videos" / f"{number}.mp4", number)
     run(read_videos(tmp_path / "videos"), tiny_model, tmp_path / "local")
     cache = tmp_path / "ray"
     command = [
@@ -238,13 +256,14 @@ def test_the_same_command_goes_on_after_sigkill_and_after_ctrl_c(tmp_path, tiny_
         "--lease", "4", "--max-workers", "1",
     ]  # fmt: skip
     for farewell, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
-        before = len(list(cache.glob("frames-*.h5")))
+        earlier = token_of(cache)
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         ) as process:
-            until = time.monotonic() + 600
-            while len(list(cache.glob("frames-*.h5"))) < before + 2 and time.monotonic() < until:
-                time.sleep(0.02)
+            # Workers of the command that was killed may have written on; from its token on, this one's alone do.
+            wait_until(process, lambda before=earlier: token_of(cache) not in ("", before))
+            before = count_shards(cache)
+            wait_until(process, lambda before=before: count_shards(cache) >= before + 2)
             process.send_signal(farewell)
             out, errors = process.communicate(timeout=600)
         assert process.returncode == status, out + errors
