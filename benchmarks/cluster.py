@@ -2,9 +2,10 @@
 
     python benchmarks/cluster.py --overhead              # two workers against two `--part`s, start-up apart
     python benchmarks/cluster.py --kills 20              # SIGKILL of random workers; every video is compared
+    python benchmarks/cluster.py --poison                # a video that kills whatever reads it; the others are compared
 
-Both extract rendered videos of the demo with its encoder; 200 are rendered, and linked under other names where more are
-asked for. Needs Ray (pip install 'vidclip[ray]').
+All extract rendered videos of the demo with its encoder; 200 are rendered, and where more are asked for, copied with some
+bytes more, so that no two have the same content. Needs Ray (pip install 'vidclip[ray]').
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ import random
 import shutil
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from vidclip.cache import FeatureCache
+
 RENDERED = 200
+EXTRACT = (sys.executable, "-m", "vidclip.cli.main", "extract")
 
 PART = """
 import sys, time
@@ -63,8 +70,35 @@ print(ready[1], ready.get(2, ended[0]), ended[0], summary.progress.encoded)
 """
 
 
-def link_videos(folder: Path, count: int) -> Path:
-    """`count` videos below a folder, of which the first `RENDERED` are rendered."""
+POISON = """
+import os, signal, sys
+from pathlib import Path
+import ray
+from vidclip.pipeline.datasets import read_videos
+from vidclip.pipeline.encoders import EncoderRequest
+from vidclip.pipeline.extraction import ExtractSettings, RaySettings, run_extraction
+from vidclip.pipeline.video import Sampling
+videos, cache, lease, poisoned = sys.argv[1:]
+def poison():
+    import vidclip.pipeline.extraction.plan as plan
+    whole = plan.request_of
+    def request_of(video, sampling):
+        if video.id == poisoned:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(video, sampling)
+    plan.request_of = request_of
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+         runtime_env={"worker_process_setup_hook": poison})
+cluster = RaySettings(gpus_per_worker=0, cpus_per_worker=1, lease=int(lease), max_workers=2)
+run_extraction(read_videos(videos), EncoderRequest("demo"), Path(cache), Sampling(8), ExtractSettings(), cluster=cluster,
+               precision="fp32")
+"""
+"""Every worker ends, as by its memory, when it comes to that video."""
+
+
+def save_videos(folder: Path, count: int) -> Path:
+    """`count` videos below a folder, of which the first `RENDERED` are rendered. No two have the same content: behind the
+    frames of the others is an unused box, with a number."""
     from vidclip.demo.videos import first_clips, write_clips
 
     rendered = folder / "rendered"
@@ -76,7 +110,10 @@ def link_videos(folder: Path, count: int) -> Path:
         original = originals[number % len(originals)]
         path = videos / original.parent.name / f"{number:05}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.link(original, path)
+        if number < len(originals):
+            os.link(original, path)
+        else:
+            path.write_bytes(original.read_bytes() + struct.pack(">I4sI", 12, b"free", number))
     return videos
 
 
@@ -86,6 +123,7 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {
         "HOME": str(folder),
         "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
     }
@@ -174,15 +212,17 @@ def measure_overhead(arguments: argparse.Namespace, folder: Path) -> None:
     """By wall time from the moment that workers are ready; and by CPU time of all processes, of which the start-up is what a
     fifth of the videos takes, extended to none. The latter hardly depends on what else the machine does."""
     few = max(1, arguments.videos // 5)
-    lists = {count: link_videos(folder / str(count), count) for count in (few, arguments.videos)}
+    lists = {count: save_videos(folder / str(count), count) for count in (few, arguments.videos)}
     print(
         f"{arguments.videos:,} videos x 8 frames, demo encoder, fp32, one thread; leases of {arguments.lease} at most"
     )
     print(f"{'':10}{'start-up s':>12}{'start-up CPU s':>16}{'worker s':>10}{'CPU ms a video':>16}")
     ratios: dict[str, list[float]] = {"worker seconds": [], "CPU seconds": []}
-    for _ in range(arguments.rounds):
-        slopes, walls = [], []
-        for name in ("--part x 2", "Ray, 2"):
+    names = ["--part x 2", "Ray, 2"]
+    for turn in range(arguments.rounds):
+        slopes: dict[str, float] = {}
+        walls: dict[str, float] = {}
+        for name in names if turn % 2 == 0 else reversed(names):
             costs = {
                 count: run_ray(folder, videos, count, arguments.lease)
                 if name.startswith("Ray")
@@ -196,10 +236,10 @@ def measure_overhead(arguments: argparse.Namespace, folder: Path) -> None:
                 f"{name:10}{more.start_seconds:12.1f}{start:16.1f}{more.worker_seconds:10.1f}{1000 * slope:16.1f}",
                 flush=True,
             )
-            slopes.append(slope)
-            walls.append(more.worker_seconds)
-        ratios["worker seconds"].append(walls[1] / walls[0])
-        ratios["CPU seconds"].append(slopes[1] / slopes[0])
+            slopes[name], walls[name] = slope, more.worker_seconds
+        parts, ray = names
+        ratios["worker seconds"].append(walls[ray] / walls[parts])
+        ratios["CPU seconds"].append(slopes[ray] / slopes[parts])
     for name, found in ratios.items():
         spread = f" [{min(found):.2f}, {max(found):.2f}]" if len(found) > 1 else ""
         print(
@@ -220,15 +260,56 @@ def workers(session: int) -> list[int]:
     return found
 
 
-def measure_kills(arguments: argparse.Namespace, folder: Path) -> None:
+def extract_locally(folder: Path, videos: Path) -> FeatureCache:
+    """What a run on this machine, with nothing killed, finds."""
+    from vidclip.cache import FeatureCache
+
+    cache = folder / "local"
+    command = [*EXTRACT, str(videos), "--model", "demo", "--precision", "fp32", "--cache", str(cache)]
+    subprocess.run([*command, "--device", "cpu", "--workers", "1"], check=True, env=environment(folder),
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    return FeatureCache(cache)
+
+
+def difference(folder: Path, expected: FeatureCache, *, without: Sequence[str] = ()) -> str:
+    """Say what is wrong with a cache; nothing where it holds the same bits of all videos but some, which failed."""
     from vidclip.cache import FeatureCache, verify
 
-    videos = link_videos(folder, arguments.videos)
-    common = ["extract", str(videos), "--model", "demo", "--precision", "fp32"]
-    vidclip = [sys.executable, "-m", "vidclip.cli.main"]
-    subprocess.run([*vidclip, *common, "--cache", str(folder / "local"), "--device", "cpu", "--workers", "1"], check=True,
-                   env=environment(folder), stdout=subprocess.DEVNULL)  # fmt: skip
-    expected = FeatureCache(folder / "local")
+    found = FeatureCache(folder)
+    failures = found.failures()
+    rows = [row for row, id in enumerate(expected.ids) if id not in without]
+    if called := [failure for failure in failures if failure.id not in without]:
+        return f"{len(called)} sound videos are called failed, such as {called[0]}"
+    if len(failures) != len(without):
+        return f"{len(failures)} of {len(without)} failures are named"
+    if found.ids != [expected.ids[row] for row in rows]:
+        return f"{len(found)} videos, where {len(rows)} should be"
+    for name in ("frames", "frame_indices", "timestamps"):
+        if not np.array_equal(getattr(found, name)(), getattr(expected, name)(rows)):
+            return f"other {name} than of a run on this machine"
+    return next((problem for file in verify(folder) for problem in file.problems), "")
+
+
+def measure_poison(arguments: argparse.Namespace, folder: Path) -> None:
+    videos = save_videos(folder, arguments.videos)
+    expected = extract_locally(folder, videos)
+    poisoned = random.Random(arguments.seed).choice(expected.ids)
+    words = [POISON, str(videos), str(folder / "ray"), str(arguments.lease), poisoned]
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", *words], check=True, env=environment(folder))
+    seconds = time.monotonic() - began
+    wrong = difference(folder / "ray", expected, without=[poisoned])
+    print(f"{len(expected)} videos, one of which kills its worker; {seconds:.0f} s")
+    if wrong:
+        raise SystemExit(wrong)
+    print(
+        f"{len(expected) - 1} have the same bits as without it; called failed: {poisoned}, which it is, alone"
+    )
+
+
+def measure_kills(arguments: argparse.Namespace, folder: Path) -> None:
+    videos = save_videos(folder, arguments.videos)
+    expected = extract_locally(folder, videos)
     rng = random.Random(arguments.seed)
     kills = drivers = runs = 0
     wrong: list[str] = []
@@ -236,8 +317,8 @@ def measure_kills(arguments: argparse.Namespace, folder: Path) -> None:
         cache = folder / f"ray{runs}"
         runs += 1
         command = [
-            *vidclip, *common, "--cache", str(cache), "--engine", "ray", "--gpus-per-worker", "0", "--cpus-per-worker", "1",
-            "--max-workers", "2", "--lease", str(arguments.lease),
+            *EXTRACT, str(videos), "--model", "demo", "--precision", "fp32", "--cache", str(cache), "--engine", "ray",
+            "--gpus-per-worker", "0", "--cpus-per-worker", "1", "--max-workers", "2", "--lease", str(arguments.lease),
         ]  # fmt: skip
         status = None
         while status is None or status < 0:
@@ -259,13 +340,8 @@ def measure_kills(arguments: argparse.Namespace, folder: Path) -> None:
         if status != 0:
             wrong.append(f"run {runs}: exit status {status}: {output.strip().splitlines()[-1]}")
             continue
-        found = FeatureCache(cache)
-        if failures := found.failures():
-            wrong.append(f"run {runs}: {len(failures)} sound videos are called failed, such as {failures[0]}")
-        elif found.ids != expected.ids or not np.array_equal(found.frames(), expected.frames()):
-            wrong.append(f"run {runs}: other features than without a kill")
-        elif problems := [problem for file in verify(cache) for problem in file.problems]:
-            wrong.append(f"run {runs}: {problems[0]}")
+        if problem := difference(cache, expected):
+            wrong.append(f"run {runs}: {problem}")
         print(
             f"run {runs}: {kills} kills so far, {drivers} of them of the driver; {len(wrong)} wrong",
             flush=True,
@@ -274,6 +350,8 @@ def measure_kills(arguments: argparse.Namespace, folder: Path) -> None:
         f"{kills} kills ({kills - drivers} of workers, {drivers} of the driver) in {runs} runs of {arguments.videos} videos"
     )
     print("\n".join([*wrong, f"{len(wrong)} wrong"]))
+    if wrong:
+        raise SystemExit(1)
 
 
 def victims(process: subprocess.Popen[str], rng: random.Random) -> Iterator[int]:
@@ -294,15 +372,17 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--overhead", action="store_true")
     what.add_argument("--kills", type=int, metavar="N")
-    parser.add_argument("--videos", type=int, help="default: 2,000, and 200 with --kills")
-    parser.add_argument("--lease", type=int, help="default: 512, and 16 with --kills")
+    what.add_argument("--poison", action="store_true")
+    parser.add_argument("--videos", type=int, help="default: 2,000 with --overhead, else 200")
+    parser.add_argument("--lease", type=int, help="default: 512 with --overhead, else 16")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    arguments.videos = arguments.videos or (200 if arguments.kills else 2000)
-    arguments.lease = arguments.lease or (16 if arguments.kills else 512)
+    arguments.videos = arguments.videos or (2000 if arguments.overhead else 200)
+    arguments.lease = arguments.lease or (512 if arguments.overhead else 16)
+    measure = measure_poison if arguments.poison else measure_kills if arguments.kills else measure_overhead
     with tempfile.TemporaryDirectory(prefix="vidclip-cluster-") as name:
-        (measure_kills if arguments.kills else measure_overhead)(arguments, Path(name))
+        measure(arguments, Path(name))
 
 
 if __name__ == "__main__":
