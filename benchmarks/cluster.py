@@ -77,6 +77,7 @@ import ray
 from vidclip.pipeline.datasets import read_videos
 from vidclip.pipeline.encoders import EncoderRequest
 from vidclip.pipeline.extraction import ExtractSettings, RaySettings, run_extraction
+from vidclip.pipeline.extraction.ray_cluster import start_patiently
 from vidclip.pipeline.video import Sampling
 videos, cache, lease, poisoned = sys.argv[1:]
 def poison():
@@ -87,8 +88,8 @@ def poison():
             os.kill(os.getpid(), signal.SIGKILL)
         return whole(video, sampling)
     plan.request_of = request_of
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-         runtime_env={"worker_process_setup_hook": poison})
+start_patiently(ray, lambda: ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+                                      runtime_env={"worker_process_setup_hook": poison}))
 cluster = RaySettings(gpus_per_worker=0, cpus_per_worker=1, lease=int(lease), max_workers=2)
 run_extraction(read_videos(videos), EncoderRequest("demo"), Path(cache), Sampling(8), ExtractSettings(), cluster=cluster,
                precision="fp32")
@@ -296,8 +297,10 @@ def measure_poison(arguments: argparse.Namespace, folder: Path) -> None:
     poisoned = random.Random(arguments.seed).choice(expected.ids)
     words = [POISON, str(videos), str(folder / "ray"), str(arguments.lease), poisoned]
     began = time.monotonic()
-    subprocess.run([sys.executable, "-c", *words], check=True, env=environment(folder))
+    done = subprocess.run([sys.executable, "-c", *words], stderr=subprocess.PIPE, text=True, env=environment(folder))  # fmt: skip
     seconds = time.monotonic() - began
+    if done.returncode:
+        raise SystemExit(done.stderr)
     wrong = difference(folder / "ray", expected, without=[poisoned])
     print(f"{len(expected)} videos, one of which kills its worker; {seconds:.0f} s")
     if wrong:

@@ -9,9 +9,9 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from .accounts import ExtractionError
 from .leases import Lease
@@ -19,7 +19,9 @@ from .ray_worker import LoadedEncoder
 from .settings import RaySettings
 
 STARTS = 3
-"""How often it is tried to start a Ray of this machine: where others take the processors, it gives itself up too soon."""
+"""How often it is tried to start a Ray of this machine: where others take the processors, it gives itself up after half a
+minute, and no setting gives it more."""
+Started = TypeVar("Started")
 _OBJECT_STORE_BYTES = 100 << 20
 """Of a Ray of this machine alone: no pixels pass through it."""
 
@@ -47,22 +49,21 @@ def connection(cluster: RaySettings) -> Iterator[Any]:
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
-        for left in reversed(range(STARTS if own else 1)):
-            try:
-                ray.init(
-                    address=None if own else cluster.address,
-                    include_dashboard=False if own else None,
-                    object_store_memory=_OBJECT_STORE_BYTES if own else None,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-                break
-            except Exception as error:  # it has no class of its own for this
-                ray.shutdown()
-                if not left:
-                    where = "" if own else f" at {cluster.address or os.environ['RAY_ADDRESS']}"
-                    reason = str(error).strip().partition("\n")[0]
-                    raise ExtractionError(f"Ray{where} cannot be reached or started: {reason}") from error
+        start_patiently(
+            ray,
+            lambda: ray.init(
+                address=None if own else cluster.address,
+                include_dashboard=False if own else None,
+                object_store_memory=_OBJECT_STORE_BYTES if own else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            ),
+            tries=STARTS if own else 1,
+        )
+    except Exception as error:  # it has no class of its own for this
+        where = "" if own else f" at {cluster.address or os.environ['RAY_ADDRESS']}"
+        reason = str(error).strip().partition("\n")[0]
+        raise ExtractionError(f"Ray{where} cannot be reached or started: {reason}") from error
     finally:
         if main:  # Ray puts its own in the place of it
             signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
@@ -70,6 +71,21 @@ def connection(cluster: RaySettings) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def start_patiently(ray: Any, start: Callable[[], Started], *, tries: int = STARTS) -> Started:
+    """Return what `start` returns, which starts a Ray; where it raises, end what it has started and try again. Raises what the
+    last try does."""
+    for _ in range(tries - 1):
+        try:
+            return start()
+        except Exception:  # it has no class of its own for this
+            ray.shutdown()
+    try:
+        return start()
+    except Exception:
+        ray.shutdown()
+        raise
 
 
 def wanted_workers(ray: Any, cluster: RaySettings) -> int:

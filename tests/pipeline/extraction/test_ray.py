@@ -27,6 +27,7 @@ from vidclip.pipeline.extraction import (
     run_extraction,
 )
 from vidclip.pipeline.extraction.leases import Lease
+from vidclip.pipeline.extraction.ray_cluster import start_patiently
 from vidclip.pipeline.extraction.ray_worker import Done, LoadedEncoder, Trouble, Worker, WorkerTask
 from vidclip.pipeline.video import ClipSpec, Sampling
 
@@ -48,12 +49,15 @@ def started(hook: Callable[[], None] | None = None, **options: object) -> Iterat
     """A Ray whose workers begin with `hook`."""
     ray = pytest.importorskip("ray")
     environment = {"worker_process_setup_hook": hook} if hook else None
-    ray.init(
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env=environment,
-        **options,
+    start_patiently(
+        ray,
+        lambda: ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env=environment,
+            **options,
+        ),
     )
     try:
         yield
@@ -203,10 +207,12 @@ def test_a_lost_node_costs_nothing(tmp_path, tiny_model):
 
     videos = save_videos(tmp_path / "videos", 60)
     run(videos, tiny_model, tmp_path / "local")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = start_patiently(
+        ray, lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    )
     try:
-        cluster.add_node(num_cpus=1)
-        lost = [cluster.add_node(num_cpus=1)]
+        start_patiently(ray, lambda: cluster.add_node(num_cpus=1))
+        lost = [start_patiently(ray, lambda: cluster.add_node(num_cpus=1))]
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 
         def remove(progress) -> None:
