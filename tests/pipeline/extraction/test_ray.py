@@ -46,18 +46,14 @@ def home(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def started(hook: Callable[[], None] | None = None, **options: object) -> Iterator[None]:
-    """A Ray whose workers begin with `hook`."""
+    """A Ray of this machine, or a connection to the one that has an `address`, whose workers begin with `hook`."""
     ray = pytest.importorskip("ray")
     environment = {"worker_process_setup_hook": hook} if hook else None
+    if "address" not in options:
+        options["include_dashboard"] = False
     start_patiently(
         ray,
-        lambda: ray.init(
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env=environment,
-            **options,
-        ),
+        lambda: ray.init(log_to_driver=False, logging_level="ERROR", runtime_env=environment, **options),
     )
     try:
         yield
@@ -106,22 +102,6 @@ def assert_same(found: Path, expected: Path, *, without: tuple[str, ...] = ()) -
     assert left == []
     rows_kept = sum(shard.num_videos for shard in other.shards)
     assert rows_kept == len(other), "no video stands there twice"
-
-
-def workers() -> list[int]:
-    """The processes of the actors that descend from this one."""
-    parents: dict[int, int] = {}
-    actors = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if (path / "cmdline").read_bytes().startswith(b"ray::Worker"):
-                actors.append(int(path.name))
-
-    def is_mine(process: int) -> bool:
-        return process == os.getpid() or (process in parents and is_mine(parents[process]))
-
-    return [process for process in actors if is_mine(process)]
 
 
 @pytest.mark.ray
@@ -184,18 +164,30 @@ def test_a_video_that_kills_its_workers_is_named_and_costs_no_other(tmp_path, ti
 def test_killed_workers_are_replaced(tmp_path, tiny_model):
     videos = save_videos(tmp_path / "videos", 60)
     run(videos, tiny_model, tmp_path / "local")
-    killed: list[int] = []
+    deaths = [tmp_path / "before writing", tmp_path / "after writing"]
 
-    def kill(progress) -> None:
-        if len(killed) < 2 and progress.encoded > 10 * len(killed):
-            for process in workers()[:1]:
-                os.kill(process, signal.SIGKILL)
-                killed.append(process)
+    def die() -> None:
+        """One worker is killed before it writes a shard, another when it has written, and has not said so yet."""
+        import vidclip.pipeline.extraction.ray_worker as ray_worker
 
-    with started(num_cpus=2):
-        summary = run(videos, tiny_model, tmp_path / "ray", cluster=on_cpus(6), on_progress=kill)
-    assert len(killed) == 2
-    assert summary.failures == []
+        whole = ray_worker.write_shard
+
+        def die_once(death: Path) -> None:
+            with contextlib.suppress(FileExistsError):
+                death.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def write_shard(*arguments):
+            die_once(deaths[0])
+            whole(*arguments)
+            die_once(deaths[1])
+
+        ray_worker.write_shard = write_shard
+
+    with started(die, num_cpus=2):
+        summary = run(videos, tiny_model, tmp_path / "ray", cluster=on_cpus(6))
+    assert all(death.exists() for death in deaths)
+    assert (summary.progress.encoded, summary.failures) == (60, [])
     assert_same(tmp_path / "ray", tmp_path / "local")
 
 
@@ -207,24 +199,42 @@ def test_a_lost_node_costs_nothing(tmp_path, tiny_model):
 
     videos = save_videos(tmp_path / "videos", 60)
     run(videos, tiny_model, tmp_path / "local")
+    removed = tmp_path / "removed"
+
+    def wait_for_it() -> None:
+        """Workers do one lease, and have two more when the node is lost."""
+        import vidclip.pipeline.extraction.ray_worker as ray_worker
+
+        whole = ray_worker.Worker.encode
+        leases = []
+
+        def encode(self, lease):
+            until = time.monotonic() + 600
+            while leases and not removed.exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            leases.append(lease)
+            return whole(self, lease)
+
+        ray_worker.Worker.encode = encode
+
     cluster = start_patiently(
         ray, lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     )
     try:
         start_patiently(ray, lambda: cluster.add_node(num_cpus=1))
         lost = [start_patiently(ray, lambda: cluster.add_node(num_cpus=1))]
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 
         def remove(progress) -> None:
-            if lost and progress.workers == (2, 2):
+            if lost and progress.workers == (2, 2) and progress.encoded >= 12:
                 cluster.remove_node(lost.pop(), allow_graceful=False)
+                removed.touch()
 
-        summary = run(videos, tiny_model, tmp_path / "ray", cluster=on_cpus(6), on_progress=remove)
-        assert not lost
-        assert summary.failures == []
-        assert_same(tmp_path / "ray", tmp_path / "local")
+        with started(wait_for_it, address=cluster.address):
+            summary = run(videos, tiny_model, tmp_path / "ray", cluster=on_cpus(6), on_progress=remove)
+            assert not lost
+            assert (summary.progress.encoded, summary.failures) == (60, [])
+            assert_same(tmp_path / "ray", tmp_path / "local")
     finally:
-        ray.shutdown()
         cluster.shutdown()
 
 
