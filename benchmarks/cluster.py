@@ -11,7 +11,9 @@ bytes more, so that no two have the same content. Needs Ray (pip install 'vidcli
 from __future__ import annotations
 
 import argparse
+import bisect
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,32 +138,78 @@ class Cost:
 
     start_seconds: float
     """Until its workers were ready, on the average."""
+    start_cpu: float
+    """CPU seconds of all its processes until then."""
     worker_seconds: float
     """Wall time from there to the end of the last, of both."""
-    cpu_seconds: float
-    """Of all its processes, start-up included."""
+    worker_cpu: float
+    """CPU seconds of the workers and the processes that decode for them, from there on."""
+    other_cpu: float
+    """CPU seconds of the command and of Ray's own processes, from there on."""
 
 
-def run_sampled(commands: list[list[str]], folder: Path) -> tuple[list[list[float]], float]:
-    """Run commands side by side; return the numbers that each prints last, and the CPU seconds of all their processes.
+class Processes:
+    """The CPU time of commands and all that descends from them, looked at ten times a second: Ray's processes are no children
+    that are waited for."""
 
-    Ray's processes are not children that are waited for: their times are looked at ten times a second.
-    """
+    def __init__(self, roots: Sequence[int]) -> None:
+        self._roots = set(roots)
+        self._seconds: dict[int, list[tuple[float, float]]] = {}
+        self._parents: dict[int, int] = {}
+        self.loaded: dict[int, float] = {}
+        """The workers of Ray, and until when they have loaded their encoder."""
+
+    def look(self) -> None:
+        now = time.time()
+        parents, seconds = _processes()
+        for pid in parents:
+            if not _descends(pid, self._roots, parents):
+                continue
+            self._parents.setdefault(pid, parents[pid])
+            self._seconds.setdefault(pid, [(0.0, 0.0)]).append((now, seconds[pid]))
+            title = _title(pid)
+            if title.startswith((b"ray::Worker.load", b"ray::Worker.__init__")) or (
+                title.startswith(b"ray::Worker") and pid not in self.loaded
+            ):
+                self.loaded[pid] = now
+
+    def cpu(self, pids: Iterable[int], since: float = 0.0) -> float:
+        """CPU seconds of some processes from a time on."""
+        total = 0.0
+        for pid in pids:
+            before = bisect.bisect_right(self._seconds[pid], (since, math.inf)) - 1
+            total += self._seconds[pid][-1][1] - self._seconds[pid][before][1]
+        return total
+
+    def below(self, pid: int) -> set[int]:
+        """A process and those that descend from it."""
+        return {each for each in self._seconds if _descends(each, {pid}, self._parents)}
+
+    @property
+    def all(self) -> set[int]:
+        return set(self._seconds)
+
+
+def run_sampled(commands: list[list[str]], folder: Path) -> tuple[list[list[float]], Processes]:
+    """Run commands side by side; return the numbers that each prints last, and its processes, in the order of the commands."""
     jobs = [
         subprocess.Popen([sys.executable, "-c", *command], stdout=subprocess.PIPE, text=True, env=environment(folder))
         for command in commands
     ]  # fmt: skip
-    spent: dict[int, float] = {}
+    processes = Processes([job.pid for job in jobs])
     while any(job.poll() is None for job in jobs):
-        parents, now = _processes()
-        for pid, seconds in now.items():
-            if _descends(pid, {job.pid for job in jobs}, parents):
-                spent[pid] = seconds
+        processes.look()
         time.sleep(0.1)
     printed = [job.communicate()[0].split() for job in jobs]
     if any(job.returncode for job in jobs):
         raise SystemExit("an extraction has failed")
-    return [list(map(float, words[-4:])) for words in printed], sum(spent.values())
+    return [[job.pid, *map(float, words[-4:])] for job, words in zip(jobs, printed, strict=True)], processes
+
+
+def _title(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def _processes() -> tuple[dict[int, int], dict[int, float]]:
@@ -187,11 +235,13 @@ def run_parts(folder: Path, videos: Path, count: int) -> Cost:
     cache = folder / "parts"
     shutil.rmtree(cache, ignore_errors=True)
     began = time.time()
-    found, cpu = run_sampled([[PART, str(videos), str(cache), str(part)] for part in (0, 1)], folder)
-    end = max(end for _, end, _ in found)
-    _check(count, sum(encoded for _, _, encoded in found))
-    ready = [ready for ready, _, _ in found]
-    return Cost(statistics.mean(ready) - began, sum(end - each for each in ready), cpu)
+    found, processes = run_sampled([[PART, str(videos), str(cache), str(part)] for part in (0, 1)], folder)
+    end = max(end for _, _, end, _ in found)
+    _check(count, sum(encoded for *_, encoded in found))
+    ready = [ready for _, ready, _, _ in found]
+    cpu = sum(processes.cpu(processes.below(int(pid)), ready) for pid, ready, _, _ in found)
+    start = processes.cpu(processes.all) - cpu
+    return Cost(statistics.mean(ready) - began, start, sum(end - each for each in ready), cpu, 0.0)
 
 
 def run_ray(folder: Path, videos: Path, count: int, lease: int) -> Cost:
@@ -199,9 +249,15 @@ def run_ray(folder: Path, videos: Path, count: int, lease: int) -> Cost:
     cache = folder / "ray"
     shutil.rmtree(cache, ignore_errors=True)
     began = time.time()
-    ((first, second, end, encoded),), cpu = run_sampled([[RAY, str(videos), str(cache), str(lease)]], folder)
+    ((_, first, second, end, encoded),), processes = run_sampled(
+        [[RAY, str(videos), str(cache), str(lease)]], folder
+    )
     _check(count, encoded)
-    return Cost((first + second) / 2 - began, 2 * end - first - second, cpu)
+    trees = {pid: processes.below(pid) for pid in processes.loaded}
+    cpu = sum(processes.cpu(tree, processes.loaded[pid]) for pid, tree in trees.items())
+    others = processes.cpu(processes.all.difference(*trees.values()), first)
+    start = processes.cpu(processes.all) - cpu - others
+    return Cost((first + second) / 2 - began, start, 2 * end - first - second, cpu, others)
 
 
 def _check(count: int, encoded: float) -> None:
@@ -210,41 +266,38 @@ def _check(count: int, encoded: float) -> None:
 
 
 def measure_overhead(arguments: argparse.Namespace, folder: Path) -> None:
-    """By wall time from the moment that workers are ready; and by CPU time of all processes, of which the start-up is what a
-    fifth of the videos takes, extended to none. The latter hardly depends on what else the machine does."""
-    few = max(1, arguments.videos // 5)
-    lists = {count: save_videos(folder / str(count), count) for count in (few, arguments.videos)}
+    """By wall time from the moment that workers are ready; and by CPU time from there on, which hardly depends on what else
+    the machine does: that of the workers for a video, and that of all else for a second."""
+    count = arguments.videos
+    videos = save_videos(folder, count)
+    print(f"{count:,} videos x 8 frames, demo encoder, fp32, one thread; leases of {arguments.lease} at most")
     print(
-        f"{arguments.videos:,} videos x 8 frames, demo encoder, fp32, one thread; leases of {arguments.lease} at most"
+        f"{'':10}{'start-up s':>12}{'its CPU s':>12}{'wall s':>10}{'workers: CPU ms a video':>25}{'others: CPU %':>15}"
     )
-    print(f"{'':10}{'start-up s':>12}{'start-up CPU s':>16}{'worker s':>10}{'CPU ms a video':>16}")
-    ratios: dict[str, list[float]] = {"worker seconds": [], "CPU seconds": []}
+    ratios: dict[str, list[float]] = {"wall time": [], "CPU time of workers": [], "all CPU time": []}
     names = ["--part x 2", "Ray, 2"]
     for turn in range(arguments.rounds):
-        slopes: dict[str, float] = {}
-        walls: dict[str, float] = {}
+        found: dict[str, Cost] = {}
         for name in names if turn % 2 == 0 else reversed(names):
-            costs = {
-                count: run_ray(folder, videos, count, arguments.lease)
+            cost = found[name] = (
+                run_ray(folder, videos, count, arguments.lease)
                 if name.startswith("Ray")
                 else run_parts(folder, videos, count)
-                for count, videos in lists.items()
-            }
-            less, more = costs[few], costs[arguments.videos]
-            slope = (more.cpu_seconds - less.cpu_seconds) / (arguments.videos - few)
-            start = less.cpu_seconds - slope * few
+            )
+            wall = cost.worker_seconds / 2
             print(
-                f"{name:10}{more.start_seconds:12.1f}{start:16.1f}{more.worker_seconds:10.1f}{1000 * slope:16.1f}",
+                f"{name:10}{cost.start_seconds:12.1f}{cost.start_cpu:12.1f}{wall:10.1f}"
+                f"{1000 * cost.worker_cpu / count:25.1f}{100 * cost.other_cpu / wall:15.1f}",
                 flush=True,
             )
-            slopes[name], walls[name] = slope, more.worker_seconds
-        parts, ray = names
-        ratios["worker seconds"].append(walls[ray] / walls[parts])
-        ratios["CPU seconds"].append(slopes[ray] / slopes[parts])
-    for name, found in ratios.items():
-        spread = f" [{min(found):.2f}, {max(found):.2f}]" if len(found) > 1 else ""
+        parts, ray = (found[name] for name in names)
+        ratios["wall time"].append(ray.worker_seconds / parts.worker_seconds)
+        ratios["CPU time of workers"].append(ray.worker_cpu / parts.worker_cpu)
+        ratios["all CPU time"].append((ray.worker_cpu + ray.other_cpu) / parts.worker_cpu)
+    for name, each in ratios.items():
+        spread = f" [{min(each):.2f}, {max(each):.2f}]" if len(each) > 1 else ""
         print(
-            f"{name} of Ray over those of --part, median of {len(found)}: {statistics.median(found):.2f}{spread}"
+            f"{name} of Ray over that of --part, median of {len(each)}: {statistics.median(each):.2f}{spread}"
         )
 
 
@@ -254,7 +307,7 @@ def workers(session: int) -> list[int]:
     found = []
     for pid in parents:
         with contextlib.suppress(OSError):
-            title = Path(f"/proc/{pid}/cmdline").read_bytes()
+            title = _title(pid)
             loaded = title.startswith(b"ray::Worker") and not title.startswith(b"ray::Worker.load")
             if loaded and _descends(pid, {session}, parents):
                 found.append(pid)
