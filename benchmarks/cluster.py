@@ -68,7 +68,7 @@ def note(progress):
 cluster = RaySettings(gpus_per_worker=0, cpus_per_worker=1, lease=int(lease), max_workers=2)
 summary = run_extraction(read_videos(videos), EncoderRequest("demo"), Path(cache), Sampling(8), ExtractSettings(),
                          cluster=cluster, precision="fp32", on_progress=note)
-print(ready[1], ready.get(2, ended[0]), ended[0], summary.progress.encoded)
+print(min(ready.values()), ready.get(2, ended[0]), ended[0], summary.progress.encoded)
 """
 
 
