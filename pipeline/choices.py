@@ -17,6 +17,8 @@ IMPORTED = "imported"
 CROP_POSITIONS = ("longer-side", "width")
 
 # extraction
+DECODERS = ("auto", "decord", "pyav", "torchcodec", "torchcodec-cuda")
+"""What decodes videos; see `video.decode_video`. The last one is the decoder of an NVIDIA GPU."""
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 ENGINES = ("local", "ray")
 """Where an extraction runs: in this process and its decoders, or on a Ray cluster."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import av
@@ -93,4 +94,74 @@ def truncated(source, path, keep=0.5):
 def zeroed(source, path, keep=0.5):
     head, length, path = damaged(source, path, keep)
     path.write_bytes(head.ljust(length, b"\0"))
+    return path
+
+
+def patched(source, path, box, offset, data):
+    """A copy of an MP4 file with the bytes at `offset` behind a box's name replaced."""
+    content = bytearray(source.read_bytes())
+    at = content.index(box) + 4 + offset
+    content[at : at + len(data)] = data
+    path.write_bytes(content)
+    return path
+
+
+# The matrix of a track header (a, b, u, c, d, v; 16.16 fixed point), and quarter turns that undo it.
+ROTATIONS = {90: ((0, 1, 0, -1, 0, 0), 1), 180: ((-1, 0, 0, 0, -1, 0), 2), 270: ((0, -1, 0, 1, 0, 0), 3)}
+
+
+def rotated(folder, degrees):
+    """Two MP4 files of 12 frames that lie on their sides, or stand on their heads: without the flag that says so, and with it."""
+    matrix, turns = ROTATIONS[degrees]
+    stored = render(folder / "lying.mp4", 12, draw=lambda number: np.rot90(numbered_frame(number), turns))
+    flag = struct.pack(">6i", *(value << 16 for value in matrix))
+    return stored, patched(stored, folder / "flagged.mp4", b"tkhd", 40, flag)
+
+
+def edited(source, path):
+    """A copy of an MP4 file whose edit list shows the frames 20 to 49 alone."""
+    content = source.read_bytes()
+    at = content.index(b"elst") + 12
+    duration, media_time = struct.unpack(">II", content[at : at + 8])
+    ticks = struct.unpack(">I", content[(m := content.index(b"mdhd") + 16) : m + 4])[0] // RATE
+    return patched(source, path, b"elst", 8, struct.pack(">II", duration * 30 // 60, media_time + 20 * ticks))
+
+
+def without_a_slice(source, path, packet):
+    """A copy of an MP4 file, one H.264 slice of a frame renamed to what decoders skip: nothing else is wrong."""
+    content = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    at, size = packets[packet]
+    end, slices, filler = at + size, [], 12
+    while at < end:
+        if content[at + 4] & 31 in (1, 5):
+            slices.append(at + 4)
+        at += 4 + int.from_bytes(content[at : at + 4], "big")
+    assert len(slices) == 4
+    content[slices[1]] = filler
+    path.write_bytes(content)
+    return path
+
+
+def turning(path):
+    """A video whose first 20 frames are wider than high, and the others higher than wide: light on the left."""
+    encoded = []
+    for start, (width, height) in [(0, (WIDTH, HEIGHT)), (20, (HEIGHT, WIDTH))]:
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+        encoder.time_base, encoder.options = Fraction(1, RATE), {"g": "10", "bf": "0"}
+        for number in range(start, start + 20):
+            picture = np.zeros((height, width, 3), np.uint8)
+            picture[:, : width // 2] = 200
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            encoded += encoder.encode(frame)
+        encoded += encoder.encode(None)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for packet in encoded:
+            packet.stream, packet.time_base = stream, Fraction(1, RATE)
+            container.mux(packet)
     return path

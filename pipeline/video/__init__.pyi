@@ -19,9 +19,11 @@ from .request import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .request import Decoded as Decoded
 from .request import DecodeError as DecodeError
 from .request import DecodeFailure as DecodeFailure
+from .request import DecoderUnavailable as DecoderUnavailable
+from .request import DecodeWorkerError as DecodeWorkerError
 from .request import VideoRequest as VideoRequest
 from .sampling import Sampling as Sampling
 from .sampling import middle_frames as middle_frames
+from .torchcodec_setup import check_decoder as check_decoder
 from .whole import decode_whole as decode_whole
 from .whole import whole_frames as whole_frames
-from .worker_thread import DecodeWorkerError as DecodeWorkerError

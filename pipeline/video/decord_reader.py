@@ -14,19 +14,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from .frame_selection import FrameSelection
-from .native_stderr import capture_stderr, concealed_errors, tidy
+from .native_stderr import capture_stderr, check_heard, tidy
 from .packets import Packets
 from .request import Decoded, DecodeError
 
-_NO_ERROR = re.compile(r"^(\[[^]]* @ 0x[0-9a-f]+\] )*\[(warning|info|verbose|debug|trace)\] ")
 _NEW_SIZE = re.compile(r"Changing (video )?frame properties on the fly")
 """Frames of another size in mid-stream are squeezed into the size of the first. The next line has both sizes; newer
 FFmpegs say so of a change of the color range too, which does no harm."""
 _SIZES = re.compile(r"filter context - (w: \d+ h: \d+) .*incoming frame - (w: \d+ h: \d+) ")
-
-
-class ConcealedErrors(DecodeError):
-    """The codec guessed parts of frames, and said so."""
 
 
 def read_with_decord(path: str, packets: Packets, selection: FrameSelection) -> Decoded:
@@ -55,11 +50,7 @@ def read_with_decord(path: str, packets: Packets, selection: FrameSelection) -> 
             decoded = selection.decode_by_time_stamp(packets, read, f"decord {decord.__version__}")
     except (decord.DECORDError, RuntimeError, AssertionError, IndexError) as error:
         raise DecodeError("decode", f"decord: {tidy(str(error))}") from error
-    errors = [tidy(line) for line in lines if not _NO_ERROR.search(line)][-1:]
-    if concealed := concealed_errors(lines):
-        raise ConcealedErrors("decode", "; ".join(["decord: " + concealed[0], *errors]))
-    if errors:
-        raise DecodeError("decode", f"decord: {errors[0]}")
+    check_heard(lines, "decord")
     if _sizes_change(lines):
         raise DecodeError("decode", "decord would distort frames: their size changes")
     return decoded

@@ -8,10 +8,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 
+from .request import ConcealedErrors, DecodeError
 from .shared_memory import anonymous_file
 
 CAPTURED_BYTES = 1 << 16
 """Bytes kept of the beginning, and of the end, of what native code writes."""
+_NO_ERROR = re.compile(r"^(\[[^]]* @ 0x[0-9a-f]+\] )*\[(warning|info|verbose|debug|trace)\] ")
 _CONCEALING = re.compile(r"\bconcealing [0-9]+ DC\b")
 
 
@@ -56,6 +58,18 @@ def concealed_errors(lines: Sequence[str]) -> list[str]:
     """Return what to note of the frames whose errors the codec concealed; empty where there are none."""
     count = sum(bool(_CONCEALING.search(line)) for line in lines)
     return [f"the codec concealed errors in {count} {'frame' if count == 1 else 'frames'}"] if count else []
+
+
+def check_heard(lines: Sequence[str], decoder: str) -> None:
+    """Raise ConcealedErrors, or DecodeError, where FFmpeg wrote of damage while it read.
+
+    lines      what it wrote at level info and worse, with the level before each message
+    """
+    errors = [tidy(line) for line in lines if not _NO_ERROR.search(line)][-1:]
+    if concealed := concealed_errors(lines):
+        raise ConcealedErrors("decode", "; ".join([f"{decoder}: {concealed[0]}", *errors]))
+    if errors:
+        raise DecodeError("decode", f"{decoder}: {errors[0]}")
 
 
 def tidy(message: str) -> str:

@@ -47,6 +47,8 @@ _OPTIONS = {"format_whitelist": _CONTAINERS.replace(" ", ","), "protocol_whiteli
 class Packets:
     """What the packets of a video tell before anything is decoded."""
 
+    stream_index: int
+    """Of the video among the streams of its file."""
     time_base: float
     """Seconds of one tick of a time stamp."""
     rate: float
@@ -235,6 +237,7 @@ def read_packets(path: str) -> Packets:
     """Read all packets of a video without decoding them. Raises DecodeError where there is no video."""
     with open_video(path) as (container, stream):
         packets = Packets(
+            stream_index=stream.index,
             time_base=float(stream.time_base),
             rate=float(stream.average_rate or stream.base_rate or 0),
             container=set(container.format.name.split(",")),

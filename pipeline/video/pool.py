@@ -18,11 +18,12 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from ..choices import check_choice
+from ..choices import DECODERS, check_choice
 from .clip_spec import ClipSpec
 from .frame_selection import FrameSelection
-from .request import DECODERS, Decoded, DecodeFailure, VideoRequest
+from .request import Decoded, DecodeFailure, VideoRequest
 from .shared_memory import anonymous_file
+from .torchcodec_setup import check_decoder
 from .worker_thread import Task, TaskBoard, WorkerThread
 
 STUCK_SECONDS = 60.0
@@ -65,7 +66,7 @@ class DecodePool:
         decoder          as in `decode_video`
         decode           `module:function`, importable in the workers, with the signature of
                          `decode_video`: what a worker does with a video
-        Raises ValueError for settings that cannot be.
+        Raises ValueError for settings that cannot be, DecoderUnavailable for a decoder that is not installed.
         """
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
@@ -78,6 +79,7 @@ class DecodePool:
         if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
         check_choice("decoder", decoder, DECODERS)
+        check_decoder(decoder)
         slot_bytes = math.prod(clip_spec.shape)
         self._clip_spec = clip_spec
         machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -125,7 +127,8 @@ class DecodePool:
         ordered  results in the order of `paths`; else as they are finished
         Each `Decoded` must be released, here or in another thread: while `slots` of them are held, nothing
         is decoded. One call at a time; what an abandoned call left undone is dropped.
-        Raises DecodeWorkerError when no worker can be started, RuntimeError for a closed pool, for two
+        Raises DecodeWorkerError when no worker can be started, of it DecoderUnavailable where the machine lacks what the
+        decoder needs; RuntimeError for a closed pool, for two
         calls at a time, and when the only thread there is holds all slots and asks for more; ValueError for
         random frames without a draw, and for a draw without random frames.
         """

@@ -1,7 +1,7 @@
 """Which reader decodes a video: images and folders of them have their own, and other files are read by decord or PyAV.
 
 Decord gets the files in which, by their `packets`, it counts frames correctly. If its decoder prints one
-error, PyAV reads the file instead.
+error, PyAV reads the file instead. torchcodec reads only where it is asked for, and no other reads in its place.
 
 Codecs fill what they cannot read of a picture with guesses (FFmpeg: "concealing 120 DC, 120 AC, 120 MV errors in
 P frame"), and log that at level info: both decoders are read at that level, and the note of such a video begins
@@ -14,14 +14,16 @@ import contextlib
 import os
 from dataclasses import replace
 
-from ..choices import check_choice
+from ..choices import DECODERS, check_choice
 from .clip_spec import ClipSpec
-from .decord_reader import ConcealedErrors, read_with_decord
+from .decord_reader import read_with_decord
 from .frame_selection import EmptySegmentError, FrameSelection
 from .packets import check_file, read_packets
 from .pyav_reader import UnexpectedFrame, read_by_counting, read_by_time_stamp
 from .remote import is_remote, public_address, staged
-from .request import DAMAGED, DECODERS, IMAGE_SUFFIXES, Decoded, DecodeError, VideoRequest
+from .request import DAMAGED, IMAGE_SUFFIXES, ConcealedErrors, Decoded, DecodeError, VideoRequest
+from .torchcodec_reader import read_with_torchcodec
+from .torchcodec_setup import DEVICES, prepare
 
 
 def decode_video(
@@ -31,13 +33,16 @@ def decode_video(
 
     path     a video file, a folder of images, an image (by the end of its name), or a VideoRequest for a segment
              of a video. An address (``s3://``, ``gs://``, ``https://``) is copied into a temporary file first
-    decoder  `auto`: decord where its frames can be trusted, else PyAV; `decord`; `pyav`. Means
-             nothing for images.
-    Raises DecodeError for a video that cannot be decoded, ValueError for an unknown decoder, for random
-    frames without a draw, and for a draw without random frames.
-    While decord or OpenCV runs, the standard error of the whole process is caught.
+    decoder  `auto`: decord where its frames can be trusted, else PyAV; `pyav`; `decord` or `torchcodec`, which refuse
+             what they might read wrongly, and damaged files; `torchcodec-cuda`: the decoder of an NVIDIA GPU, which hides
+             damage inside frames without a word. Means nothing for images.
+    Raises DecodeError for a video that cannot be decoded, DecoderUnavailable for a decoder that this machine does not
+    have, ValueError for an unknown decoder, for random frames without a draw, and for a draw without random frames.
+    While decord, torchcodec or OpenCV runs, the standard error of the whole process is caught.
     """
     check_choice("decoder", decoder, DECODERS)
+    if decoder in DEVICES:
+        prepare(decoder)
     selection = FrameSelection(VideoRequest.of(path), clip_spec)
     if is_remote(selection.request.path):
         address = os.fspath(selection.request.path)
@@ -70,6 +75,10 @@ def _read_file(path: str, selection: FrameSelection, decoder: str) -> Decoded:
     packets = read_packets(path)
     damage = [packets.damage] if packets.damage else []
     note = ""
+    if decoder in DEVICES:
+        if damage:
+            raise DecodeError("decode", f"{damage[0]}; {decoder} reads no damaged files, and auto does")
+        return read_with_torchcodec(path, packets, selection, decoder)
     if decoder != "pyav" and not damage:
         note = packets.decord_unsafe_reason
         try:

@@ -20,7 +20,6 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 """Ends of the names of images, in any case. An image is a video of one frame. A folder that holds images, and
 neither videos nor folders, is one video, unless its images are asked for: they are the frames."""
 
-DECODERS = ("auto", "decord", "pyav")
 MAX_PIXELS = 2**27
 """Pixels of a frame or an image at most, 134,217,728: a frame of 16K video (15360 x 8640) is just below. A file
 of a few kilobytes can claim a thousand times as many."""
@@ -36,6 +35,18 @@ class DecodeError(Exception):
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(reason)
         self.stage, self.reason = stage, reason
+
+
+class ConcealedErrors(DecodeError):
+    """The codec guessed parts of frames, and said so."""
+
+
+class DecodeWorkerError(RuntimeError):
+    """Worker processes cannot be started: nothing is wrong with the videos."""
+
+
+class DecoderUnavailable(DecodeWorkerError):
+    """The decoder that was asked for cannot run on this machine, whatever the video; the message says what it needs."""
 
 
 def check_n_pixels(width: int, height: int, what: str) -> None:
@@ -109,7 +120,8 @@ class Decoded:
     otherwise all packets are there, and no frame decoded on the way to the chosen ones was damaged. Of
     a folder of images all that are there count, though the chosen ones alone are read."""
     decoder: str
-    """Name and version: `decord 0.6.0`, `pyav 18.1.0`, `images (opencv 5.0.0)`."""
+    """Name and version: `decord 3.4.0`, `pyav 18.1.0`, `torchcodec 0.17.0 (ffmpeg 5)`, `torchcodec 0.17.0 cuda`, `images
+    (opencv 5.0.0)`."""
     repeated: bool
     """Whether a clip has a frame twice, because the video, or its segment, is too short."""
     note: str = ""

@@ -1,7 +1,8 @@
 """A decoding worker, from both sides: `WorkerProcess` as the pool has it, `main` as it runs.
 
 The process takes one video at a time and puts its pixels into memory that it shares with the pool. It
-imports numpy, Pillow, PyAV and decord, and OpenCV for folders of images: never torch.
+imports numpy, Pillow, PyAV and decord, and OpenCV for folders of images; torch comes with torchcodec alone, where that is
+the decoder.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import numpy as np
 from .augmentation import Augmentation
 from .clip_spec import ClipSpec
 from .preprocess import Preprocess
-from .request import DecodeError, VideoRequest
+from .request import DecodeError, DecoderUnavailable, VideoRequest
 from .sampling import Sampling
 from .shared_memory import map_slots
+from .torchcodec_setup import DEVICES, prepare
 
 STDERR_BYTES = 4096
 """Bytes kept of the end of a worker's standard error."""
@@ -166,8 +168,11 @@ def _ending(status: int | None) -> str:
         return f"died of signal {-status}"
 
 
-def limit_memory(limit_gib: float | None) -> None:
+def limit_memory(limit_gib: float | None, *, private: bool = False) -> None:
     """Let this process allocate `limit_gib` on top of what it has now; None: as much as there is.
+
+    private    count what the process alone can write to, instead of all addresses: a driver of GPUs reserves many times
+               the machine's memory, and fills little of it
 
     The kernel counts address space, so that what is taken already (libraries, the pixels that are shared with
     the pool) must not count. Linux alone: elsewhere the limit is not kept, or counts other things.
@@ -176,11 +181,12 @@ def limit_memory(limit_gib: float | None) -> None:
         return
     import resource
 
+    kind, column = (resource.RLIMIT_DATA, 5) if private else (resource.RLIMIT_AS, 0)
     with open("/proc/self/statm") as file:  # noqa: PTH123
-        held = int(file.read().split()[0]) * resource.getpagesize()
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        held = int(file.read().split()[column]) * resource.getpagesize()
+    hard = resource.getrlimit(kind)[1]
     limit = held + int(limit_gib * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
+    resource.setrlimit(kind, (limit if hard < 0 else min(limit, hard), hard))
 
 
 def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
@@ -201,10 +207,18 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
         Preprocess.from_dict(setup["preprocess"]),
         Augmentation(**setup["augmentation"]) if setup["augmentation"] else None,
     )
-    with contextlib.suppress(ImportError):
-        import decord  # noqa: F401 - here, so that a video's time limit does not pay for it
+    # Here, so that a video's time limit does not pay for it.
+    if setup["decoder"] in DEVICES:
+        try:
+            prepare(setup["decoder"])
+        except DecoderUnavailable as error:
+            replies.write(_message({"unavailable": str(error)}))
+            return
+    else:
+        with contextlib.suppress(ImportError):
+            import decord  # noqa: F401
     pixels = map_slots(memory, setup["slots"])
-    limit_memory(setup["memory_gib"])
+    limit_memory(setup["memory_gib"], private=DEVICES.get(setup["decoder"]) == "cuda")
     replies.write(_message({"ready": True}))
     replies.flush()
     while (task := _receive(commands)) is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from .request import Decoded, DecodeFailure, VideoRequest
+from .request import Decoded, DecodeFailure, DecoderUnavailable, DecodeWorkerError, VideoRequest
 from .shared_memory import map_slots
 from .worker import WorkerProcess
 
@@ -23,10 +23,6 @@ _OUT_OF_MEMORY = re.compile(
     r"bad_alloc|bad_array_new_length|MemoryError|[Cc]annot allocate memory|[Oo]ut of memory|[Ii]nsufficient memory"
 )
 """What a process that got no memory writes last."""
-
-
-class DecodeWorkerError(RuntimeError):
-    """Worker processes cannot be started: nothing is wrong with the videos."""
 
 
 class _PoolClosed(Exception):
@@ -177,7 +173,9 @@ class WorkerThread(threading.Thread):
                 if self._board.closed:
                     raise _PoolClosed
             try:
-                worker.receive(START_SECONDS)
+                reply = worker.receive(START_SECONDS)
+                if "unavailable" in reply:
+                    raise DecoderUnavailable(reply["unavailable"])
                 return worker
             except EOFError:
                 ending = self._end(worker, gone=True)

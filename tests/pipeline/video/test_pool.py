@@ -287,7 +287,10 @@ def test_rejects_invalid_settings():
         ({"workers": 1, "timeout_seconds": math.nan}, "timeout_seconds must be above 0 and finite, got nan"),
         ({"workers": 1, "memory_gib": 0}, "memory_gib must be at least 0.25 and finite, or None"),
         ({"workers": 1, "memory_gib": math.nan}, "memory_gib must be at least 0.25 and finite, or None"),
-        ({"workers": 1, "decoder": "opencv"}, "decoder must be one of auto, decord, pyav"),
+        (
+            {"workers": 1, "decoder": "opencv"},
+            "decoder must be one of auto, decord, pyav, torchcodec, torchcodec-cuda",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             DecodePool(DEFAULT, **settings)

@@ -4,7 +4,6 @@ import os
 import struct
 import subprocess
 import sys
-from fractions import Fraction
 
 import av
 import numpy as np
@@ -17,11 +16,16 @@ from numbered_videos import (
     GOOD,
     HEIGHT,
     RATE,
+    ROTATIONS,
     WIDTH,
+    edited,
     frame_numbers,
     numbered_frame,
     render,
+    rotated,
     truncated,
+    turning,
+    without_a_slice,
     zeroed,
 )
 from vidclip.pipeline.video import (
@@ -42,15 +46,6 @@ has_decord = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import decord"], capture_output=True).returncode != 0,
     reason="decord is not installed here",
 )
-
-
-def patched(source, path, box, offset, data):
-    """A copy of an MP4 file with the bytes at `offset` behind a box's name replaced."""
-    content = bytearray(source.read_bytes())
-    at = content.index(box) + 4 + offset
-    content[at : at + len(data)] = data
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
@@ -197,17 +192,10 @@ def test_variable_frame_rate_keeps_the_times(tmp_path, decoder):
     np.testing.assert_allclose(decoded.timestamps[0], pts / RATE, atol=2e-3)
 
 
-# The matrix of a track header (a, b, u, c, d, v; 16.16 fixed point), and quarter turns that undo it.
-ROTATIONS = {90: ((0, 1, 0, -1, 0, 0), 1), 180: ((-1, 0, 0, 0, -1, 0), 2), 270: ((0, -1, 0, 1, 0, 0), 3)}
-
-
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize("degrees", ROTATIONS)
 def test_rotation_flags_are_honored(tmp_path, degrees, decoder):
-    matrix, turns = ROTATIONS[degrees]
-    stored = render(tmp_path / "lying.mp4", 12, draw=lambda number: np.rot90(numbered_frame(number), turns))
-    flag = struct.pack(">6i", *(value << 16 for value in matrix))
-    flagged = patched(stored, tmp_path / "flagged.mp4", b"tkhd", 40, flag)
+    stored, flagged = rotated(tmp_path, degrees)
     upright = decode_video(render(tmp_path / "upright.mp4", 12), DEFAULT, decoder)
     decoded = decode_video(flagged, DEFAULT, decoder)
     assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
@@ -218,12 +206,7 @@ def test_rotation_flags_are_honored(tmp_path, degrees, decoder):
 
 
 def test_skips_frames_hidden_by_an_edit_list(videos, tmp_path):
-    content = (videos / "h264.mp4").read_bytes()
-    at = content.index(b"elst") + 12
-    duration, media_time = struct.unpack(">II", content[at : at + 8])
-    ticks = struct.unpack(">I", content[(m := content.index(b"mdhd") + 16) : m + 4])[0] // RATE
-    edit = struct.pack(">II", duration * 30 // 60, media_time + 20 * ticks)
-    path = patched(videos / "h264.mp4", tmp_path / "edited.mp4", b"elst", 8, edit)
+    path = edited(videos / "h264.mp4", tmp_path / "edited.mp4")
     for decoder in ("auto", "pyav"):
         decoded = decode_video(path, ClipSpec(Sampling(frames=30), AS_THEY_ARE), decoder)
         assert frame_numbers(decoded.pixels).tolist() == [list(range(20, 50))]
@@ -259,23 +242,6 @@ def test_resumes_at_the_next_key_frame_after_a_hole(videos, tmp_path):
     assert sorted(set(decoded.frame_indices[0].tolist())) == readable
     assert decoded.readable_frames == len(readable)
     assert np.array_equal(frame_numbers(decoded.pixels), decoded.frame_indices)
-
-
-def without_a_slice(source, path, packet):
-    """A copy of an MP4 file, one H.264 slice of a frame renamed to what decoders skip: nothing else is wrong."""
-    content = bytearray(source.read_bytes())
-    with av.open(str(source)) as container:
-        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-    at, size = packets[packet]
-    end, slices, filler = at + size, [], 12
-    while at < end:
-        if content[at + 4] & 31 in (1, 5):
-            slices.append(at + 4)
-        at += 4 + int.from_bytes(content[at : at + 4], "big")
-    assert len(slices) == 4
-    content[slices[1]] = filler
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
@@ -361,28 +327,9 @@ def test_notes_no_damage_of_sound_videos(tmp_path, codec):
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 def test_frames_that_change_their_size_keep_their_proportions(tmp_path, decoder):
-    encoded = []
-    for start, (width, height) in [(0, (WIDTH, HEIGHT)), (20, (HEIGHT, WIDTH))]:
-        encoder = av.CodecContext.create("libx264", "w")
-        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-        encoder.time_base, encoder.options = Fraction(1, RATE), {"g": "10", "bf": "0"}
-        for number in range(start, start + 20):
-            picture = np.zeros((height, width, 3), np.uint8)
-            picture[:, : width // 2] = 200
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
-            encoded += encoder.encode(frame)
-        encoded += encoder.encode(None)
-    with av.open(str(tmp_path / "turns.mkv"), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for packet in encoded:
-            packet.stream, packet.time_base = stream, Fraction(1, RATE)
-            container.mux(packet)
+    path = turning(tmp_path / "turns.mkv")
     preprocess = Preprocess((64, 64), resize_mode="longest")
-    decoded = decode_video(
-        tmp_path / "turns.mkv", ClipSpec(Sampling(frames=2, position="middle"), preprocess), decoder
-    )
+    decoded = decode_video(path, ClipSpec(Sampling(frames=2, position="middle"), preprocess), decoder)
     lying, upright = decoded.pixels[0].max(axis=-1) > 20  # black around them: the second one is narrow
     assert (lying[32].sum(), lying[:, 8].sum()) == (32, 48)
     assert (upright[32].sum(), upright[:, 16].sum()) == (24, 64)
