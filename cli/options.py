@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..pipeline.choices import DECODERS
 from .conditions import Condition, with_option
 from .parameters import Decorator, Device, FiniteRange, OutputFile, option, options
 from .parameters import vidclip_command as vidclip_command
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..lexicons import Lexicon
     from ..pipeline.encoders import EncoderLoader
+    from ..pipeline.extraction import ExtractSettings
 
 
 def cache_option_of(needs: Condition | None, help: str) -> Decorator:
@@ -173,7 +176,21 @@ def decoding_options_of(needs: Condition | None, *, workers: Condition | None = 
             "--worker-memory", type=Gibibytes(), default="4", show_default=True, needs=needs,
             help="GiB of memory a decoder may take for one video, on Linux; none for no limit.",
         ),
+        option(
+            "--decoder", type=click.Choice(DECODERS), default="auto", show_default=True, needs=needs,
+            help="auto: decord where its frames can be trusted, else PyAV. The others refuse what they might read wrongly; "
+            "torchcodec, and torchcodec-cuda on an NVIDIA GPU, need pip install 'vidclip[torchcodec]'.",
+        ),
     )  # fmt: skip
 
 
 decoding_options: Decorator = decoding_options_of(None)
+
+
+def reading_settings(options: Mapping[str, Any]) -> ExtractSettings:
+    """Return what the options of `decoding_options_of` say."""
+    from ..pipeline.extraction import ExtractSettings
+
+    return ExtractSettings(
+        options["workers"], options["timeout"], options["worker_memory"], decoder=options["decoder"]
+    )

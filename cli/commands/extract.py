@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from ..options import (
     decoding_options_of,
     device_option_of,
     encoder_options,
+    reading_settings,
     vidclip_command,
 )
 from ..parameters import FiniteRange, option
@@ -164,7 +166,7 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
     from ...lexicons import load_lexicon
     from ...pipeline.datasets import check_labels
     from ...pipeline.encoders import EncoderRequest
-    from ...pipeline.extraction import ExtractSettings, run_extraction
+    from ...pipeline.extraction import run_extraction
     from ...pipeline.video import Sampling
     from ..output import printable, warn
     from ..progress import ProgressDisplay
@@ -185,13 +187,9 @@ def command(ctx: click.Context, as_released: AsReleased, **options: Any) -> None
         )
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
-    settings = ExtractSettings(
-        timeout_seconds=options["timeout"],
-        memory_gib=options["worker_memory"],
-        **{
-            name: options[name]
-            for name in ("workers", "batch_size", "part", "retry_failed", "changed", "patches")
-        },
+    settings = replace(
+        reading_settings(options),
+        **{name: options[name] for name in ("batch_size", "part", "retry_failed", "changed", "patches")},
     )
     cluster = _cluster(options) if options["engine"] == "ray" else None
     with (

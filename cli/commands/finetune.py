@@ -34,6 +34,7 @@ from ..options import (
     device_option,
     encoder_options,
     prompts_of,
+    reading_settings,
     vidclip_command,
 )
 from ..parameters import PICTURES, FiniteRange, OutputFile, option
@@ -74,7 +75,7 @@ _SPOTTING = with_option("--pool", "vcs") | with_option("--recipe", "bike", "temp
         "How (default: as the recipe has it)": "--epochs --warm-up-epochs --batch-size --accumulate --learning-rate "
         "--backbone-rate --min-rate --cosine --betas --weight-decay --decay --clip-gradient --precision --checkpointing",
         "Clips (default: as the recipe has it)": CLIP_GROUP,
-        "Reading": "--keep-pixels --workers --timeout --worker-memory",
+        "Reading": "--keep-pixels --workers --timeout --worker-memory --decoder",
     },
 )
 @source_argument
@@ -258,7 +259,6 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
     """
     from ...lexicons import load_lexicon
     from ...pipeline.encoders import load_open_clip
-    from ...pipeline.extraction import ExtractSettings
     from ...pipeline.finetune import Finetuning, few_shot_batch, join_world, training_videos
     from ..messages import note, warn
     from ..training_report import print_beginning, print_epoch, print_plan, print_result
@@ -278,9 +278,7 @@ def command(ctx: click.Context, output: Path, recipe_name: str, **options: Any) 
     )
     if recipe.name == "temporal-prompts" and options["shots"] and options["batch_size"] is None:
         recipe = few_shot_batch(recipe, len(videos.train))
-    reading = ExtractSettings(
-        workers=options["workers"], timeout_seconds=options["timeout"], memory_gib=options["worker_memory"]
-    )
+    reading = reading_settings(options)
     with join_world(options["device"]) as world:
         speaks = world.rank == 0
         encoder = load_open_clip(

@@ -18,6 +18,7 @@ from ..options import (
     model_options,
     open_cache,
     prompts_of,
+    reading_settings,
     vidclip_command,
 )
 from ..parameters import FiniteRange, argument, option
@@ -48,7 +49,7 @@ ZERO_SHOT = without_option("--head")
         "Zero-shot (without --head)": "--pool --prompt",
         "Concept spotting (--pool vcs)": "--words --saliency --recognition --temperature --renormalize",
         "How sure": "--calibrate --threshold --none-of-these --false-positive-rate",
-        "Reading VIDEOS": "--workers --timeout --worker-memory",
+        "Reading VIDEOS": "--workers --timeout --worker-memory --decoder",
         "Encoder and output": "--top --model --pretrained --device --json --debug",
     },
 )
@@ -119,7 +120,6 @@ def command(
     Exit status: 0 done; 1 done, but some videos could not be read; 2 could not.
     """
     from ...pipeline.datasets import read_paths
-    from ...pipeline.extraction import ExtractSettings
     from ..output import printable, progress_bar, warn, write_json
     from ..prediction_report import print_predictions, to_json
 
@@ -143,7 +143,7 @@ def command(
             predictions, failures = predictor.predict_files(
                 listed,
                 load(predictor.identity, "auto"),
-                ExtractSettings(options["workers"], options["timeout"], options["worker_memory"]),
+                reading_settings(options),
                 top=options["top"],
                 on_progress=lambda progress: advance(progress.done, progress.listed, ""),
             )

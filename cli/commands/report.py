@@ -20,6 +20,7 @@ from ..options import (
     open_cache,
     prompt_of,
     prompts_of,
+    reading_settings,
     vidclip_command,
 )
 from ..parameters import OutputFile, option
@@ -39,7 +40,7 @@ SCORED = without_option("--predictions")
         "Scores": "--prompt --pool --head --video-prompts --view-average",
         "Concept spotting": "--words --saliency --recognition --temperature --renormalize",
         "Attributes": "--attributes --top --attributes-prompt --retriever --fusion --fusion-form",
-        "Reading videos": "--workers --timeout --worker-memory",
+        "Reading videos": "--workers --timeout --worker-memory --decoder",
         "Encoder": "--model --pretrained --device --debug",
     },
     short_help="Results as one HTML page: tables, confusions, videos.",
@@ -88,7 +89,6 @@ def command(
     """
     from ...cache import FeatureCache
     from ...pipeline.evaluation import build_scorers, plan_zero_shot, read_predictions
-    from ...pipeline.extraction import ExtractSettings
     from ...pipeline.heads import load_head
     from ...pipeline.report import (
         compute_page,
@@ -139,7 +139,7 @@ def command(
         page = compute_page(features, lexicon, plan, scorers, scoring, retriever=retriever, **shown)
     for message in page.test.notes:
         warn(message)
-    reading = ExtractSettings(options["workers"], options["timeout"], options["worker_memory"])
+    reading = reading_settings(options)
     indices = [int(page.test.indices[i]) for i in gallery_videos(page)]
     with progress_bar("reading videos") as advance:
         strips = read_strips(

@@ -18,6 +18,7 @@ from ..options import (
     json_option,
     model_options,
     prompts_of,
+    reading_settings,
     vidclip_command,
 )
 from ..parameters import FiniteRange, OutputFile, argument, option
@@ -257,12 +258,11 @@ def _confirmed(
     features: FeatureCache, pairs: list[Duplicates], threshold: float, options: dict[str, Any]
 ) -> list[Duplicates]:
     """Return the pairs that pixels take for the same; says which videos could not be read again."""
-    from ...pipeline.extraction import ExtractSettings
     from ...pipeline.search import THRESHOLD, compare_pixels
     from ..messages import warn
     from ..output import count, printable, progress_bar
 
-    reading = ExtractSettings(options["workers"], options["timeout"], options["worker_memory"])
+    reading = reading_settings(options)
     with progress_bar("reading videos") as advance:
         pairs, unread = compare_pixels(
             features, pairs, threshold, reading=reading, on_video=lambda done, total: advance(done, total, "")

@@ -58,6 +58,7 @@ class Extractor:
             workers=max(1, min(settings.workers, most)),
             timeout_seconds=settings.timeout_seconds,
             memory_gib=settings.memory_gib,
+            decoder=settings.decoder,
             decode=DECODE_WITH_DIGEST,
         )
 

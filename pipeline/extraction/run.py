@@ -12,7 +12,7 @@ from ...cache import CacheWriter, FeatureCache, Identity
 from ...cache.cache_json import IDENTITY_FILE, read_identity
 from ..datasets import VideoList
 from ..encoders import EncoderRequest, is_known_encoder
-from ..video import ClipSpec, Sampling
+from ..video import ClipSpec, Sampling, check_decoder
 from .known_content import copy_known_content
 from .plan import plan_extraction
 from .progress import Progress, Summary, summarize
@@ -73,6 +73,7 @@ def run_extraction(
             on_warning=on_warning,
             on_progress=on_progress,
         )
+    check_decoder(settings.decoder)  # before an encoder is loaded
     from ..encoders import files_of, load_encoder, remember_encoder
     from .local import extract
 

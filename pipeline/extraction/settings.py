@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..choices import CHANGED, check_choice
+from ..choices import CHANGED, DECODERS, check_choice
 from ..video import WORKER_MEMORY_GIB
 
 
@@ -21,6 +21,8 @@ class ExtractSettings:
     """How long a process may take for one video."""
     memory_gib: float | None = WORKER_MEMORY_GIB
     """How much memory a process may take for one video (see `DecodePool`). None: no limit."""
+    decoder: str = "auto"
+    """What decodes (see `decode_video`)."""
     batch_size: int | None = None
     """Frames in one pass of the encoder. None: 32 on a CPU, 256 elsewhere."""
     part: tuple[int, int] | None = None
@@ -43,6 +45,7 @@ class ExtractSettings:
                 raise ValueError(f"{name} must be above 0, got {value}")
         if self.part is not None and not 0 <= self.part[0] < self.part[1]:
             raise ValueError(f"part must be (i, n) with 0 <= i < n, got {self.part}")
+        check_choice("decoder", self.decoder, DECODERS)
         check_choice("changed", self.changed, CHANGED)
 
 

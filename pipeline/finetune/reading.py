@@ -21,6 +21,7 @@ def open_pool(clip_spec: ClipSpec, reading: ExtractSettings, n_clips: int) -> De
         workers=reading.workers,
         timeout_seconds=reading.timeout_seconds,
         memory_gib=reading.memory_gib,
+        decoder=reading.decoder,
         slots=2 * reading.workers + 2 + min(n_clips, _MOST_WAITING),
     )
 
@@ -42,6 +43,7 @@ def training_reader(
         workers=reading.workers,
         timeout_seconds=reading.timeout_seconds,
         memory_gib=reading.memory_gib,
+        decoder=reading.decoder,
         decode=f"{decode_whole.__module__}:{decode_whole.__name__}",
     ) as pool:
         yield KeptReader(pool, drawn, recipe.keep_pixels, reading.workers)

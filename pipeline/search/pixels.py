@@ -119,6 +119,7 @@ def read_again(
         workers=min(reading.workers, len(requests)),
         timeout_seconds=reading.timeout_seconds,
         memory_gib=reading.memory_gib,
+        decoder=reading.decoder,
     ) as pool:
         for number, result in pool.decode(requests, ordered=False):
             with result:

@@ -531,13 +531,13 @@ def test_settings_of_another_kind_are_refused(tmp_path, text, message):
 IN_EVERY_CALL = {
     "demo": "workers videos-only",
     "dataset check": "annotations json list-missing root segments split",
-    "extract": "allow-missing as-released batch-size cache changed clips crops dataset engine frames lexicon mode model part precision "
+    "extract": "allow-missing as-released batch-size cache changed clips crops dataset decoder engine frames lexicon mode model part precision "
     "patches pretrained resize retry-failed root size strict timeout worker-memory",
     "eval": "as-released cache compare device json lexicon model pool protocol second-text single-view",
     "attributes": "attributes-prompt cache device from json model top",
     "fit": "as-released batch-size cache device epochs head held-out learning-rate lexicon loss model output plot prompt seed "
     "test-share train-split weight-decay",
-    "finetune": "accumulate allow-missing batch-size betas classifier clip-gradient cosine crop crop-form cutmix dataset decay "
+    "finetune": "accumulate allow-missing batch-size betas classifier clip-gradient cosine crop crop-form cutmix dataset decay decoder "
     "device dry-run epochs flip frames gray held-out jitter jitter-probability label-smoothing learning-rate lexicon loss "
     "min-rate mixup mode model normalization output pool precision pretrained rand-augment random-erasing recipe root seed shots size temperature "
     "temporal timeout tower train train-split video-prompts warm-up-epochs weight-decay worker-memory workers",
@@ -547,7 +547,7 @@ IN_EVERY_CALL = {
     "plot few-shot": "output",
     "plot confusion": "cache device head json lexicon model output split top",
     "search": "cache csv device duplicates json model split",
-    "report": "cache device lexicon model output predictions timeout video videos worker-memory workers",
+    "report": "cache decoder device lexicon model output predictions timeout video videos worker-memory workers",
     "saliency": "cache device frames json model output prompt temperature video words",
     "import-model": "frames lexicon output text",
     "info": "json",
