@@ -1,4 +1,4 @@
-"""Video files, image folders and segments -> uint8 pixels of chosen frames. Uses numpy, decord and PyAV, never torch."""
+"""Video files, image folders and segments -> uint8 pixels of chosen frames. Uses numpy, decord and PyAV; torch behind torchcodec alone."""
 
 import lazy_loader
 
