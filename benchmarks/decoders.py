@@ -1,17 +1,18 @@
 """Which frames decoders give, of every codec and container here, and what they cost.
 
-    python benchmarks/decoders.py                        # decord, PyAV, and `decode_video`, which chooses between them
+    python benchmarks/decoders.py                        # decord, PyAV, torchcodec, and what `decode_video` chooses
     python benchmarks/decoders.py --decord FOLDER        # and another decord: pip install --target FOLDER --no-deps decord
     python benchmarks/decoders.py --speed                # CPU seconds, as ratios within one run
 
 The clips show their own numbers. Each frame is read in order, and then each in a random order; `wrong` counts frames that
 are not those asked for, `refused` clips that raise an error. decord is asked directly, without the rules of `packets`:
-what it gets wrong alone is why these are there.
+what it gets wrong alone is why these are there. Where torchcodec is installed, it is asked both ways.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -62,6 +63,7 @@ CLIPS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
     "wmv2.asf": ("wmv2", {}, {}),
     "flv1.flv": ("flv", {}, {}),
 }
+ALONE = "torchcodec alone"
 SPEED = (("libx264", 340, 256, 250), ("libx264", 1280, 720, 75), ("libvpx-vp9", 320, 240, 100))
 
 
@@ -99,6 +101,14 @@ def opener(decoder: str) -> Callable[[Path], Callable[[int], np.ndarray]]:
             return lambda number: reader.get_batch([number]).asnumpy()[0]
 
         return by_decord
+    if decoder == ALONE:
+        from torchcodec.decoders import VideoDecoder
+
+        def by_torchcodec(path: Path) -> Callable[[int], np.ndarray]:
+            video = VideoDecoder(path, dimension_order="NHWC")
+            return lambda number: video[number].numpy()
+
+        return by_torchcodec
     from vidclip.pipeline.video import ClipSpec, Sampling, decode_video
 
     def by_vidclip(path: Path) -> Callable[[int], np.ndarray]:
@@ -173,13 +183,15 @@ def main() -> None:
         print(json.dumps((read_all if task == "frames" else cpu_seconds)(decoder, Path(folder))))
         return
     runs = [("decord", None), ("auto", None), ("pyav", None)]
+    if importlib.util.find_spec("torchcodec"):
+        runs += [(ALONE, None), ("torchcodec", None)]
     if arguments.decord:
         runs.insert(1, ("decord", arguments.decord))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments.speed:
             render_speed(folder)
-            runs.pop([decoder for decoder, _ in runs].index("auto"))
+            runs = [run for run in runs if run[0] not in ("auto", ALONE)]
             seconds = {run: [in_process("speed", run[0], folder, run[1]) for _ in range(5)] for run in runs}
             base = np.array(seconds["pyav", None])
             for (decoder, first), values in seconds.items():
