@@ -256,3 +256,23 @@ def test_other_decoders_import_no_torch(videos):
         [sys.executable, "-c", code, videos / "h264.mp4"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps no such limit")
+@pytest.mark.parametrize(("private", "reserved"), [(True, "True"), (False, "False")])
+def test_drivers_of_gpus_may_reserve_addresses_beyond_the_memory_limit(private, reserved):
+    code = (
+        "import mmap, sys\n"
+        "from vidclip.pipeline.video.worker import limit_memory\n"
+        f"limit_memory(0.25, private={private})\n"
+        "def fits(take, *arguments, **options):\n"
+        "    try:\n"
+        "        take(*arguments, **options)\n"
+        "    except (MemoryError, OSError):\n"
+        "        return False\n"
+        "    return True\n"
+        "flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE\n"
+        "print(fits(mmap.mmap, -1, 1 << 33, flags=flags, prot=mmap.PROT_READ), fits(bytearray, 1 << 29))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [reserved, "False"]
