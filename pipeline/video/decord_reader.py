@@ -1,15 +1,20 @@
 """The frames of a video file by decord, which tells of damage on standard error and nowhere else.
 
-`decord2` is decord as it is maintained now, under the same name. It makes the symbols of its FFmpeg known to all
-libraries that are loaded later: PyAV has to be imported before it (as `packets` does), or PyAV would run on decord's
-FFmpeg in part, and take its messages away. Whether decord is heard is tried once, before it is trusted.
+`decord2` is decord as it is maintained now, under the same name; `import_decord` keeps it to itself. PyAV is imported before it
+(as `packets` does): where a program imports decord as it comes, PyAV would run on decord's FFmpeg in part, and take its messages
+away. Whether decord is heard is tried once, before it is trusted.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import importlib
 import re
+import sys
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +29,39 @@ FFmpegs say so of a change of the color range too, which does no harm."""
 _SIZES = re.compile(r"filter context - (w: \d+ h: \d+) .*incoming frame - (w: \d+ h: \d+) ")
 
 
+_IMPORTING = threading.Lock()
+_NOT_IMPORTED: Any = object()
+
+
+def import_decord() -> Any:
+    """Import decord, and return it, without what it does to the rest of the process. Raises ImportError.
+
+    As it comes, decord2 opens all libraries of NVIDIA's packages for whatever is loaded later. NVBLAS is among them: torch, imported
+    afterwards, then computes with the BLAS of NVBLAS, which ends the process where it has no settings. Here decord finds no such
+    packages (its GPU is never asked for), and its own symbols are not those of others.
+    """
+    with _IMPORTING:
+        modules: dict[str, Any] = sys.modules
+        nvidia, everyone = modules.get("nvidia", _NOT_IMPORTED), ctypes.RTLD_GLOBAL
+        modules["nvidia"] = None  # it is not found, then
+        setattr(ctypes, "RTLD_GLOBAL", ctypes.RTLD_LOCAL)  # noqa: B010 - a constant, for as long as decord opens libraries
+        try:
+            return importlib.import_module("decord")
+        finally:
+            setattr(ctypes, "RTLD_GLOBAL", everyone)  # noqa: B010
+            if nvidia is _NOT_IMPORTED:
+                del modules["nvidia"]
+            else:
+                modules["nvidia"] = nvidia
+
+
 def read_with_decord(path: str, packets: Packets, selection: FrameSelection) -> Decoded:
     """Read the frames of a file whose packets say that decord counts them rightly.
 
     Raises ImportError without decord, EmptySegmentError, ConcealedErrors, and DecodeError when decord
     complains, even softly.
     """
-    import decord  # not everywhere, and not needed by those who ask for PyAV
-
+    decord = import_decord()  # not everywhere, and not needed by those who ask for PyAV
     if not _is_heard():
         raise DecodeError(
             "decode", "decord is not used: what it reports of damage is not heard in this process"

@@ -216,7 +216,9 @@ def main(command_pipe: int, reply_pipe: int, memory: int) -> None:
             return
     else:
         with contextlib.suppress(ImportError):
-            import decord  # noqa: F401
+            from .decord_reader import import_decord
+
+            import_decord()
     pixels = map_slots(memory, setup["slots"])
     limit_memory(setup["memory_gib"], private=DEVICES.get(setup["decoder"]) == "cuda")
     replies.write(_message({"ready": True}))

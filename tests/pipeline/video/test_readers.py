@@ -38,6 +38,7 @@ from vidclip.pipeline.video import (
     VideoRequest,
     decode_video,
 )
+from vidclip.pipeline.video.decord_reader import import_decord
 from vidclip.pipeline.video.native_stderr import capture_stderr
 
 LYING = Preprocess((WIDTH, HEIGHT), resize_mode="squash")
@@ -83,9 +84,27 @@ def test_decord_reads_only_files_it_counts_correctly(videos):
 
 
 @has_decord
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no decord, nor /proc")
+def test_decord_opens_no_library_of_nvidia(videos):
+    """NVBLAS, opened for all, ends a process in which torch is imported afterwards."""
+    program = (
+        "import ctypes, sys; from pathlib import Path; from vidclip.pipeline.video import ClipSpec, Preprocess, Sampling, decode_video\n"
+        f"decoded = decode_video({str(videos / 'h264.mp4')!r}, ClipSpec(Sampling(), Preprocess((32, 32))))\n"
+        "assert decoded.decoder.startswith('decord'), decoded\n"
+        "opened = [line.split()[-1] for line in Path('/proc/self/maps').read_text().splitlines() if 'nvidia' in line]\n"
+        "assert opened == [] and 'nvidia' not in sys.modules and ctypes.RTLD_GLOBAL\n"
+        "import torch\n"
+        "attention = torch.nn.MultiheadAttention(64, 4)\n"
+        "print(attention(*[torch.rand(9, 2, 64)] * 3)[0].shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "torch.Size([9, 2, 64])\n"), done.stderr
+
+
+@has_decord
 def test_decord_alone_gives_wrong_frames(videos):
     """Why decord is not trusted with these files: when this fails, it may be."""
-    import decord
+    decord = import_decord()
 
     for name in ("open_gop.mp4", "mpeg4.mp4", "h264.ts"):
         frames = decord.VideoReader(str(videos / name), num_threads=1).get_batch([5, 25, 50]).asnumpy()
@@ -281,7 +300,7 @@ def test_notes_packets_that_the_demuxer_drops(tmp_path, decoder):
 @has_decord
 def test_decord_logs_concealment_at_level_info_only(tmp_path):
     """Why its log is read at that level: when this fails, decord reports more, and can be trusted more."""
-    import decord
+    decord = import_decord()
 
     path = without_a_slice(render(tmp_path / "sound.mp4", slices="4", bf="0"), tmp_path / "harmed.mp4", 15)
     found = {}
