@@ -87,8 +87,9 @@ def command(
         say(f"{printable(cache)}: nothing to change; {named} named, with these labels and splits already.")
     new = dict.fromkeys(label for id in changed for label in planned.facts[id].labels if label not in known)
     if new and known and not (lexicon or undo):
-        click.echo(f"{count(len(new), 'label')} that no video had before:")
-        echo_some([repr(label) + suggestion(label, known) for label in new])
+        shown = [printable(repr(label) + suggestion(label, known)) for label in list(new)[:5]]
+        more = [f"... and {len(new) - 5:,} more"] if len(new) > 5 else []
+        say("\n  ".join([f"{count(len(new), 'label')} that no video had before:", *shown, *more]))
     if planned.absent:
         click.echo(f"Not in the cache: {count(len(planned.absent), 'video')} of {printable(list_file)}:")
         echo_some([f"{video.id}  ({video.origin})" for video in planned.absent])
