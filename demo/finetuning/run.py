@@ -123,6 +123,8 @@ def _best_head(
     found = _order_hits if order else _class_hits
     best: tuple[float, str, Scorer] | None = None
     for config in HEADS:
+        if config.classifier == "lda" and run.shots == 1:
+            continue  # one video of each class has no covariance within classes
         head = train_head(cache, train, texts, config, settings, shots=run.shots).head
         scorer = HeadScorer(head, name=config.name)
         hits = found(cache, classes, scorer, "validation")

@@ -129,7 +129,7 @@ RUNS = (
             videos="order",
             changes={**PROMPTED, **changes},
             shots=16,
-            seeds=2 if name in ("cgi", "no-residual") else 1,
+            seeds=1 if name in ("transformer", "ci", "12-prompts", "4-frames") else 3,
         )
         for name, changes in {
             "cgi": {},
@@ -149,7 +149,7 @@ RUNS = (
         }.items()
     ),
     Run("prompts-cgi-4", 5, videos="order", changes=PROMPTED, shots=4, seeds=1),
-    Run("prompts-cgi-50", 5, videos="order", changes=PROMPTED, seeds=1),
+    Run("prompts-cgi-50", 5, videos="order", changes=PROMPTED),
     Run("prompts-classes", 6, changes=PROMPTED_CLASSES, shots=4, seeds=1),
     Run("prompts-classes-g", 6, changes={**PROMPTED_CLASSES, "parts": "G"}, shots=4, seeds=1),
     Run(
@@ -158,6 +158,14 @@ RUNS = (
         changes={**PROMPTED_CLASSES, "reparameterization": "none"},
         shots=4,
         seeds=1,
+    ),
+    *(
+        each
+        for shots in (1, 2, 8, 16)
+        for each in (
+            Run(f"prompts-classes-{shots}", 6, changes=PROMPTED_CLASSES, shots=shots, seeds=1),
+            Run(f"cached-{shots}", 1, "head", shots=shots, seeds=1),
+        )
     ),
     *(
         Run(f"prompts-classes-{name}", 6, changes=PROMPTED_CLASSES, shots=4, seeds=1, second=second)

@@ -98,6 +98,17 @@ TABLES = {
             "prompts-classes-g",
         ),
     ),
+    "prompts-shots": (
+        KINDS,
+        (
+            "frozen",
+            *(
+                f"{name}-{shots}".removesuffix("-4") if name == "prompts-classes" else f"{name}-{shots}"
+                for shots in (1, 2, 4, 8, 16)
+                for name in ("cached", "prompts-classes")
+            ),
+        ),
+    ),
     "prompts-texts": (KINDS, ("prompts-classes", "prompts-classes-person", "prompts-classes-bare")),
     "prompts-unseen": (CLASS_COLUMNS, ("frozen", "prompts-seen")),
     "x-clip-text": (KINDS, ("x-clip-all", f"x-clip-all {WITHOUT_PROMPTS}", "x-clip-without-text")),
