@@ -231,14 +231,15 @@ class CacheEvaluation:
             "retriever": str(self._options["retriever"] or ""),
             "repeats": self._options["repeats"],
         }
-        if plan.protocol not in self._scored and plan.protocol != MULTI_LABEL:
+        if self._zero_shot and plan.protocol != MULTI_LABEL:
             from ..pipeline.evaluation import run_plans
             from ..pipeline.scoring import MissingAttributes, NotFinite
 
-            # One pass for all that is asked for; where one protocol cannot be done, each by itself, up to that one.
+            # One pass for all that is asked for, tried once; where one protocol cannot be done, each by itself, up to that one.
+            together, self._zero_shot = self._zero_shot, []
             with contextlib.suppress(MissingAttributes, NotFinite):
-                done = run_plans(self._zero_shot, self._scorers, settings)
-                self._scored = {of.protocol: found for of, found in zip(self._zero_shot, done, strict=True)}
+                done = run_plans(together, self._scorers, settings)
+                self._scored = {of.protocol: found for of, found in zip(together, done, strict=True)}
         return self._scored.pop(plan.protocol, None) or plan.run(self._scorers, settings)
 
     def _train(self, plan: TrainingPlan) -> list[Result]:
